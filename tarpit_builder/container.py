@@ -1,0 +1,638 @@
+"""Images and sealed runs: the only file that talks to a container engine.
+
+The engine may be anywhere (``DOCKER_HOST``; Podman's socket too), so nothing is bind-mounted:
+what a run reads is copied into volumes through the API, what it made is copied out again, and
+both are gone afterwards.  A sealed run has no network, no capabilities, no way to gain any, a
+read-only root, an ordinary user, and limits on memory, processes and time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tarfile
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from tarpit_builder import paths
+from tarpit_builder.console import Console
+from tarpit_builder.errors import (
+    BuildError,
+    DockerError,
+    InfrastructureError,
+    TarpitError,
+    ToolMissingError,
+)
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+
+LABEL = "org.tarpit-builder"
+BUILDER_UID = 1000
+MIB = 1 << 20
+CONNECT_TIMEOUT = 10  # seconds until an engine that does not answer counts as absent
+REQUEST_TIMEOUT = 600  # seconds for one API call; image builds stream and are not bound by it
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What an image is made of: a Debian suite and a template of ``containers/``.
+
+    *template* is rendered with *variables*; the rendered text, the mirror lines and the base
+    make the tag, so an image is rebuilt exactly when its recipe changes.
+    """
+
+    template: str
+    suite: str
+    arch: str
+    apt_sources: tuple[str, ...]
+    mirror: str
+    variables: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def base_tag(self) -> str:
+        """Tag of the bare suite that this image starts from."""
+        digest = hashlib.sha256(f"{self.suite} {self.arch} {self.mirror}".encode()).hexdigest()
+        return f"tarpit-builder/base:{self.suite}-{self.arch}-{digest[:12]}"
+
+    def dockerfile(self) -> str:
+        """The recipe rendered, ready for the engine."""
+        import jinja2
+
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(paths.PROJECT / "containers"),
+            undefined=jinja2.StrictUndefined,
+            keep_trailing_newline=True,
+            autoescape=False,  # noqa: S701  (a Dockerfile, not HTML)
+        )
+        return environment.get_template(f"{self.template}.Dockerfile.j2").render(
+            base=self.base_tag,
+            suite=self.suite,
+            arch=self.arch,
+            apt_sources=self.apt_sources,
+            uid=BUILDER_UID,
+            **self.variables,
+        )
+
+    @property
+    def tag(self) -> str:
+        """Name and tag of the finished image."""
+        digest = hashlib.sha256(self.dockerfile().encode()).hexdigest()
+        return f"tarpit-builder/{self.template}:{self.suite}-{self.arch}-{digest[:12]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Members of an input: name in the archive → a file of this machine, or its bytes."""
+
+    members: Mapping[str, Path | bytes]
+
+    def tar(self) -> IO[bytes]:
+        """A tar archive of the members, in sorted order and with neutral metadata."""
+        spool = tempfile.TemporaryFile(prefix="tarpit-input-")  # noqa: SIM115  (handed on)
+        with tarfile.open(fileobj=spool, mode="w") as archive:
+            made: set[str] = set()
+            for name in sorted(self.members):
+                for parent in reversed(Path(name).parents[:-1]):
+                    if str(parent) not in made:
+                        made.add(str(parent))
+                        archive.addfile(_tarinfo(str(parent), mode=0o755, kind=tarfile.DIRTYPE))
+                content = self.members[name]
+                data = content if isinstance(content, bytes) else content.read_bytes()
+                executable = isinstance(content, Path) and os.access(content, os.X_OK)
+                info = _tarinfo(name, mode=0o755 if executable else 0o644)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+        spool.seek(0)
+        return spool
+
+
+@dataclass(frozen=True, slots=True)
+class Tar:
+    """An input that is a tar archive already; *open* returns it uncompressed, at its start."""
+
+    open: Callable[[], IO[bytes]]
+
+    def tar(self) -> IO[bytes]:
+        """The archive."""
+        return self.open()
+
+
+def tree(root: Path, *, ignore: Sequence[str] = ()) -> Files:
+    """Every regular file below *root*, by relative name; *ignore* are glob patterns of names."""
+    return Files(
+        {
+            str(path.relative_to(root)): path
+            for path in sorted(root.rglob("*"))
+            if path.is_file()
+            and not path.is_symlink()
+            and not any(path.match(pattern) for pattern in ignore)
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """What a run finds, read-only, at *mount*.
+
+    With a *key* (a digest of the content) the volume is kept for later runs that name the same
+    key; ``invoke clean`` removes it.
+    """
+
+    mount: str
+    archives: Sequence[Files | Tar]
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of a run: memory in MiB (working storage included), processes, wall time in s."""
+
+    memory: int = 4096
+    processes: int = 512
+    seconds: int = 1800
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended: its exit status and every line it printed."""
+
+    status: int
+    lines: tuple[str, ...]
+
+
+class Engine:
+    """A container engine that answered."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{_start_time(os.getpid())}"
+
+    @classmethod
+    def connect(cls) -> Engine:
+        """The engine of the environment (``DOCKER_HOST``), else the local Docker.
+
+        :raises DockerError: if none answers within ten seconds.
+        """
+        import docker
+        import docker.errors
+        import requests
+
+        try:
+            client = docker.from_env(timeout=CONNECT_TIMEOUT)
+            client.ping()
+            client.api.timeout = REQUEST_TIMEOUT
+        except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+            where = os.environ.get("DOCKER_HOST", "the local Docker")
+            raise DockerError(
+                f"no container engine answers at {where}",
+                hint="run ./bootstrap, which installs and starts Docker, or set DOCKER_HOST; "
+                "`invoke doctor` shows more",
+            ) from error
+        engine = cls(client)
+        engine._sweep()
+        return engine
+
+    # -- images ------------------------------------------------------------------------------
+
+    def image_id(self, recipe: Recipe) -> str | None:
+        """The id of the image of *recipe*, or None where it has not been made yet."""
+        return self._image_id(recipe.tag)
+
+    def ensure_image(self, recipe: Recipe, console: Console) -> str:
+        """The id of the image of *recipe*, made now if need be.
+
+        :raises DockerError: if the engine fails or goes away.
+        :raises InfrastructureError: if the suite can be had neither from a registry nor by
+            bootstrapping it.
+        """
+        with _engine_errors():
+            if found := self._image_id(recipe.tag):
+                return found
+        with _locked("image-" + recipe.tag.rsplit("-", 1)[1]):
+            with _engine_errors():
+                if found := self._image_id(recipe.tag):
+                    return found
+            self._ensure_base(recipe, console)
+            with console.stage(f"image {recipe.tag}") as stage, _engine_errors():
+                self._build(recipe, stage.note)
+            with _engine_errors():
+                made = self._image_id(recipe.tag)
+            if made is None:
+                raise DockerError(
+                    f"image {recipe.tag} vanished after it was built", hint="run the command again"
+                )
+            return made
+
+    def _image_id(self, tag: str) -> str | None:
+        import docker.errors
+
+        try:
+            return str(self._client.images.get(tag).id)
+        except docker.errors.ImageNotFound:
+            return None
+
+    def _ensure_base(self, recipe: Recipe, console: Console) -> None:
+        with _locked("image-" + recipe.base_tag.rsplit("-", 1)[1]):
+            with _engine_errors():
+                if self._image_id(recipe.base_tag):
+                    return
+            with console.stage(f"suite {recipe.suite} ({recipe.arch})") as stage:
+                if self._pull(recipe):
+                    stage.done("from a registry")
+                else:
+                    self._bootstrap(recipe)
+                    stage.done("bootstrapped from the Debian mirror")
+
+    def _pull(self, recipe: Recipe) -> bool:
+        import docker.errors
+        import requests
+
+        registry = os.environ.get("TARPIT_REGISTRY", "docker.io/library")
+        if registry in {"", "none"}:
+            return False
+        name, tag = f"{registry}/debian", f"{recipe.suite}-slim"
+        try:
+            image = self._client.images.pull(name, tag=tag, platform=f"linux/{recipe.arch}")
+            image.tag(*recipe.base_tag.split(":"))
+        except (docker.errors.APIError, requests.RequestException):
+            return False
+        return True
+
+    def _bootstrap(self, recipe: Recipe) -> None:
+        if shutil.which("mmdebstrap") is None:
+            raise ToolMissingError(
+                f"no registry has debian:{recipe.suite}-slim, and mmdebstrap is not installed",
+                hint="apt-get install mmdebstrap, or run ./bootstrap",
+            )
+        command = [
+            "mmdebstrap",
+            "--quiet",
+            "--variant=minbase",
+            f"--architectures={recipe.arch}",
+            "--aptopt=APT::Install-Recommends false",
+            "--format=tar",
+            recipe.suite,
+            "-",
+            recipe.mirror,
+        ]
+        with (
+            tempfile.TemporaryFile(prefix="tarpit-base-") as spool,
+            tempfile.TemporaryFile() as log,
+        ):
+            status = subprocess.run(command, stdout=spool, stderr=log, check=False).returncode
+            if status != 0:
+                log.seek(0)
+                lines = log.read().decode(errors="replace").strip().splitlines()
+                raise InfrastructureError(
+                    f"cannot bootstrap {recipe.suite}: {lines[-1] if lines else 'no output'}",
+                    hint="check the network and the disk with `invoke doctor`; "
+                    "--mirror URL names another Debian mirror",
+                )
+            spool.seek(0)
+            with _engine_errors():
+                repository, tag = recipe.base_tag.split(":")
+                self._client.api.import_image_from_stream(spool, repository=repository, tag=tag)
+
+    def _build(self, recipe: Recipe, note: Callable[[str], None]) -> None:
+        context = Files({"Dockerfile": recipe.dockerfile().encode()}).tar()
+        proxies = {
+            name: value
+            for name in ("http_proxy", "https_proxy", "no_proxy")
+            if (value := os.environ.get(name) or os.environ.get(name.upper()))
+        }
+        tail: list[str] = []
+        events = self._client.api.build(
+            fileobj=context,
+            custom_context=True,
+            tag=recipe.tag,
+            labels={LABEL: "image"},
+            buildargs=proxies,
+            rm=True,
+            forcerm=True,
+            decode=True,
+        )
+        for event in events:
+            if text := event.get("stream", "").strip():
+                tail = [*tail[-30:], *text.splitlines()]
+                note(text.splitlines()[-1])
+            if error := event.get("error"):
+                raise InfrastructureError(
+                    f"image {recipe.tag} cannot be built: {_cause(tail) or error}",
+                    hint="check that the Debian mirror can be reached from containers "
+                    "(`invoke doctor`); --mirror URL names another",
+                )
+
+    # -- runs --------------------------------------------------------------------------------
+
+    def run(
+        self,
+        image: str,
+        argv: Sequence[str],
+        *,
+        inputs: Sequence[Input] = (),
+        output: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
+        sealed: bool = True,
+        on_line: Callable[[str], None] | None = None,
+    ) -> RunResult:
+        """Run *argv* in a fresh container of *image* and remove it afterwards, whatever happens.
+
+        The run works in ``/build`` (empty, in memory) and leaves results in ``/out``, which is
+        copied to *output* if it ended with status 0.  With ``sealed=False`` it is root on a
+        writable root with network: for trying packages as a user would, never for building.
+
+        :raises DockerError: if the engine fails or goes away.
+        :raises BuildError: if the run exceeds its time or memory.
+        """
+        limits = limits or Limits()
+        with ExitStack() as cleanup, _engine_errors():
+            mounts: dict[str, dict[str, str]] = {}
+            for item in inputs:
+                volume = self._filled_volume(image, item, cleanup)
+                mounts[volume] = {"bind": item.mount, "mode": "ro"}
+            outbox = self._volume(cleanup)
+            mounts[outbox] = {"bind": "/out", "mode": "rw"}
+            container = self._create(
+                image,
+                list(argv),
+                cleanup,
+                volumes=mounts,
+                environment=dict(environment or {}),
+                **(_seal(limits) if sealed else {"user": "0:0"}),
+            )
+            lines = self._follow(container, limits.seconds, on_line)
+            state = container.wait()
+            container.reload()
+            if container.attrs["State"].get("OOMKilled"):
+                raise BuildError(
+                    f"the run needed more than its {limits.memory} MiB of memory",
+                    hint="build with fewer --jobs, or on a machine with more memory",
+                    tail=lines[-20:],
+                )
+            status = int(state["StatusCode"])
+            if status == 0 and output is not None:
+                self._fetch(container, "/out", output)
+            return RunResult(status, lines)
+
+    def _create(self, image: str, argv: list[str], cleanup: ExitStack, **options: Any) -> Container:
+        container: Container = self._client.containers.create(
+            image, argv, labels={LABEL: self._owner}, **options
+        )
+        cleanup.callback(_quietly, lambda: container.remove(force=True, v=True))
+        return container
+
+    def _volume(self, cleanup: ExitStack) -> str:
+        volume = self._client.volumes.create(
+            name=f"tarpit-builder-{uuid.uuid4().hex}", labels={LABEL: self._owner}
+        )
+        cleanup.callback(_quietly, lambda: volume.remove(force=True))
+        return str(volume.name)
+
+    def _filled_volume(self, image: str, item: Input, cleanup: ExitStack) -> str:
+        if item.key is None:
+            name = self._volume(cleanup)
+            self._fill(image, name, item)
+            return name
+        name = f"tarpit-builder-keep-{item.key[:40]}"
+        with _locked(name):
+            self._client.volumes.create(name=name, labels={LABEL: "keep"})
+            self._fill(image, name, item, marker=".complete")
+        return name
+
+    def _fill(self, image: str, volume: str, item: Input, *, marker: str | None = None) -> None:
+        import docker.errors
+
+        with ExitStack() as cleanup:
+            porter = self._create(
+                image,
+                ["true"],
+                cleanup,
+                volumes={volume: {"bind": item.mount, "mode": "rw"}},
+                network_disabled=True,
+            )
+            if marker:
+                with suppress(docker.errors.NotFound):
+                    porter.get_archive(f"{item.mount}/{marker}")
+                    return
+            for archive in item.archives:
+                with archive.tar() as stream:
+                    porter.put_archive(item.mount, stream)
+            if marker:
+                with Files({marker: b""}).tar() as stream:
+                    porter.put_archive(item.mount, stream)
+
+    def _follow(
+        self, container: Container, seconds: int, on_line: Callable[[str], None] | None
+    ) -> tuple[str, ...]:
+        stream = container.attach(stream=True, stdout=True, stderr=True, logs=True)
+        container.start()
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            _quietly(container.kill)
+
+        timer = threading.Timer(seconds, expire)
+        timer.daemon = True
+        timer.start()
+        lines: list[str] = []
+        rest = b""
+        try:
+            for chunk in stream:
+                *complete, rest = (rest + chunk).split(b"\n")
+                for raw in complete:
+                    line = _printable(raw)
+                    lines.append(line)
+                    if on_line:
+                        on_line(line)
+        finally:
+            timer.cancel()
+        if rest:
+            lines.append(_printable(rest))
+            if on_line:
+                on_line(lines[-1])
+        if expired.is_set():
+            raise BuildError(
+                f"the run was stopped after its limit of {seconds} s",
+                hint="see the end of the log for what it hung on",
+                tail=tuple(lines[-20:]),
+            )
+        return tuple(lines)
+
+    def _fetch(self, container: Container, source: str, target: Path) -> None:
+        stream, _ = container.get_archive(source)
+        with tempfile.TemporaryFile(prefix="tarpit-output-") as spool:
+            for chunk in stream:
+                spool.write(chunk)
+            spool.seek(0)
+            prefix = Path(source).name
+            with tarfile.open(fileobj=spool) as archive:
+                for member in archive.getmembers():
+                    if not member.isfile():
+                        continue
+                    member.name = str(Path(member.name).relative_to(prefix))
+                    archive.extract(member, target, filter="data")
+
+    # -- housekeeping ------------------------------------------------------------------------
+
+    def clean(self) -> tuple[int, int]:
+        """Remove all images and volumes that this project made; how many of each went."""
+        with _engine_errors():
+            volumes = self._client.volumes.list(filters={"label": f"{LABEL}=keep"})
+            for volume in volumes:
+                _quietly(partial(volume.remove, force=True))
+            tags = [
+                tag
+                for image in self._client.images.list()
+                for tag in image.tags
+                if tag.startswith("tarpit-builder/")
+            ]
+            for tag in sorted(tags, key=lambda tag: tag.startswith("tarpit-builder/base")):
+                _quietly(partial(self._client.images.remove, tag))
+            return len(tags), len(volumes)
+
+    def describe(self) -> str:
+        """Name and version of the engine, for reports."""
+        with _engine_errors():
+            version = self._client.version()
+        name = next(
+            (part["Name"] for part in version.get("Components", ()) if part.get("Name")), "Docker"
+        )
+        return f"{name} {version.get('Version', '?')} (API {version.get('ApiVersion', '?')})"
+
+    def _sweep(self) -> None:
+        """Remove what runs of this machine left behind that were killed without notice."""
+        with _engine_errors():
+            for container in self._client.containers.list(all=True, filters={"label": LABEL}):
+                if _is_orphan(container.labels.get(LABEL, "")):
+                    _quietly(partial(container.remove, force=True, v=True))
+            for volume in self._client.volumes.list(filters={"label": LABEL}):
+                if _is_orphan((volume.attrs.get("Labels") or {}).get(LABEL, "")):
+                    _quietly(partial(volume.remove, force=True))
+
+
+def _seal(limits: Limits) -> dict[str, Any]:
+    return {
+        "user": f"{BUILDER_UID}:{BUILDER_UID}",
+        "network_disabled": True,
+        "network_mode": "none",
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "read_only": True,
+        "tmpfs": {
+            "/build": f"exec,nosuid,nodev,mode=0755,uid={BUILDER_UID},gid={BUILDER_UID}",
+            "/tmp": "exec,nosuid,nodev,mode=1777",  # noqa: S108  (the container's)
+        },
+        "working_dir": "/build",
+        "mem_limit": limits.memory * MIB,
+        "memswap_limit": limits.memory * MIB,
+        "pids_limit": limits.processes,
+        "init": True,
+    }
+
+
+def _tarinfo(name: str, *, mode: int, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.mode, info.type = mode, kind
+    return info
+
+
+def _printable(raw: bytes) -> str:
+    """A line of a run, safe to show: control characters could drive the terminal."""
+    text = raw.decode(errors="replace").rstrip("\r")
+    return "".join(char if char.isprintable() or char == "\t" else "�" for char in text)
+
+
+def _cause(lines: Sequence[str]) -> str:
+    """The line that a person would point at: apt's first error, else the last line."""
+    for line in lines:
+        if line.startswith(("E: ", "dpkg: error", "Err:")):
+            return line
+    return lines[-1] if lines else ""
+
+
+def _start_time(pid: int) -> str:
+    """Start of process *pid* in clock ticks since boot (proc(5), field 22), or ``""``."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except OSError:
+        return ""
+
+
+def _is_orphan(owner: str) -> bool:
+    """Whether *owner* names a process of this machine that no longer runs."""
+    host, _, rest = owner.partition(":")
+    pid, _, started = rest.partition(":")
+    return host == socket.gethostname() and pid.isdigit() and _start_time(int(pid)) != started
+
+
+def _quietly(action: Callable[[], object]) -> None:
+    """Clean up as far as the engine lets us: the reason for cleaning up matters more."""
+    with suppress(Exception):
+        action()
+
+
+@contextmanager
+def _locked(name: str) -> Iterator[None]:
+    """Hold the lock *name*, so that two builds at once do not make the same thing twice."""
+    import filelock
+
+    folder = paths.make_dir(paths.cache_dir() / "locks")
+    safe = name.replace("/", "_").replace(":", "_")
+    with filelock.FileLock(folder / f"{safe}.lock"):
+        yield
+
+
+@contextmanager
+def _engine_errors() -> Iterator[None]:
+    """Name what the engine could not do, and what to try."""
+    import docker.errors
+    import requests
+
+    try:
+        yield
+    except TarpitError:
+        raise
+    except docker.errors.ImageNotFound as error:
+        raise DockerError(
+            f"the engine lost an image during the run: {error.explanation}",
+            hint="run the command again; it makes the image anew",
+        ) from error
+    except docker.errors.APIError as error:
+        text = str(error.explanation or error)
+        if "no space left" in text:
+            raise InfrastructureError(
+                "the container engine's disk is full",
+                hint="`invoke clean` or `docker system prune` frees some",
+            ) from error
+        raise DockerError(
+            f"the container engine refused: {text}", hint="`invoke doctor` checks the engine"
+        ) from error
+    except (
+        requests.RequestException,
+        docker.errors.DockerException,
+        json.JSONDecodeError,
+    ) as error:
+        raise DockerError(
+            "the container engine went away in the middle",
+            hint="start it again (./bootstrap does) and repeat the command; nothing was lost",
+        ) from error
+    except (ConnectionError, BrokenPipeError) as error:
+        raise DockerError(
+            "the connection to the container engine broke",
+            hint="start it again (./bootstrap does) and repeat the command; nothing was lost",
+        ) from error
