@@ -1,0 +1,1 @@
+"""Where kernels, headers and iptables come from; nothing leaves here unverified."""
