@@ -221,7 +221,7 @@ class Engine:
         with _engine_errors():
             if found := self._image_id(recipe.tag):
                 return found
-        with _locked("image-" + recipe.tag.rsplit("-", 1)[1]):
+        with locked("image-" + recipe.tag.rsplit("-", 1)[1]):
             with _engine_errors():
                 if found := self._image_id(recipe.tag):
                     return found
@@ -245,7 +245,7 @@ class Engine:
             return None
 
     def _ensure_base(self, recipe: Recipe, console: Console) -> None:
-        with _locked("image-" + recipe.base_tag.rsplit("-", 1)[1]):
+        with locked("image-" + recipe.base_tag.rsplit("-", 1)[1]):
             with _engine_errors():
                 if self._image_id(recipe.base_tag):
                     return
@@ -304,7 +304,9 @@ class Engine:
             spool.seek(0)
             with _engine_errors():
                 repository, tag = recipe.base_tag.split(":")
-                self._client.api.import_image_from_stream(spool, repository=repository, tag=tag)
+                # In pieces: docker-py announces a chunked body, and requests only sends one so.
+                pieces = iter(partial(spool.read, MIB), b"")
+                self._client.api.import_image_from_stream(pieces, repository=repository, tag=tag)
 
     def _build(self, recipe: Recipe, note: Callable[[str], None]) -> None:
         context = Files({"Dockerfile": recipe.dockerfile().encode()}).tar()
@@ -408,7 +410,7 @@ class Engine:
             self._fill(image, name, item)
             return name
         name = f"tarpit-builder-keep-{item.key[:40]}"
-        with _locked(name):
+        with locked(name):
             self._client.volumes.create(name=name, labels={LABEL: "keep"})
             self._fill(image, name, item, marker=".complete")
         return name
@@ -587,7 +589,7 @@ def _quietly(action: Callable[[], object]) -> None:
 
 
 @contextmanager
-def _locked(name: str) -> Iterator[None]:
+def locked(name: str) -> Iterator[None]:
     """Hold the lock *name*, so that two builds at once do not make the same thing twice."""
     import filelock
 

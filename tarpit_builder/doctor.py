@@ -1,0 +1,129 @@
+"""Is this machine fit for the work?  One line for each need, with the way to mend it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tarpit_builder import paths
+from tarpit_builder.console import format_table
+from tarpit_builder.errors import InfrastructureError, TarpitError
+
+NEEDED_CACHE = 2  # GB: indexes, headers and the kernels that are booted
+NEEDED_IMAGES = 3  # GB: the image of one suite and what a build needs beside it
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One look: *topic*, whether it is *good*, what was seen, and how to mend it."""
+
+    topic: str
+    good: bool
+    seen: str
+    mend: str = ""
+
+
+def run(mirror: str) -> None:
+    """Print all findings.
+
+    :raises InfrastructureError: if something needs mending.
+    """
+    findings = list(_findings(mirror))
+    rows = [
+        (
+            "ok" if item.good else "✗",
+            item.topic,
+            item.seen if item.good else f"{item.seen} — {item.mend}",
+        )
+        for item in findings
+    ]
+    print(format_table(rows))
+    bad = [item for item in findings if not item.good]
+    if bad:
+        raise InfrastructureError(
+            f"{len(bad)} of {len(findings)} need mending: {', '.join(item.topic for item in bad)}",
+            hint="each line above says how; ./bootstrap does most of it",
+        )
+
+
+def _findings(mirror: str) -> Iterator[Finding]:
+    yield _python()
+    yield _docker()
+    yield _disk("cache disk", paths.cache_dir(), NEEDED_CACHE, "TARPIT_CACHE")
+    yield _disk("result disk", paths.dist_dir(), 1, "TARPIT_DIST")
+    yield _network(mirror)
+    yield _tool(
+        "QEMU", "qemu-system-x86_64", "qemu-system-x86", "invoke verify boots kernels with it"
+    )
+    yield _tool("mmdebstrap", "mmdebstrap", "mmdebstrap", "makes images where no registry answers")
+    yield _tool("gpgv", "gpgv", "gpgv debian-archive-keyring", "checks signatures")
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding("Python", sys.version_info >= (3, 11), version, "3.11 or newer is needed")
+
+
+def _docker() -> Finding:
+    from tarpit_builder.container import Engine
+
+    try:
+        return Finding("container engine", True, Engine.connect().describe())
+    except TarpitError as error:
+        return Finding("container engine", False, error.message, error.hint)
+
+
+def _disk(topic: str, path: Path, needed: int, variable: str) -> Finding:
+    place = path
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free / 1e9
+    good = free >= needed
+    return Finding(
+        topic,
+        good,
+        f"{free:.0f} GB free at {place}",
+        f"{needed} GB are needed: free some or point {variable} elsewhere",
+    )
+
+
+def _network(mirror: str) -> Finding:
+    import requests
+
+    from tarpit_builder.sources.debian import Mirrors
+
+    url = f"{Mirrors.choose(mirror).main}/dists/stable/InRelease"
+    try:
+        response = requests.head(url, timeout=10, allow_redirects=True)
+    except requests.RequestException as error:
+        return Finding(
+            "Debian mirror",
+            False,
+            f"{url} does not answer ({type(error).__name__})",
+            "check the network and http_proxy, or name a --mirror",
+        )
+    return Finding(
+        "Debian mirror",
+        response.ok,
+        f"{url} answers {response.status_code}",
+        "name another with --mirror URL",
+    )
+
+
+def _tool(topic: str, program: str, packages: str, use: str) -> Finding:
+    where = shutil.which(program)
+    if where is None:
+        return Finding(
+            topic, False, f"{program} is not installed ({use})", f"apt-get install {packages}"
+        )
+    return Finding(topic, True, _version(program))
+
+
+def _version(program: str) -> str:
+    run: Callable[..., subprocess.CompletedProcess[str]] = subprocess.run
+    answer = run([program, "--version"], capture_output=True, text=True, check=False)
+    return (answer.stdout.splitlines() or [program])[0]

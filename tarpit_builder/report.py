@@ -1,0 +1,73 @@
+"""What the tasks print: short tables, and the same as data."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tarpit_builder import suites
+from tarpit_builder.console import format_table
+from tarpit_builder.errors import UserError
+
+if TYPE_CHECKING:
+    from tarpit_builder.build import BuildResult
+    from tarpit_builder.plan import BuildPlan
+    from tarpit_builder.sources.debian import Archive
+
+
+def build_summary(result: BuildResult) -> str:
+    """The outputs of a build, and how to install them."""
+    rows = [
+        (item["file"], f"{item['size'] / 1000:,.1f} kB", item["sha256"][:16])
+        for item in result.manifest["outputs"]
+        if item["file"].endswith(".deb")
+    ]
+    folder = _relative(result.folder)
+    lines = [
+        "built" if result.fresh else "nothing to do: the same build is there already",
+        format_table(rows, header=("package", "size", "sha256")),
+        "",
+        f"install   sudo apt install ./{folder}/*.deb"
+        if not folder.startswith("/")
+        else f"install   sudo apt install {folder}/*.deb",
+        f"details   {folder}/manifest.json, {folder}/build.log",
+    ]
+    return "\n".join(lines)
+
+
+def plan_table(plan: BuildPlan) -> str:
+    """Every choice of *plan* with its reason."""
+    lines = []
+    for choice in plan.choices:
+        lines += [f"{choice.topic:<11}{choice.value}", f"{'':<11}  {choice.reason}"]
+    return "\n".join([*lines, "", f"{'build it':<11}{plan.command}"])
+
+
+def plan_json(plan: BuildPlan) -> str:
+    """The plan as the manifest will have it."""
+    return json.dumps(plan.facts(), indent=2)
+
+
+def kernels_table(archive: Archive, arch: str, *, everything: bool) -> str:
+    """The kernels of every suite: the current one of each, or *everything* still to be had."""
+    rows: list[tuple[str, ...]] = []
+    for suite in suites.known().values():
+        try:
+            newest = archive.newest(suite, "", arch)
+        except UserError as error:
+            rows.append((f"debian:{suite.name}", "–", error.message))
+            continue
+        rows.append((f"debian:{suite.name}", newest.abi, newest.version, newest.compiler))
+        if everything:
+            rows += [
+                ("", abi) for abi in reversed(archive.kernels(suite, arch)) if abi != newest.abi
+            ]
+    return format_table(rows, header=("--kernel", "ABI", "version", "compiler"))
+
+
+def _relative(path: Path) -> str:
+    """*path* as seen from here where it is below, else whole."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative

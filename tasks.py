@@ -1,0 +1,162 @@
+"""The verbs of tarpit-builder, for Invoke: each parses, calls the library and shows the result.
+
+Imports are late, so that ``invoke --list`` and ``--help`` start at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from invoke.context import Context
+from invoke.tasks import task
+
+from tarpit_builder.guard import guarded
+
+if TYPE_CHECKING:
+    from tarpit_builder.console import Console
+    from tarpit_builder.plan import Request
+    from tarpit_builder.sources.debian import Archive
+
+KERNEL = {
+    "kernel": "debian:SUITE, an ABI such as 6.1.0-56-amd64, or running (default: debian:stable)",
+    "arch": "architecture (default: amd64)",
+    "flavour": "kernel flavour where the ABI does not say it: cloud, rt (default: the ordinary)",
+    "mirror": "Debian mirror to use instead of deb.debian.org",
+    "offline": "use what the cache holds; never touch the network",
+}
+
+
+def _archive(
+    c: Context, console: Console, mirror: str, *, offline: bool, write: bool = True
+) -> Archive:
+    from tarpit_builder import paths
+    from tarpit_builder.sources.debian import Archive, Mirrors
+    from tarpit_builder.sources.store import Store
+
+    store = Store(paths.cache_dir(), offline=offline)
+    return Archive(store, Mirrors.choose(mirror or c.config.tarpit.mirror), console, write=write)
+
+
+def _request(c: Context, kernel: str, arch: str, flavour: str) -> Request:
+    from tarpit_builder.plan import Request
+
+    return Request(kernel or c.config.tarpit.kernel, arch or c.config.tarpit.arch, flavour)
+
+
+@task(
+    help={
+        **KERNEL,
+        "force": "build again even if the same result is there",
+        "quiet": "print only the result",
+    }
+)
+@guarded
+def build(
+    c: Context,
+    kernel: str = "",
+    arch: str = "",
+    flavour: str = "",
+    mirror: str = "",
+    offline: bool = False,
+    force: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Build the packages for a kernel into dist/."""
+    from tarpit_builder import report
+    from tarpit_builder.build import build
+    from tarpit_builder.console import Console
+
+    console = Console(quiet=quiet)
+    archive = _archive(c, console, mirror, offline=offline)
+    result = build(_request(c, kernel, arch, flavour), archive, console, force=force)
+    print(report.build_summary(result))
+
+
+@task(help={**KERNEL, "json": "print the plan as JSON"})
+@guarded
+def explain(
+    c: Context,
+    kernel: str = "",
+    arch: str = "",
+    flavour: str = "",
+    mirror: str = "",
+    offline: bool = False,
+    json: bool = False,
+) -> None:
+    """Print what a build would do and why; touches nothing."""
+    from tarpit_builder import plan, report
+    from tarpit_builder.console import Console
+
+    archive = _archive(c, Console(quiet=True), mirror, offline=offline, write=False)
+    request = _request(c, kernel, arch, flavour)
+    made = plan.make(request, plan.resolve(request, archive), archive)
+    print(report.plan_json(made) if json else report.plan_table(made))
+
+
+@task(
+    help={
+        "all": "every kernel that each suite still has, not only the current one",
+        "arch": KERNEL["arch"],
+        "mirror": KERNEL["mirror"],
+        "offline": KERNEL["offline"],
+    }
+)
+@guarded
+def kernels(
+    c: Context, all: bool = False, arch: str = "", mirror: str = "", offline: bool = False
+) -> None:
+    """List the kernels that can be built for."""
+    from tarpit_builder import report
+    from tarpit_builder.console import Console
+
+    archive = _archive(c, Console(), mirror, offline=offline)
+    print(report.kernels_table(archive, arch or c.config.tarpit.arch, everything=all))
+
+
+@task(help={"mirror": KERNEL["mirror"]})
+@guarded
+def doctor(c: Context, mirror: str = "") -> None:
+    """Check Docker, disk, network and QEMU, and say how to mend each."""
+    from tarpit_builder import doctor
+
+    doctor.run(mirror or c.config.tarpit.mirror)
+
+
+@task(
+    help={
+        "dist": "also remove the results in dist/",
+        "images": "also remove container images and volumes",
+        "everything": "all of it",
+    }
+)
+@guarded
+def clean(c: Context, dist: bool = False, images: bool = False, everything: bool = False) -> None:
+    """Remove cached downloads and logs (what can be made again)."""
+    from tarpit_builder import clean
+
+    print(clean.run(dist=dist or everything, images=images or everything))
+
+
+@task(help={"fix": "mend what the tools can mend by themselves"})
+@guarded
+def lint(c: Context, fix: bool = False) -> None:
+    """Check format, lint and types."""
+    from tarpit_builder import gates
+
+    gates.lint(fix=fix)
+
+
+@task(
+    help={
+        "quick": "leave out what needs Docker, QEMU or the network",
+        "slow": "also the tests that take more than a minute each",
+        "only": "a pytest expression (-k)",
+    }
+)
+@guarded
+def test(c: Context, quick: bool = False, slow: bool = False, only: str = "") -> None:
+    """Run all gates and tests, as CI does."""
+    from tarpit_builder import gates
+
+    gates.lint(fix=False)
+    gates.tests(quick=quick, slow=slow, only=only)
