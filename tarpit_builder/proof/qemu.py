@@ -1,0 +1,193 @@
+"""A machine to prove things on: QEMU, a kernel, an initramfs, and sockets instead of a network.
+
+The guest has a console (its first serial port, which is only read), a port to its agent (the
+second) and network cards whose other ends are sockets of this process.  Nothing else leaves the
+machine; no root, no bridge, no tap device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from tarpit_builder.errors import InfrastructureError, ToolMissingError
+from tarpit_builder.proof.reactor import Reactor
+
+SYSTEMS = {"amd64": "qemu-system-x86_64", "i386": "qemu-system-i386"}
+
+TROUBLE = re.compile(
+    r"Kernel panic|\bBUG:|\bOops\b|general protection|KASAN|UBSAN|KCSAN|KMSAN|"
+    r"WARNING: |unable to handle|divide error|stack segment|double fault|"
+    r"possible recursive locking|possible circular locking|inconsistent lock state|"
+    r"suspicious RCU usage|sleeping function called|scheduling while atomic|"
+    r"soft lockup|rcu_sched (self-)?detected|rcu: INFO|hung_task|blocked for more than|"
+    r"kmemleak: \d+ new suspected|refcount_t|list_(add|del) corruption|Bad page state|"
+    r"unregister_netdevice: waiting for"
+)
+"""What a kernel says when something is wrong with it; expected warnings are none of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSpec:
+    """A machine: *memory* in MiB, *icount* as QEMU's option of that name takes it."""
+
+    kernel: Path
+    initrd: Path
+    arch: str = "amd64"
+    memory: int = 512
+    cpus: int = 1
+    accel: str = "tcg"
+    cards: int = 2
+    card_model: str = "virtio-net-pci"
+    icount: str | None = None
+    cmdline: str = ""
+
+
+def card_mac(index: int) -> str:
+    """Hardware address of the guest's card number *index*."""
+    return f"02:00:00:00:00:{index + 1:02x}"
+
+
+class MachineDied(InfrastructureError):  # noqa: N818  (it is an event, not a mistake)
+    """The machine ended or panicked while something was expected of it."""
+
+
+class Machine:
+    """A running QEMU; a context manager that never leaves a process behind."""
+
+    def __init__(self, spec: MachineSpec, reactor: Reactor) -> None:
+        """Start the machine.
+
+        :raises ToolMissingError: if QEMU for this architecture is not installed.
+        :raises InfrastructureError: if it cannot be started.
+        """
+        self.spec = spec
+        self.reactor = reactor
+        self.console = ""
+        self._errors: IO[bytes] = tempfile.TemporaryFile(prefix="tarpit-qemu-")  # noqa: SIM115
+        self._theirs: list[socket.socket] = []
+        self.console_port = self._pair()
+        self.agent_port = self._pair()
+        self.cards = [self._pair() for _ in range(spec.cards)]
+        try:
+            self._process = subprocess.Popen(
+                self.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=self._errors,
+                stderr=self._errors,
+                pass_fds=[sock.fileno() for sock in self._theirs],
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise InfrastructureError(
+                f"cannot start QEMU: {error}", hint="`invoke doctor` looks for the cause"
+            ) from error
+        for sock in self._theirs:
+            sock.close()
+        reactor.add(self.console_port, self._read_console)
+
+    def _pair(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        ours.setblocking(False)
+        self._theirs.append(theirs)
+        return ours
+
+    def command(self) -> list[str]:
+        """QEMU's command line."""
+        spec = self.spec
+        program = SYSTEMS.get(spec.arch, f"qemu-system-{spec.arch}")
+        if shutil.which(program) is None:
+            raise ToolMissingError(
+                f"{program} is not installed",
+                hint="apt-get install qemu-system-x86, or run ./bootstrap",
+            )
+        console, agent, *cards = (sock.fileno() for sock in self._theirs)
+        command = [program, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+        command += ["-machine", f"pc,accel={spec.accel}", "-m", str(spec.memory)]
+        command += ["-smp", str(spec.cpus), "-kernel", str(spec.kernel)]
+        command += ["-cpu", "host" if spec.accel == "kvm" else "qemu64,+rdrand"]
+        command += ["-initrd", str(spec.initrd)]
+        # lpj spares the guest the calibration of its delay loop, the rest what it cannot use.
+        command += [
+            "-append",
+            "console=ttyS0 panic=-1 oops=panic loglevel=5 tsc=reliable no_timer_check "
+            f"random.trust_cpu=on nokaslr mitigations=off net.ifnames=0 {spec.cmdline}".strip(),
+        ]
+        command += ["-chardev", f"socket,id=console,fd={console}", "-serial", "chardev:console"]
+        command += ["-chardev", f"socket,id=agent,fd={agent}", "-serial", "chardev:agent"]
+        for index, card in enumerate(cards):
+            command += ["-netdev", f"socket,id=net{index},fd={card}"]
+            device = f"{spec.card_model},netdev=net{index},mac={card_mac(index)},romfile="
+            command += ["-device", device]
+        if not cards:
+            command += ["-nic", "none"]
+        if spec.icount:
+            command += ["-icount", spec.icount]
+        return command
+
+    @property
+    def running(self) -> bool:
+        """Whether QEMU is still there."""
+        return self._process.poll() is None
+
+    @property
+    def trouble(self) -> str | None:
+        """The console's first line that tells of a kernel in trouble."""
+        for line in self.console.splitlines():
+            if TROUBLE.search(line):
+                return line.strip()
+        return None
+
+    def obituary(self) -> MachineDied:
+        """Why nothing can be expected of this machine any more."""
+        if self.trouble:
+            return MachineDied(
+                f"the guest's kernel crashed: {self.trouble}",
+                hint="--keep-log shows the whole console",
+            )
+        if self.running:
+            last = self.console.strip().splitlines()[-1:] or ["it printed nothing"]
+            return MachineDied(
+                f"the guest stopped answering; last line of its console: {last[0]}",
+                hint="is this kernel built for this machine, with a serial console and initramfs?",
+            )
+        self._errors.seek(0)
+        errors = self._errors.read().decode(errors="replace").strip().splitlines()
+        last = errors[-1:] or self.console.strip().splitlines()[-1:] or ["it printed nothing"]
+        return MachineDied(
+            f"QEMU ended early: {last[0]}", hint="`invoke doctor` checks QEMU; see the console log"
+        )
+
+    def close(self) -> None:
+        """End the machine."""
+        if self.running:
+            self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+        self._read_console()
+        for sock in (self.console_port, self.agent_port, *self.cards):
+            self.reactor.remove(sock)
+            sock.close()
+        self._errors.close()
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read_console(self) -> None:
+        with contextlib.suppress(BlockingIOError, ConnectionError, OSError):
+            data = self.console_port.recv(65536)
+            if not data:
+                self.reactor.remove(self.console_port)
+            self.console += data.decode(errors="replace").replace("\r", "")
