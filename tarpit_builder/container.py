@@ -283,6 +283,11 @@ class Engine:
             "--variant=minbase",
             f"--architectures={recipe.arch}",
             "--aptopt=APT::Install-Recommends false",
+            *(
+                ["--aptopt=Acquire::Check-Valid-Until false"]
+                if recipe.variables.get("allow_expired")
+                else []
+            ),
             "--format=tar",
             recipe.suite,
             "-",

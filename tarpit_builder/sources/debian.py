@@ -194,12 +194,19 @@ class Archive:
         """
         order = sorted(suites.known().values(), key=lambda suite: re.search(suite.abi, abi) is None)
         seen: list[str] = []
+        absent: UserError | None = None
         likely = [suite for suite in order if re.search(suite.abi, abi)]
         for suite in likely or order:
-            indexes = self._suite(suite, arch)
+            try:
+                indexes = self._suite(suite, arch)
+            except UserError as error:
+                absent = error
+                continue
             if _named(indexes, f"linux-headers-{abi}"):
                 return self._kernel(suite, abi, arch, indexes)
             seen += _abis(indexes, arch)
+        if absent is not None and not seen:
+            raise absent
         raise UserError(
             f"no Debian suite has headers for kernel {abi!r}{did_you_mean(abi, seen)}",
             hint="`invoke kernels` lists what can be had now; Debian drops superseded kernels "
@@ -308,7 +315,7 @@ class Archive:
                 )
             return _signed_text(known, url), True
         try:
-            fresh = self._fetch_release(url, name, kept if known is not None else None)
+            fresh, modified = self._fetch_release(url, name, kept if known is not None else None)
         except NetworkError as error:
             if known is None:
                 raise
@@ -321,10 +328,15 @@ class Archive:
         if self.write:
             with paths.replacing(kept) as partial:
                 partial.write_bytes(fresh)
+                os.utime(partial, (modified, modified))
         return text, False
 
-    def _fetch_release(self, url: str, name: str, kept: Path | None) -> bytes | None:
-        """The InRelease file at *url*, or None where the one at *kept* is still current."""
+    def _fetch_release(self, url: str, name: str, kept: Path | None) -> tuple[bytes | None, float]:
+        """The InRelease file at *url*, or None where the one at *kept* is still current.
+
+        With it the server's own time of its last change, in seconds since the epoch: a mirror
+        may get a file that is older than our last visit, so our own clock would not do.
+        """
         import requests
 
         headers = {}
@@ -338,7 +350,7 @@ class Archive:
                 hint="check the network with `invoke doctor`, name a --mirror, or use --offline",
             ) from error
         if response.status_code == 304:
-            return None
+            return None, 0
         if response.status_code == 404:
             raise UserError(
                 f"{url.partition('/dists/')[0]} has no suite {name} (any more)",
@@ -349,7 +361,10 @@ class Archive:
                 f"the Debian mirror answered {response.status_code} for {url}",
                 hint="try again later, or name another --mirror",
             )
-        return response.content
+        modified = email.utils.parsedate_to_datetime(
+            response.headers.get("Last-Modified", "Thu, 01 Jan 1970 00:00:00 GMT")
+        )
+        return response.content, modified.timestamp()
 
     def _read_index(self, pocket: str, arch: str, sha256: str, size: int) -> tuple[Package, ...]:
         base, name = self.mirrors.of(pocket)

@@ -1,0 +1,72 @@
+"""What several rooms of the tests share."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tarpit_builder.console import Console
+from tarpit_builder.sources.debian import Archive, Mirrors
+from tarpit_builder.sources.store import Store
+from tests.mirror import FakeArchive, Signer, kernel, meta, package, serve
+
+OLD, NEW, CLOUD = "6.12.94+deb13-amd64", "6.12.117+deb13-amd64", "6.12.117+deb13-cloud-amd64"
+
+
+@pytest.fixture(scope="session")
+def signer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signer]:
+    """An archive key of the tests' own."""
+    home = tmp_path_factory.mktemp("keys") / "archive"
+    key = Signer(home)
+    yield key
+    key.stop()
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def fake(tmp_path: Path, signer: Signer, monkeypatch: pytest.MonkeyPatch) -> FakeArchive:
+    """An archive with trixie (an old kernel, and a newer one in security) and an old forky."""
+    monkeypatch.setenv("TARPIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TARPIT_DIST", str(tmp_path / "dist"))
+    monkeypatch.setenv("TARPIT_DEBIAN_KEYRING", str(signer.keyring))
+    archive = FakeArchive(tmp_path / "www", signer)
+    archive.suite(
+        "trixie",
+        [*kernel(OLD, "6.12.94-1"), meta("6.12.94-1", OLD), package("hello", "2.10-3")],
+    )
+    archive.suite("trixie-updates", [])
+    archive.suite(
+        "security:trixie-security",
+        [
+            *kernel(NEW, "6.12.117-1"),
+            *kernel(CLOUD, "6.12.117-1"),
+            meta("6.12.117-1", NEW),
+            meta("6.12.117-1", CLOUD, flavour="cloud"),
+        ],
+    )
+    archive.suite("stable", [], codename="trixie")
+    forky = "7.2.12+deb14-amd64"
+    archive.suite(
+        "forky",
+        [*kernel(forky, "7.2.12-1", compiler="gcc-16-for-host"), meta("7.2.12-1", forky)],
+        valid_for=-86400,
+    )
+    return archive
+
+
+@pytest.fixture
+def mirror_url(fake: FakeArchive, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The fake archive on the wire."""
+    with serve(fake.root) as url:
+        monkeypatch.setenv("TARPIT_DEBIAN_SECURITY_MIRROR", f"{url}/debian-security")
+        monkeypatch.setenv("TARPIT_DEBIAN_MIRROR", f"{url}/debian")
+        yield url
+
+
+@pytest.fixture
+def archive(tmp_path: Path, mirror_url: str) -> Archive:
+    """The fake archive as the product sees it."""
+    return Archive(Store(tmp_path / "cache"), Mirrors.choose(None), Console(quiet=True))

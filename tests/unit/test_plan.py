@@ -1,0 +1,87 @@
+"""A request becomes a plan with reasons, or an error that says what to ask for instead."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tarpit_builder import plan, report
+from tarpit_builder.errors import UserError
+from tarpit_builder.plan import Request
+from tarpit_builder.sources.debian import Archive
+from tests.conftest import CLOUD, NEW, OLD
+
+
+def resolve(archive: Archive, kernel: str, flavour: str = "", arch: str = "amd64") -> str:
+    return plan.resolve(Request(kernel, arch, flavour), archive).abi
+
+
+@pytest.mark.parametrize("kernel", ["debian", "debian:stable", "debian:trixie", NEW, f" {NEW} "])
+def test_ways_to_name_the_current_kernel(archive: Archive, kernel: str) -> None:
+    assert resolve(archive, kernel) == NEW
+
+
+def test_flavour_applies_to_an_abi_that_does_not_say_one(archive: Archive) -> None:
+    assert resolve(archive, NEW, "cloud") == CLOUD
+    assert resolve(archive, CLOUD, "cloud") == CLOUD
+
+
+def test_running_kernel_is_looked_up(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.uname()
+    fields = (real.sysname, real.nodename, OLD, real.version, real.machine)
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(fields))
+    assert resolve(archive, "running") == OLD
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (Request("trixie"), "say --kernel debian:trixie"),
+        (Request("debian:trixi"), "did you mean trixie"),
+        (Request("debian:trixie", arch="vax"), "architecture 'vax' is not supported"),
+        (Request("debian:trixie", flavour="Rt; rm"), "is no kernel flavour"),
+        (Request("debian:trixie", flavour="rt"), "has no kernel of flavour 'rt'"),
+        (Request(""), "no Debian suite has headers for kernel ''"),
+    ],
+)
+def test_wrong_requests_end_in_one_line_with_a_next_step(
+    archive: Archive, request_: Request, message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        plan.resolve(request_, archive)
+    assert caught.value.hint
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_every_choice_has_a_reason(archive: Archive) -> None:
+    request = Request("debian:trixie")
+    made = plan.make(request, plan.resolve(request, archive), archive)
+    assert {choice.topic for choice in made.choices} >= {"kernel", "compiler", "image", "packages"}
+    assert all(choice.value and choice.reason for choice in made.choices)
+    text = report.plan_table(made)
+    assert all(choice.reason in text for choice in made.choices)
+
+
+def test_key_changes_with_the_kernel_and_not_with_its_name(archive: Archive) -> None:
+    def key(name: str) -> str:
+        request = Request(name)
+        return plan.make(request, plan.resolve(request, archive), archive).key()
+
+    assert key("debian:trixie") == key(NEW)
+    assert key(NEW) != key(OLD)
+    assert key(NEW) != key(CLOUD)
+
+
+def test_reproducing_command_names_the_exact_kernel(archive: Archive) -> None:
+    request = Request("debian:trixie", flavour="cloud")
+    made = plan.make(request, plan.resolve(request, archive), archive)
+    assert made.command == f"invoke build --kernel {CLOUD}"
+
+
+def test_kernels_lists_each_suite_and_why_one_is_missing(archive: Archive) -> None:
+    lines = report.kernels_table(archive, "amd64", everything=True).splitlines()
+    assert any(line.startswith("debian:trixie ") and NEW in line for line in lines)
+    assert any(OLD in line for line in lines)
+    assert any(line.startswith("debian:sid ") and "(any more)" in line for line in lines)
