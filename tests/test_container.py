@@ -1,0 +1,176 @@
+"""A sealed run is sealed, and leaves nothing behind however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tarpit_builder import container, paths
+from tarpit_builder.console import Console
+from tarpit_builder.container import Engine, Files, Input, Limits, Recipe
+from tarpit_builder.errors import BuildError, DockerError
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine.connect()
+
+
+@pytest.fixture(scope="module")
+def image(engine: Engine) -> str:
+    """The bare suite: a sealed run needs nothing but a shell."""
+    mirror = "http://deb.debian.org/debian"
+    recipe = Recipe("bare", "trixie", "amd64", (f"deb {mirror} trixie main",), mirror)
+    return engine.ensure_image(recipe, Console())
+
+
+def sh(engine: Engine, image: str, script: str, **options: object) -> tuple[str, ...]:
+    """The lines that *script* prints in a sealed run."""
+    result = engine.run(image, ["sh", "-c", script], **options)  # type: ignore[arg-type]
+    assert result.status == 0, result.lines
+    return result.lines
+
+
+def ours(kind: str) -> set[str]:
+    """Names of the containers or volumes of this project, kept ones left out."""
+    command = {
+        "container": ["docker", "ps", "-aq", "--filter", f"label={container.LABEL}"],
+        "volume": ["docker", "volume", "ls", "-q", "--filter", "name=tarpit-builder-"],
+    }[kind]
+    names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return {name for name in names if "-keep-" not in name}
+
+
+def test_there_is_no_network(engine: Engine, image: str) -> None:
+    lines = sh(engine, image, "cat /proc/net/dev; cat /proc/net/route")
+    interfaces = {line.split(":")[0].strip() for line in lines if ":" in line}
+    assert interfaces <= {"lo"}
+
+
+def test_there_are_no_capabilities_and_no_way_to_gain_any(engine: Engine, image: str) -> None:
+    status = dict(
+        line.split(":\t", 1) for line in sh(engine, image, "cat /proc/self/status") if ":\t" in line
+    )
+    assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd")} == {"0" * 16}
+    assert status["NoNewPrivs"] == "1"
+    assert status["Uid"].split() == ["1000"] * 4
+
+
+def test_only_the_working_folders_can_be_written(engine: Engine, image: str) -> None:
+    script = (
+        "for d in / /etc /usr /src /build /tmp /out; do touch $d/x 2>/dev/null && echo $d; done"
+    )
+    source = Input("/src", [Files({"file": b"content"})])
+    assert sh(engine, image, script + "; true", inputs=[source]) == ("/build", "/tmp", "/out")
+
+
+def test_inputs_arrive_and_outputs_return(engine: Engine, image: str, tmp_path: Path) -> None:
+    source = Input("/src", [Files({"a/b/file": b"one\n", "other": b"two\n"})])
+    script = "mkdir /out/deep; cat /src/a/b/file /src/other > /out/deep/both"
+    sh(engine, image, script, inputs=[source], output=tmp_path)
+    assert (tmp_path / "deep" / "both").read_text() == "one\ntwo\n"
+
+
+def test_links_in_the_output_are_not_followed(engine: Engine, image: str, tmp_path: Path) -> None:
+    sh(engine, image, "ln -s /etc/passwd /out/link; echo x > /out/file", output=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_control_characters_do_not_reach_the_terminal(engine: Engine, image: str) -> None:
+    (line,) = sh(engine, image, r"printf 'a\033[2Jb\n'")
+    assert line == "a�[2Jb"
+
+
+def test_memory_is_limited(engine: Engine, image: str) -> None:
+    with pytest.raises(BuildError, match="more than its 64 MiB"):
+        engine.run(image, ["sh", "-c", "head -c 200m /dev/zero | tail"], limits=Limits(memory=64))
+
+
+def test_processes_are_limited(engine: Engine, image: str) -> None:
+    script = "for i in $(seq 50); do sleep 5 & done"
+    result = engine.run(image, ["sh", "-c", script], limits=Limits(processes=20))
+    assert any("fork" in line for line in result.lines)
+
+
+def test_time_is_limited(engine: Engine, image: str) -> None:
+    with pytest.raises(BuildError, match="limit of 2 s") as caught:
+        engine.run(image, ["sh", "-c", "echo begun; sleep 60"], limits=Limits(seconds=2))
+    assert caught.value.tail == ("begun",)
+
+
+def test_kept_volume_is_filled_once(engine: Engine, image: str) -> None:
+    key = os.urandom(20).hex()
+    first = Input("/kernel", [Files({"file": b"first"})], key)
+    second = Input("/kernel", [Files({"file": b"second"})], key)
+    try:
+        assert sh(engine, image, "cat /kernel/file", inputs=[first]) == ("first",)
+        assert sh(engine, image, "cat /kernel/file", inputs=[second]) == ("first",)
+    finally:
+        subprocess.run(["docker", "volume", "rm", f"tarpit-builder-keep-{key}"], check=True)
+
+
+def test_nothing_is_left_after_failure(engine: Engine, image: str, tmp_path: Path) -> None:
+    result = engine.run(image, ["sh", "-c", "echo half > /out/f; exit 3"], output=tmp_path)
+    assert result.status == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_is_left_after_interruption(image: str, how: signal.Signals) -> None:
+    child = _sleeper(image)
+    mine = _wait_for_container(child)
+    child.send_signal(how)
+    assert child.wait(timeout=30) == 130
+    assert not mine & ours("container")
+
+
+def test_what_a_killed_run_left_is_swept_by_the_next(image: str) -> None:
+    child = _sleeper(image)
+    mine = _wait_for_container(child)
+    child.kill()
+    child.wait()
+    assert mine <= ours("container")
+    Engine.connect()
+    assert not mine & ours("container")
+
+
+def test_no_engine_is_one_line_with_a_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+    with pytest.raises(DockerError, match="no container engine answers at unix.*bootstrap"):
+        Engine.connect()
+
+
+def _sleeper(image: str) -> subprocess.Popen[bytes]:
+    """A process with a sealed run that does not end by itself."""
+    program = (
+        "from tarpit_builder.guard import guarded\n"
+        "from tarpit_builder.container import Engine\n"
+        f"guarded(lambda: Engine.connect().run({image!r}, ['sleep', '600']))()\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", program], cwd=paths.PROJECT, stderr=subprocess.DEVNULL
+    )
+
+
+def _wait_for_container(child: subprocess.Popen[bytes]) -> set[str]:
+    """The containers that belong to *child*, once one of them runs."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        listing = subprocess.run(
+            ["docker", "ps", "--filter", "status=running", "--format",
+             f'{{{{.ID}}}} {{{{.Label "{container.LABEL}"}}}}'],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        mine = {line.split()[0] for line in listing.splitlines() if f":{child.pid}:" in line}
+        if mine:
+            return mine
+        time.sleep(0.05)
+    raise AssertionError("the run did not start")
