@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -40,8 +41,10 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 LABEL = "org.tarpit-builder"
+IMAGES = "localhost/tarpit-builder"  # "localhost/" keeps Podman from looking on docker.io
 BUILDER_UID = 1000
 MIB = 1 << 20
+SIGKILLED = 128 + 9  # exit status of a process that was killed
 CONNECT_TIMEOUT = 10  # seconds until an engine that does not answer counts as absent
 REQUEST_TIMEOUT = 600  # seconds for one API call; image builds stream and are not bound by it
 
@@ -51,7 +54,9 @@ class Recipe:
     """What an image is made of: a Debian suite and a template of ``containers/``.
 
     *template* is rendered with *variables*; the rendered text, the mirror lines and the base
-    make the tag, so an image is rebuilt exactly when its recipe changes.
+    make the tag, so an image is rebuilt exactly when its recipe changes.  For sealed runs it must
+    have ``/build`` with mode 1777 (engines copy the mode of the folder that they mount over) and
+    ``/out``, owned by user 1000.
     """
 
     template: str
@@ -65,7 +70,7 @@ class Recipe:
     def base_tag(self) -> str:
         """Tag of the bare suite that this image starts from."""
         digest = hashlib.sha256(f"{self.suite} {self.arch} {self.mirror}".encode()).hexdigest()
-        return f"tarpit-builder/base:{self.suite}-{self.arch}-{digest[:12]}"
+        return f"{IMAGES}/base:{self.suite}-{self.arch}-{digest[:12]}"
 
     def dockerfile(self) -> str:
         """The recipe rendered, ready for the engine."""
@@ -90,7 +95,7 @@ class Recipe:
     def tag(self) -> str:
         """Name and tag of the finished image."""
         digest = hashlib.sha256(self.dockerfile().encode()).hexdigest()
-        return f"tarpit-builder/{self.template}:{self.suite}-{self.arch}-{digest[:12]}"
+        return f"{IMAGES}/{self.template}:{self.suite}-{self.arch}-{digest[:12]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,10 +313,12 @@ class Engine:
                 )
             spool.seek(0)
             with _engine_errors():
-                repository, tag = recipe.base_tag.split(":")
                 # In pieces: docker-py announces a chunked body, and requests only sends one so.
                 pieces = iter(partial(spool.read, MIB), b"")
-                self._client.api.import_image_from_stream(pieces, repository=repository, tag=tag)
+                answer = self._client.api.import_image_from_stream(pieces)
+                # Podman does not heed the name that an import asks for: give it afterwards.
+                made = json.loads(answer.splitlines()[-1])["status"]
+                self._client.images.get(made).tag(*recipe.base_tag.split(":"))
 
     def _build(self, recipe: Recipe, note: Callable[[str], None]) -> None:
         context = Files({"Dockerfile": recipe.dockerfile().encode()}).tar()
@@ -384,13 +391,14 @@ class Engine:
             lines = self._follow(container, limits.seconds, on_line)
             state = container.wait()
             container.reload()
-            if container.attrs["State"].get("OOMKilled"):
+            status = int(state["StatusCode"])
+            # Not every engine tells what the kernel killed; nobody else sends SIGKILL here.
+            if container.attrs["State"].get("OOMKilled") or status == SIGKILLED:
                 raise BuildError(
                     f"the run needed more than its {limits.memory} MiB of memory",
                     hint="build with fewer --jobs, or on a machine with more memory",
                     tail=lines[-20:],
                 )
-            status = int(state["StatusCode"])
             if status == 0 and output is not None:
                 self._fetch(container, "/out", output)
             return RunResult(status, lines)
@@ -481,17 +489,16 @@ class Engine:
         return tuple(lines)
 
     def _fetch(self, container: Container, source: str, target: Path) -> None:
-        stream, _ = container.get_archive(source)
+        stream, _ = container.get_archive(f"{source}/.")
         with tempfile.TemporaryFile(prefix="tarpit-output-") as spool:
             for chunk in stream:
                 spool.write(chunk)
             spool.seek(0)
-            prefix = Path(source).name
             with tarfile.open(fileobj=spool) as archive:
                 for member in archive.getmembers():
                     if not member.isfile():
                         continue
-                    member.name = str(Path(member.name).relative_to(prefix))
+                    member.name = re.sub(r"^(\.?/)+", "", member.name)
                     archive.extract(member, target, filter="data")
 
     # -- housekeeping ------------------------------------------------------------------------
@@ -506,9 +513,9 @@ class Engine:
                 tag
                 for image in self._client.images.list()
                 for tag in image.tags
-                if tag.startswith("tarpit-builder/")
+                if tag.startswith(f"{IMAGES}/")
             ]
-            for tag in sorted(tags, key=lambda tag: tag.startswith("tarpit-builder/base")):
+            for tag in sorted(tags, key=lambda tag: tag.startswith(f"{IMAGES}/base")):
                 _quietly(partial(self._client.images.remove, tag))
             return len(tags), len(volumes)
 
@@ -541,14 +548,13 @@ def _seal(limits: Limits) -> dict[str, Any]:
         "security_opt": ["no-new-privileges"],
         "read_only": True,
         "tmpfs": {
-            "/build": f"exec,nosuid,nodev,mode=0755,uid={BUILDER_UID},gid={BUILDER_UID}",
+            "/build": "exec,nosuid,nodev,mode=1777",  # as in the image: runc copies that
             "/tmp": "exec,nosuid,nodev,mode=1777",  # noqa: S108  (the container's)
         },
         "working_dir": "/build",
         "mem_limit": limits.memory * MIB,
         "memswap_limit": limits.memory * MIB,
         "pids_limit": limits.processes,
-        "init": True,
     }
 
 
