@@ -1,0 +1,5 @@
+/* Must not compile: if it does, errors go unnoticed. */
+static inline int probe_baseline_fails(void)
+{
+	return baseline_fails();
+}

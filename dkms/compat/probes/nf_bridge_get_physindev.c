@@ -1,0 +1,10 @@
+/* 6.8 and stable releases: looks the device up in a net namespace */
+#include <linux/netfilter_bridge.h>
+
+#if IS_ENABLED(CONFIG_BRIDGE_NETFILTER)
+static inline struct net_device *
+probe_nf_bridge_get_physindev(const struct sk_buff *skb, struct net *net)
+{
+	return nf_bridge_get_physindev(skb, net);
+}
+#endif
