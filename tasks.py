@@ -94,6 +94,62 @@ def explain(
 
 
 @task(
+    iterable=["only"],
+    help={
+        **KERNEL,
+        "packages": "prove these instead of our own: a folder, a .deb or a .ko",
+        "only": "a group of checks (may be repeated); `list` names them",
+        "all": "every group of checks, not only the smoke set",
+        "smp": "processors of the guest (default: 1)",
+        "accel": "tcg (default), or kvm with a time-out that falls back to tcg",
+        "pcap": "write the packets to this file",
+        "json": "write the result to this file, as JSON",
+        "junit": "write the result to this file, as JUnit XML",
+    },
+)
+@guarded
+def verify(
+    c: Context,
+    kernel: str = "",
+    arch: str = "",
+    flavour: str = "",
+    mirror: str = "",
+    offline: bool = False,
+    packages: str = "",
+    only: list[str] | None = None,
+    all: bool = False,
+    smp: int = 1,
+    accel: str = "tcg",
+    pcap: str = "",
+    json: str = "",
+    junit: str = "",
+) -> None:
+    """Boot a kernel in QEMU and prove on the wire that its packages work."""
+    from tarpit_builder import report
+    from tarpit_builder.console import Console
+    from tarpit_builder.prove import Options, prove
+
+    if only == ["list"]:
+        print(report.check_groups())
+        return
+    console = Console()
+    options = Options(
+        packages=report.path(packages),
+        only=tuple(only or ()),
+        full=all,
+        cpus=smp,
+        accel=accel,
+        pcap=report.path(pcap),
+        json=report.path(json),
+        junit=report.path(junit),
+    )
+    archive = _archive(c, console, mirror, offline=offline)
+    outcome = prove(_request(c, kernel, arch, flavour), options, archive, console)
+    print(outcome.table())
+    raise SystemExit(outcome.exit_code)
+
+
+@task(
     help={
         "all": "every kernel that each suite still has, not only the current one",
         "arch": KERNEL["arch"],

@@ -71,3 +71,16 @@ def _relative(path: Path) -> str:
     """*path* as seen from here where it is below, else whole."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
+
+
+def path(text: str) -> Path | None:
+    """An option's value as a path, None where it was left out."""
+    return Path(text).expanduser() if text else None
+
+
+def check_groups() -> str:
+    """The groups of checks that ``invoke verify --only`` takes."""
+    from tarpit_builder.proof import registry
+
+    rows = [(group.name, group.title) for group in registry.groups()]
+    return format_table(rows, header=("group", "what it judges"))

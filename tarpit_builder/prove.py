@@ -1,0 +1,93 @@
+"""From a kernel's name to its proof: fetch what boots it, build what is proven, hand both over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tarpit_builder import plan as planning
+from tarpit_builder import suites
+from tarpit_builder.build import build
+from tarpit_builder.console import Console
+from tarpit_builder.container import Engine
+from tarpit_builder.errors import SourceError, UserError
+from tarpit_builder.plan import Request
+from tarpit_builder.proof import UserLand, VerifyReport, VerifyRequest, verify
+from tarpit_builder.sources.debian import Archive, DebianKernel
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to prove; without *packages* our own are built, *full* runs all groups of checks."""
+
+    packages: Path | None = None
+    only: Sequence[str] = ()
+    full: bool = False
+    cpus: int = 1
+    accel: str = "tcg"
+    pcap: Path | None = None
+    json: Path | None = None
+    junit: Path | None = None
+
+
+def prove(request: Request, options: Options, archive: Archive, console: Console) -> VerifyReport:
+    """Boot the kernel of *request* and judge the packages by the contract.
+
+    :raises UserError: if *options* name packages that are not there.
+    :raises SourceError: if the archive has headers for the kernel but not the kernel.
+    :raises InfrastructureError: if nothing can be booted.
+    """
+    kernel = planning.resolve(request, archive)
+    packages = _given(options.packages) if options.packages else _built(request, archive, console)
+    base = suites.known()[kernel.suite.base]
+    land = UserLand(
+        suite=base.name,
+        arch=kernel.arch,
+        mirror=archive.mirrors.main,
+        apt_sources=archive.mirrors.apt_sources(base),
+    )
+    wanted = VerifyRequest(
+        land=land,
+        kernel_packages=_boot_packages(kernel, archive, console),
+        packages=packages,
+        only=tuple(options.only),
+        smoke=not options.full and not options.only,
+        cpus=options.cpus,
+        accel=options.accel,
+        pcap=options.pcap,
+        json=options.json,
+        junit=options.junit,
+    )
+    return verify(wanted, Engine.connect(), console)
+
+
+def _built(request: Request, archive: Archive, console: Console) -> tuple[Path, ...]:
+    return build(request, archive, console).packages()
+
+
+def _given(folder: Path) -> tuple[Path, ...]:
+    if folder.is_file():
+        return (folder,)
+    found = tuple(
+        sorted(path for path in folder.glob("*") if path.suffix in {".deb", ".ko", ".so"})
+    )
+    if not found:
+        raise UserError(
+            f"{folder} holds no packages (.deb) and no modules (.ko)",
+            hint="leave out --packages to prove what invoke build makes",
+        )
+    return found
+
+
+def _boot_packages(kernel: DebianKernel, archive: Archive, console: Console) -> tuple[Path, ...]:
+    if not kernel.image:
+        raise SourceError(
+            f"{kernel.suite.name} has headers for {kernel.abi} but not the kernel itself",
+            hint="prove another kernel of the suite; `invoke kernels --all` lists them",
+        )
+    blobs = [package.blob() for package in kernel.image]
+    if all(archive.store.has(blob) for blob in blobs):
+        return tuple(archive.store.path(blob) for blob in blobs)
+    with console.stage(f"kernel {kernel.abi}") as stage:
+        return tuple(archive.store.get(blob, stage) for blob in blobs)
