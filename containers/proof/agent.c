@@ -739,14 +739,15 @@ static int op_setsockopt(struct request *r, struct buffer *reply)
 			  r->argv[3].len) < 0 ? errno : 0;
 }
 
-/* getsockopt(slot, level, name, most bytes) -> bytes */
+/* getsockopt(slot, level, name, bytes, most bytes) -> bytes; some options read what they are given first */
 static int op_getsockopt(struct request *r, struct buffer *reply)
 {
-	char data[1024];
-	socklen_t len = r->argv[3].number;
+	static char data[65536];
+	socklen_t len = r->argv[4].number;
 
-	if (len > sizeof(data))
+	if (len > sizeof(data) || r->argv[3].len > sizeof(data))
 		return EMSGSIZE;
+	memcpy(data, r->argv[3].text, r->argv[3].len);
 	if (getsockopt(*slot(&r->argv[0]), r->argv[1].number, r->argv[2].number, data, &len) < 0)
 		return errno;
 	put_bytes(reply, data, len);
@@ -891,7 +892,7 @@ static const struct {
 	{ op_mount, 4 },	{ op_klog, 0 },		{ op_socket, 4 },	{ op_bind, 2 },
 	{ op_listen, 2 },	{ op_accept, 3 },	{ op_connect, 3 },	{ op_send, 4 },
 	{ op_receive, 3 },	{ op_drain, 2 },	{ op_shutdown, 2 },	{ op_close, 1 },
-	{ op_setsockopt, 4 },	{ op_getsockopt, 4 },	{ op_ioctl, 3 },	{ op_getsockname, 1 },
+	{ op_setsockopt, 4 },	{ op_getsockopt, 5 },	{ op_ioctl, 3 },	{ op_getsockname, 1 },
 	{ op_flood, 3 },	{ op_spawn_flood, 2 },	{ op_sleep, 1 },	{ op_clock, 0 },
 	{ op_poweroff, 0 },	{ op_batch, 0 },
 };

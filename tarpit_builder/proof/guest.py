@@ -60,10 +60,6 @@ class Op(IntEnum):
     BATCH = auto()
 
 
-class GuestError(OSError):
-    """An operation in the guest failed with an errno; an ``OSError`` like a local one."""
-
-
 @dataclass(frozen=True, slots=True)
 class Finished:
     """How a program in the guest ended; *status* is negative for a signal, like subprocess'."""
@@ -108,11 +104,11 @@ class Reply:
     def check(self, request: Request) -> tuple[int | bytes, ...]:
         """The results.
 
-        :raises GuestError: if the operation failed.
+        :raises OSError: if the operation failed.
         """
         if self.errno:
             what = " ".join(str(arg)[:60] for arg in request.args[:4])
-            raise GuestError(self.errno, f"{os.strerror(self.errno)} ({request.op.name} {what})")
+            raise OSError(self.errno, f"{os.strerror(self.errno)} ({request.op.name} {what})")
         return self.results
 
 
@@ -173,7 +169,7 @@ class Guest:
     def call(self, request: Request) -> tuple[int | bytes, ...]:
         """Carry out *request*.
 
-        :raises GuestError: if it failed in the guest.
+        :raises OSError: if it failed in the guest.
         :raises MachineDied: if the guest is gone.
         """
         return self.submit(request).check(request)
@@ -257,7 +253,7 @@ class Guest:
     ) -> Finished:
         """Run a program to its end, whatever its exit status.
 
-        :raises GuestError: ETIME if it takes longer than *seconds*.
+        :raises OSError: ETIME if it takes longer than *seconds*.
         """
         request = Request(Op.RUN, (int(seconds * 1000), stdin, *argv), netns, seconds)
         status, stdout, stderr = self.call(request)
@@ -407,7 +403,7 @@ class GuestSocket:
     def recv(self, most: int, *, seconds: float) -> bytes:
         """Receive; empty at the end of the stream.
 
-        :raises GuestError: ETIME if nothing comes.
+        :raises OSError: ETIME if nothing comes.
         """
         (data,) = self._call(Op.RECEIVE, most, int(seconds * 1000), seconds=seconds)
         assert isinstance(data, bytes)
@@ -426,9 +422,9 @@ class GuestSocket:
         raw = struct.pack("<i", value) if isinstance(value, int) else value
         self._call(Op.SETSOCKOPT, level, name, raw)
 
-    def getsockopt(self, level: int, name: int, size: int = 4) -> bytes:
-        """Read an option."""
-        (data,) = self._call(Op.GETSOCKOPT, level, name, size)
+    def getsockopt(self, level: int, name: int, size: int = 4, given: bytes = b"") -> bytes:
+        """Read an option; some read the structure *given* first."""
+        (data,) = self._call(Op.GETSOCKOPT, level, name, given, size)
         assert isinstance(data, bytes)
         return data
 

@@ -193,7 +193,8 @@ class Assembly:
                 self._run(argv, inputs, stage)
 
         script = SCRIPTS / "overlay.sh"
-        parts = [self._recipe.tag, script, kernel.name, *(p.name for p in packages), *packages]
+        names = (path.name for path in packages)
+        parts: list[str | Path] = [self._recipe.tag, script, kernel.name, *names, *packages]
         return self._layer("overlay", digest(parts), make)
 
 
@@ -215,7 +216,9 @@ def _archive(members: Mapping[str, Path]) -> bytes:
     return archive + _entry("TRAILER!!!", 0)
 
 
-def _entry(name: str, mode: int, *, content: bytes = b"", device: tuple[int, int] = (0, 0)) -> bytes:
+def _entry(
+    name: str, mode: int, *, content: bytes = b"", device: tuple[int, int] = (0, 0)
+) -> bytes:
     """One member in the "new ASCII" format of cpio, which kernels of every age unpack."""
     encoded = name.encode() + b"\0"
     # inode, mode, uid, gid, links, mtime, size, device of the file, device of the node, check

@@ -1,0 +1,1 @@
+"""The contract, line by line: one module for each group of checks."""

@@ -1,0 +1,76 @@
+"""The shortest proof that is one: load, connect, be held, unload."""
+
+from __future__ import annotations
+
+import errno
+
+from tarpit_builder.proof.guest import sockaddr
+from tarpit_builder.proof.lab import Deviation, Lab
+from tarpit_builder.proof.mirror import Mirror
+from tarpit_builder.proof.registry import Group
+
+smoke = Group("smoke", "load, connect, be held, unload", order=0)
+
+ESTABLISHED = 1
+FROM_ETH1 = ("-i", "eth1")
+
+
+@smoke.check("the module loads and a rule can be inserted", section="5")
+def loads(lab: Lab) -> None:
+    lab.require_module()
+    lab.tarpit(match=FROM_ETH1)
+    if not lab.guest.modules().get(lab.module):
+        raise Deviation(f"a rule is in place, but {lab.module} counts no user")
+
+
+@smoke.check("connect() succeeds: SYN+ACK with window 5, then ACK with window 0")
+def handshake(lab: Lab, family: int) -> None:
+    with Mirror(lab) as mirror:
+        client = lab.client(family)
+        client.connect(sockaddr(mirror.server(family), 135), seconds=5)
+        mirror.await_segments(4, 5, "handshake")
+        syn, accepted, opened, held = mirror.seen[:4]
+        lab.expect(syn, [accepted], "SYN", flags="SA", window=5, ack=syn.end)
+        lab.expect(opened, [held], "ACK", flags="A", window=0, seq=accepted.end, ack=opened.seq)
+        if not lab.ladder:
+            lab.ladder = mirror.seen[:4]
+        client.close()
+
+
+@smoke.check("data is not taken, and the client is held by answered window probes")
+def held(lab: Lab, family: int) -> None:
+    with Mirror(lab) as mirror:
+        client = lab.client(family)
+        client.connect(sockaddr(mirror.server(family), 139), seconds=5)
+        mirror.await_segments(4, 5, "handshake")
+        client.send(b"GET / HTTP/1.0\r\n\r\n")
+        # Two probes, 200 and 400 ms later, with their answers.
+        mirror.await_segments(8, 10, "window probes")
+        first = mirror.seen[0].end
+        for segment in mirror.seen[3:]:
+            from_tarpit = segment.flow.dport == mirror.seen[0].flow.sport
+            if from_tarpit and (segment.window, segment.ack) != (0, first):
+                raise Deviation("data was acknowledged or the window opened", mirror.seen)
+        if client.state != ESTABLISHED:
+            raise Deviation(f"the client's connection is in state {client.state}", mirror.seen)
+        client.close()
+
+
+@smoke.check("rmmod is refused while a rule uses the module", section="5")
+def in_use(lab: Lab) -> None:
+    try:
+        lab.guest.rmmod(lab.module)
+    except OSError as error:
+        if error.errno in {errno.EAGAIN, errno.EBUSY}:
+            return
+        raise
+    raise Deviation("the module could be unloaded while a rule used it")
+
+
+@smoke.check("the module unloads once no rule uses it", section="5")
+def unloads(lab: Lab) -> None:
+    lab.clear()
+    lab.guest.rmmod(lab.module)
+    if lab.loaded:
+        raise Deviation("the module is still there after rmmod")
+    lab.require_module()

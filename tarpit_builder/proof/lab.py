@@ -1,0 +1,316 @@
+"""What a check works with: a booted guest, the network around it, and words to judge by."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import random
+import socket
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tarpit_builder.errors import InfrastructureError, UserError
+from tarpit_builder.proof import network
+from tarpit_builder.proof.guest import Finished, Guest, GuestSocket
+from tarpit_builder.proof.network import CLIENT, SIDES
+from tarpit_builder.proof.qemu import TROUBLE, Machine
+from tarpit_builder.proof.segment import MODULUS, Flow, Segment
+from tarpit_builder.proof.wire import Recorder, Wire
+
+PORT = 25
+QUEUE = 100  # frames sent before asking whether they arrived; a card's queue holds 256
+MODES = ("tarpit", "honeypot", "reset")
+EXPECTED_MESSAGES = (
+    "module verification failed",  # a module from outside the distribution is not signed by it
+    "loading out-of-tree module taints kernel",
+    "entered promiscuous mode",
+    "left promiscuous mode",
+    "IPv6: ADDRCONF",
+    "link becomes ready",
+    "Link is Up",
+    "bridge: filtering via arp/ip/ip6tables is no longer available",
+    "8021q",
+    "Bridge firewalling registered",
+)
+"""What a healthy kernel says while it is worked with, by a part of the line."""
+
+
+class Deviation(Exception):  # noqa: N818  (a finding, not a mistake)
+    """The contract says one thing, the packets another."""
+
+    def __init__(self, text: str, segments: Iterable[Segment] = ()) -> None:
+        super().__init__(text)
+        self.text = text
+        self.segments = tuple(segments)
+
+
+class Unavailable(Exception):  # noqa: N818
+    """This kernel or user land lacks what a check needs; the check says nothing about TARPIT."""
+
+
+class Lab:
+    """A guest with its network up, and the rules of one backend of iptables."""
+
+    def __init__(self, machine: Machine, guest: Guest, recorder: Recorder | None = None) -> None:
+        self.machine = machine
+        self.guest = guest
+        self.backend = "legacy"
+        self.wires = [Wire(machine, index, recorder) for index in range(len(machine.cards))]
+        for wire, side in zip(self.wires, SIDES, strict=False):
+            wire.guest_addresses = [side.guest4, side.guest6]
+        self.module = "xt_TARPIT"
+        self.random = random.Random(guest.release)  # noqa: S311  (repeatable, not secret)
+        self._ports = itertools.count(1)
+        self._log_seen = 0
+        self.transcript: list[Segment] = []
+        self.ladder: list[Segment] = []
+        self.notes: list[str] = []
+        self._programs: dict[str, bool] = {}
+
+    def open(self) -> None:
+        """Load what the cards need and set the network up."""
+        if not self.guest_has("eth0"):
+            for driver in ("virtio_pci", "virtio_net", "e1000"):
+                self.guest.attempt("modprobe", driver)
+        if self.wires and not self.guest_has("eth0"):
+            raise InfrastructureError(
+                "the guest has no network card",
+                hint="this kernel's packages hold no driver for QEMU's virtio or e1000 card",
+            )
+        self.network = network.configure(self.guest)
+        self.settle()
+
+    def guest_has(self, interface: str) -> bool:
+        """Whether a network interface exists."""
+        return f"{interface}:" in self.guest.read("/proc/net/dev")
+
+    def has_program(self, name: str) -> bool:
+        """Whether the user land has a program."""
+        if name not in self._programs:
+            self._programs[name] = self.guest.attempt(name, "--version").status != 127
+        return self._programs[name]
+
+    # -- rules -------------------------------------------------------------------------------
+
+    @property
+    def families(self) -> tuple[int, ...]:
+        """Address families to judge: IPv6 only if kernel and module have it."""
+        return (4, 6) if self.network.has_ipv6 else (4,)
+
+    def program(self, family: int, suffix: str = "") -> str:
+        """Name of the iptables program of a family and of the backend at hand."""
+        name = "ip6tables" if family == 6 else "iptables"
+        return name + (f"-{self.backend}" if self.backend else "") + suffix
+
+    def attempt_rule(self, family: int, *args: str) -> Finished:
+        """Run iptables, whatever it answers."""
+        return self.guest.attempt(self.program(family), "-w", *args)
+
+    def rule(self, family: int, *args: str) -> None:
+        """Run iptables.
+
+        :raises InfrastructureError: if it refuses.
+        """
+        done = self.attempt_rule(family, *args)
+        if done.status:
+            said = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["nothing"]
+            raise InfrastructureError(
+                f"`{done.command}` failed: {said[0]}",
+                hint="is the extension installed, and the module built for this kernel?",
+            )
+
+    def tarpit(
+        self,
+        mode: str = "",
+        *,
+        chain: str = "INPUT",
+        match: Sequence[str] = (),
+        table: str = "filter",
+        families: Iterable[int] = (),
+    ) -> None:
+        """Add a TARPIT rule for all TCP (that *match* admits)."""
+        for family in families or self.families:
+            option = (f"--{mode}",) if mode else ()
+            self.rule(
+                family, "-t", table, "-A", chain, "-p", "tcp", *match, "-j", "TARPIT", *option
+            )
+
+    def clear(self) -> None:
+        """Remove every rule of the backend at hand."""
+        for family in self.families:
+            for table in self.tables(family):
+                self.guest.attempt(self.program(family), "-w", "-t", table, "-F")
+                self.guest.attempt(self.program(family), "-w", "-t", table, "-X")
+
+    def tables(self, family: int) -> list[str]:
+        """Tables that hold or may hold rules."""
+        if self.backend != "legacy":
+            return ["filter", "mangle", "raw", "security", "nat"]
+        names = f"/proc/net/ip{'6' if family == 6 else ''}_tables_names"
+        try:
+            return self.guest.read(names).split()
+        except FileNotFoundError:
+            return []
+
+    # -- probes ------------------------------------------------------------------------------
+
+    def flow(self, family: int, *, dst: str = "", src: str = "", port: int = PORT) -> Flow:
+        """A connection that nobody has used yet, from the client to the guest."""
+        sport = 1024 + next(self._ports) % 64000
+        return Flow(src or CLIENT[family], dst or SIDES[0].guest(family), sport, port)
+
+    def number(self) -> int:
+        """A random 32-bit number for a sequence number."""
+        return self.random.randrange(MODULUS)
+
+    def probe(self, family: int, flags: str, *, flow: Flow | None = None, **fields: Any) -> Segment:
+        """A segment from the client with numbers of its own."""
+        values: dict[str, Any] = {"seq": self.number()}
+        if "A" in flags:
+            values["ack"] = self.number()
+        return Segment(flow=flow or self.flow(family), flags=flags, **(values | fields))
+
+    def settle(self, *, cards: Iterable[int] = ()) -> None:
+        """Return once the guest has dealt with everything sent so far."""
+        for index in cards or range(len(self.wires)):
+            side = SIDES[index]
+            self.wires[index].settle(side.gateway4, side.guest4)
+
+    def send(self, packets: Iterable[bytes], *, card: int = 0) -> list[Segment]:
+        """Send packets in order; every TCP segment that left the guest because of them."""
+        wire = self.wires[card]
+        for each in self.wires:
+            each.take()
+        for count, packet in enumerate(packets, 1):
+            wire.send([packet])
+            if count % QUEUE == 0:
+                self.settle(cards=[card])
+        self.settle()
+        seen = [segment for each in self.wires for segment in each.take()]
+        return sorted(seen, key=lambda segment: segment.when)
+
+    def answers(self, *probes: Segment, card: int = 0) -> list[Segment]:
+        """Send segments; what the guest answered."""
+        now = time.time()
+        replies = self.send((probe.packet() for probe in probes), card=card)
+        self.transcript += [*(dataclasses.replace(probe, when=now) for probe in probes), *replies]
+        return replies
+
+    def converse(
+        self, probes: Mapping[str, Segment], packets: Mapping[str, bytes] | None = None
+    ) -> dict[str, list[Segment]]:
+        """Send one segment of each label at once; the answers by label.
+
+        *packets* overrides what is sent for a label where a :class:`Segment` cannot say it.
+
+        :raises Deviation: if something left the guest that answers none of them.
+        """
+        packets = packets or {}
+        by_flow = {probe.flow.back: label for label, probe in probes.items()}
+        assert len(by_flow) == len(probes), "every label needs a flow of its own"
+        out: dict[str, list[Segment]] = {label: [] for label in probes}
+        for reply in self.send(packets.get(k, p.packet()) for k, p in probes.items()):
+            if reply.flow not in by_flow:
+                raise Deviation("a segment left the guest that answers nothing", [reply])
+            out[by_flow[reply.flow]].append(reply)
+        return out
+
+    # -- judgement ---------------------------------------------------------------------------
+
+    def expect(self, probe: Segment, replies: Sequence[Segment], what: str, **fields: Any) -> None:
+        """There is exactly one reply, with these *fields* and good manners.
+
+        :raises Deviation: if not, saying what is different.
+        """
+        if len(replies) != 1:
+            raise Deviation(f"{what}: expected one reply, saw {len(replies)}", [probe, *replies])
+        reply = replies[0]
+        wrong = [
+            f"{name} is {getattr(reply, name)!r}, expected {value!r}"
+            for name, value in fields.items()
+            if getattr(reply, name) != value
+        ]
+        wrong += manners(probe, reply, mac=self.wires[reply.card].mac)
+        if wrong:
+            raise Deviation(f"{what}: {'; '.join(wrong)}", [probe, reply])
+
+    def expect_silence(self, probe: Segment, replies: Sequence[Segment], what: str) -> None:
+        """Nothing was answered.
+
+        :raises Deviation: if something was.
+        """
+        if replies:
+            raise Deviation(f"{what}: expected no reply, saw {len(replies)}", [probe, *replies])
+
+    # -- health ------------------------------------------------------------------------------
+
+    def log_mark(self) -> None:
+        """From here on the kernel's log must be silent."""
+        self._log_seen = len(self.guest.kernel_log())
+
+    def log_news(self) -> list[str]:
+        """What the kernel said since the mark that it should not have said."""
+        lines = self.guest.kernel_log()[self._log_seen :]
+        return [line for line in lines if not any(known in line for known in EXPECTED_MESSAGES)]
+
+    def trouble(self) -> str | None:
+        """The first line of the kernel's log or console that tells of a kernel in trouble."""
+        for line in self.guest.kernel_log():
+            if TROUBLE.search(line):
+                return line
+        return self.machine.trouble
+
+    def require_module(self) -> None:
+        """Load the module under proof.
+
+        :raises UserError: if the guest's kernel refuses it.
+        """
+        if self.loaded:
+            return
+        done = self.guest.attempt("modprobe", self.module)
+        if done.status:
+            said = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
+            reasons = [line for line in self.guest.kernel_log()[-5:] if "TARPIT" in line]
+            text = "; ".join([said[0].removeprefix("modprobe: "), *reasons[-1:]])
+            raise UserError(
+                f"kernel {self.guest.release} does not load {self.module}: {text}",
+                hint="build it for this kernel: invoke build --kernel " + self.guest.release,
+            )
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the module is loaded."""
+        return self.module in self.guest.modules()
+
+    def client(self, family: int, *, netns: str = "") -> GuestSocket:
+        """A TCP socket in the guest, to play the client with."""
+        kind = socket.AF_INET6 if family == 6 else socket.AF_INET
+        return self.guest.socket(kind, socket.SOCK_STREAM, netns=netns)
+
+    def close(self) -> None:
+        """Let go of the wires."""
+        for wire in self.wires:
+            wire.close()
+
+
+def manners(probe: Segment, reply: Segment, *, mac: str) -> list[str]:
+    """What is wrong with a reply whatever it answers (contract section 1, last but one point)."""
+    rules = {
+        "goes back to where the probe came from": reply.flow == probe.flow.back,
+        "has valid checksums": reply.checksums_good,
+        "has no TCP options": not reply.options and reply.data_offset == 5,
+        "has no IP options": not reply.ip_options,
+        "carries no payload": not reply.payload,
+        "has no trailing bytes": not reply.trailing,
+        "has the system's TTL": reply.ttl == 64,
+        "does not echo TOS": reply.tos == 0,
+        "has DF set": reply.df,
+        "has no reserved bits": reply.reserved == 0 and not set(reply.flags) & set("ECN"),
+        "has no urgent pointer": reply.urgent == 0,
+        "leaves to the gateway": reply.mac == mac,
+    }
+    return [f"violates: reply {rule}" for rule, kept in rules.items() if not kept]
+
+
+__all__ = ["Deviation", "Lab", "Unavailable", "manners"]

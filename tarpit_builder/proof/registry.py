@@ -1,0 +1,104 @@
+"""Groups of checks, as the modules of :mod:`tarpit_builder.proof.checks` declare them."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from tarpit_builder.errors import UserError
+from tarpit_builder.proof.lab import Lab
+
+CheckFunction = Callable[..., None]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the contract, with the function that judges it.
+
+    A function with a ``family`` parameter is called for IPv4 and IPv6 in turn.
+    """
+
+    title: str
+    section: str
+    function: CheckFunction
+
+    @property
+    def per_family(self) -> bool:
+        """Whether it is judged for each address family."""
+        return "family" in inspect.signature(self.function).parameters
+
+
+@dataclass(slots=True)
+class Group:
+    """Checks that share a machine and a preparation; what ``--only`` names.
+
+    *backends* are the flavours of iptables that it is repeated for; *icount* is QEMU's option of
+    that name, for checks about time or cost; *cards* is the number of network cards;
+    *extra* groups are only run when they are named.
+    """
+
+    name: str
+    title: str
+    order: int
+    backends: tuple[str, ...] = ("legacy",)
+    icount: str | None = None
+    cards: int = 2
+    memory: int = 512
+    extra: bool = False
+    checks: list[Check] = field(default_factory=list)
+    prepare: Callable[[Lab], None] | None = None
+
+    def check(self, title: str, *, section: str = "1") -> Callable[[CheckFunction], CheckFunction]:
+        """Declare a check of a section of the contract."""
+
+        def declare(function: CheckFunction) -> CheckFunction:
+            self.checks.append(Check(title, section, function))
+            return function
+
+        return declare
+
+    def setup(self, function: Callable[[Lab], None]) -> Callable[[Lab], None]:
+        """Declare what is done once before the group's checks."""
+        self.prepare = function
+        return function
+
+
+def groups() -> list[Group]:
+    """Every group, in the order in which they are run."""
+    from tarpit_builder.proof import checks
+
+    found: list[Group] = []
+    for info in pkgutil.iter_modules(checks.__path__):
+        module = importlib.import_module(f"{checks.__name__}.{info.name}")
+        found += _groups_of(module)
+    return sorted(found, key=lambda group: group.order)
+
+
+def _groups_of(module: Any) -> Iterator[Group]:
+    return (value for value in vars(module).values() if isinstance(value, Group))
+
+
+def select(only: tuple[str, ...]) -> list[Group]:
+    """The groups that *only* names, or all but the extra ones.
+
+    :raises UserError: if a name is unknown.
+    """
+    everything = groups()
+    if not only:
+        return [group for group in everything if not group.extra]
+    by_name = {group.name: group for group in everything}
+    for name in only:
+        if name not in by_name:
+            import difflib
+
+            near = difflib.get_close_matches(name, by_name, 1)
+            meant = f"did you mean {near[0]}? " if near else ""
+            raise UserError(
+                f"there is no group of checks called {name!r}",
+                hint=f"{meant}There are: {', '.join(by_name)}",
+            )
+    return [group for group in everything if group.name in only]

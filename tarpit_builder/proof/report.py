@@ -1,0 +1,154 @@
+"""What came out of a proof: for people a table and a ladder, for machines JSON and JUnit."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from tarpit_builder import paths
+
+
+class Outcome(StrEnum):
+    """How a check ended."""
+
+    PASS = "pass"  # noqa: S105
+    FAIL = "fail"
+    SKIP = "skip"
+    """This kernel lacks what the check needs."""
+    ERROR = "error"
+    """The check could not be carried out: nothing is known."""
+
+
+MARKS = {Outcome.PASS: "✓", Outcome.FAIL: "✗", Outcome.SKIP: "–", Outcome.ERROR: "?"}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One check of one group: *seconds* it took, *detail* why it did not pass."""
+
+    group: str
+    backend: str
+    title: str
+    section: str
+    family: int | None
+    outcome: Outcome
+    seconds: float
+    detail: str = ""
+    ladder: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Group, backend and family, then the title."""
+        family = {4: " IPv4", 6: " IPv6"}.get(self.family or 0, "")
+        return f"{self.where}{family}: {self.title}"
+
+    @property
+    def where(self) -> str:
+        """Group and backend."""
+        return f"{self.group}/{self.backend}" if self.backend else self.group
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """Everything that a proof found out about one kernel."""
+
+    kernel: str
+    packages: tuple[str, ...]
+    accel: str
+    cpus: int
+    seconds: float
+    results: tuple[CheckResult, ...]
+    ladder: tuple[str, ...] = ()
+    """The classic handshake, as seed and man page show it."""
+    notes: tuple[str, ...] = field(default=())
+    """Measurements, such as the cost table."""
+
+    @property
+    def counts(self) -> Counter[Outcome]:
+        """How many checks ended how."""
+        return Counter(result.outcome for result in self.results)
+
+    @property
+    def exit_code(self) -> int:
+        """0: everything that could be judged is right; 1: something is wrong; 3: nothing known."""
+        if self.counts[Outcome.FAIL]:
+            return 1
+        if self.counts[Outcome.ERROR] or not self.counts[Outcome.PASS]:
+            return 3
+        return 0
+
+    def table(self) -> str:
+        """Groups with their counts, then what did not pass, then handshake and measurements."""
+        from tarpit_builder.console import format_table
+
+        rows = []
+        for where in dict.fromkeys(result.where for result in self.results):
+            part = [result for result in self.results if result.where == where]
+            counts = Counter(result.outcome for result in part)
+            rows.append(
+                [
+                    MARKS[worst(counts)],
+                    where,
+                    ", ".join(f"{counts[o]} {o}" for o in Outcome if counts[o]),
+                    f"{sum(result.seconds for result in part):.1f} s",
+                ]
+            )
+        lines = [format_table(rows, header=("", "group", "checks", "time"))]
+        for result in self.results:
+            if result.outcome is not Outcome.PASS:
+                lines += ["", f"{MARKS[result.outcome]} {result.name} (contract {result.section})"]
+                lines += [f"    {line}" for line in result.detail.splitlines()]
+                lines += [f"    {line}" for line in result.ladder]
+        for title, text in (("The handshake:", self.ladder), ("Measured:", self.notes)):
+            if text:
+                lines += ["", title, *(f"    {line}" for line in text)]
+        lines += ["", self.summary()]
+        return "\n".join(lines)
+
+    def summary(self) -> str:
+        """One line."""
+        counts = ", ".join(f"{n} {outcome}" for outcome, n in sorted(self.counts.items()))
+        verdict = {0: "passed", 1: "FAILED", 3: "could not be judged"}[self.exit_code]
+        return f"Linux {self.kernel}: {verdict} ({counts}) in {self.seconds:.0f} s"
+
+    def write_json(self, path: Path) -> None:
+        """The whole report as JSON."""
+        document = asdict(self) | {"exit_code": self.exit_code, "counts": dict(self.counts)}
+        with paths.replacing(path) as stage:
+            stage.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+    def write_junit(self, path: Path) -> None:
+        """The results in the JUnit format that CI systems read."""
+        suite = ET.Element("testsuite", name=f"verify {self.kernel}", time=f"{self.seconds:.3f}")
+        suite.set("tests", str(len(self.results)))
+        suite.set("failures", str(self.counts[Outcome.FAIL]))
+        suite.set("errors", str(self.counts[Outcome.ERROR]))
+        suite.set("skipped", str(self.counts[Outcome.SKIP]))
+        tags = {Outcome.FAIL: "failure", Outcome.ERROR: "error", Outcome.SKIP: "skipped"}
+        for result in self.results:
+            case = ET.SubElement(
+                suite,
+                "testcase",
+                classname=result.where,
+                name=result.name.split(": ", 1)[1]
+                + {4: " (IPv4)", 6: " (IPv6)"}.get(result.family or 0, ""),
+                time=f"{result.seconds:.3f}",
+            )
+            if result.outcome in tags:
+                text = "\n".join([result.detail, *result.ladder])
+                element = ET.SubElement(case, tags[result.outcome], message=result.detail[:200])
+                element.text = text
+        with paths.replacing(path) as stage:
+            stage.write_bytes(ET.tostring(suite, encoding="utf-8", xml_declaration=True))
+
+
+def worst(counts: Counter[Outcome]) -> Outcome:
+    """The outcome that stands for several."""
+    for outcome in (Outcome.FAIL, Outcome.ERROR, Outcome.PASS):
+        if counts[outcome]:
+            return outcome
+    return Outcome.SKIP

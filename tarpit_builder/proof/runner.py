@@ -1,0 +1,210 @@
+"""Runs groups of checks, each on a machine that works, and collects the results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tarpit_builder.console import Console
+from tarpit_builder.errors import InfrastructureError, TarpitError, UserError
+from tarpit_builder.proof.guest import Guest
+from tarpit_builder.proof.initramfs import BootFiles
+from tarpit_builder.proof.lab import Deviation, Lab, Unavailable
+from tarpit_builder.proof.qemu import Machine, MachineDied, MachineSpec
+from tarpit_builder.proof.reactor import Reactor
+from tarpit_builder.proof.registry import Check, Group
+from tarpit_builder.proof.report import CheckResult, Outcome
+from tarpit_builder.proof.segment import Ladder
+from tarpit_builder.proof.wire import Recorder
+
+
+@dataclass(slots=True)
+class Runner:
+    """Boots machines as groups need them; the next group gets the same one if it is well."""
+
+    boot: BootFiles
+    base: MachineSpec
+    boot_seconds: float
+    console: Console
+    backends: tuple[str, ...]
+    recorder: Recorder | None = None
+    log: Path | None = None
+    results: list[CheckResult] = field(default_factory=list)
+    ladder: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
+    release: str = ""
+    _lab: Lab | None = None
+
+    def run(self, groups: Sequence[Group]) -> None:
+        """Run *groups* one after the other, each for its backends."""
+        try:
+            for group in groups:
+                for backend in group.backends:
+                    if backend not in self.backends:
+                        continue
+                    shown = backend if len(group.backends) > 1 else ""
+                    with self.console.stage(f"{group.name} {shown}".strip()) as stage:
+                        before = len(self.results)
+                        self._group(group, backend, shown)
+                        part = self.results[before:]
+                        bad = [r for r in part if r.outcome in {Outcome.FAIL, Outcome.ERROR}]
+                        stage.done(f"{len(part)} checks" + (f", {len(bad)} bad" if bad else ""))
+        finally:
+            self._end()
+
+    def _group(self, group: Group, backend: str, shown: str) -> None:
+        began = time.monotonic()
+        try:
+            lab = self._machine(group)
+            lab.backend = backend
+            lab.clear()
+            lab.log_mark()
+            if group.prepare:
+                group.prepare(lab)
+        except (TarpitError, OSError, Deviation, Unavailable) as error:
+            outcome = Outcome.SKIP if isinstance(error, Unavailable) else Outcome.ERROR
+            if isinstance(error, UserError) or not self.results:
+                # Not this group's trouble: nothing at all could be judged.
+                self._end()
+                raise
+            self._add(group, shown, None, None, outcome, began, str(error))
+            self._end()
+            return
+        for check in group.checks:
+            families = lab.families if check.per_family else (None,)
+            for family in families:
+                if not self._check(group, shown, check, family, lab):
+                    return
+        self._health(group, shown, lab)
+
+    def _check(self, group: Group, shown: str, check: Check, family: int | None, lab: Lab) -> bool:
+        """Judge one check; false if the machine did not survive it."""
+        began = time.monotonic()
+        lab.transcript = []
+        arguments = {} if family is None else {"family": family}
+        outcome, detail, ladder = Outcome.PASS, "", Ladder()
+        alive = True
+        try:
+            check.function(lab, **arguments)
+        except Deviation as deviation:
+            outcome, detail = Outcome.FAIL, deviation.text
+            ladder.segments = list(deviation.segments)[:12]
+        except Unavailable as missing:
+            outcome, detail = Outcome.SKIP, str(missing)
+        except MachineDied as death:
+            # A kernel that crashes is wrong, whatever the check was about.
+            outcome, detail, alive = Outcome.FAIL, death.message, False
+        except (TarpitError, OSError) as error:
+            outcome, detail = Outcome.ERROR, str(error)
+        trouble = lab.machine.trouble
+        if alive and trouble:
+            outcome, detail, alive = Outcome.FAIL, f"the kernel complained: {trouble}", False
+        self._add(group, shown, check, family, outcome, began, detail, tuple(ladder.lines()))
+        if lab.ladder and not self.ladder:
+            self.ladder = tuple(Ladder(lab.ladder).lines())
+        self.notes += lab.notes
+        lab.notes = []
+        if not alive:
+            self._end()
+        return alive
+
+    def _health(self, group: Group, shown: str, lab: Lab) -> None:
+        began = time.monotonic()
+        check = Check("the kernel's log stays silent", "5", lambda _: None)
+        try:
+            news = lab.log_news()
+        except (TarpitError, OSError) as error:
+            self._add(group, shown, check, None, Outcome.FAIL, began, str(error))
+            self._end()
+            return
+        outcome = Outcome.FAIL if news else Outcome.PASS
+        self._add(group, shown, check, None, outcome, began, "\n".join(news[:5]))
+        if lab.trouble():
+            self._end()
+
+    def _add(
+        self,
+        group: Group,
+        backend: str,
+        check: Check | None,
+        family: int | None,
+        outcome: Outcome,
+        began: float,
+        detail: str = "",
+        ladder: tuple[str, ...] = (),
+    ) -> None:
+        self.results.append(
+            CheckResult(
+                group=group.name,
+                backend=backend,
+                title=check.title if check else group.title,
+                section=check.section if check else "",
+                family=family,
+                outcome=outcome,
+                seconds=time.monotonic() - began,
+                detail=detail,
+                ladder=ladder,
+            )
+        )
+
+    # -- machines ----------------------------------------------------------------------------
+
+    def _machine(self, group: Group) -> Lab:
+        spec = replace(
+            self.base,
+            icount=group.icount,
+            cards=group.cards,
+            memory=max(group.memory, self.base.memory),
+            # Counting instructions is something that only TCG can do.
+            accel="tcg" if group.icount else self.base.accel,
+        )
+        if self._lab and self._lab.machine.spec == spec and self._lab.machine.running:
+            return self._lab
+        self._end()
+        machine = self._start(spec)
+        return machine
+
+    def _start(self, spec: MachineSpec) -> Lab:
+        machine = Machine(spec, Reactor())
+        try:
+            guest = Guest(machine, boot_seconds=self.boot_seconds)
+        except InfrastructureError:
+            machine.close()
+            self._keep_log(machine)
+            if spec.accel == "tcg":
+                raise
+            self.console.warn(f"no guest comes up with {spec.accel}: going on with TCG")
+            self.base = replace(self.base, accel="tcg")
+            return self._start(replace(spec, accel="tcg"))
+        if self.boot.release and guest.release != self.boot.release:
+            machine.close()
+            raise InfrastructureError(
+                f"the guest runs {guest.release}, not {self.boot.release}",
+                hint="the kernel image and the modules are not of the same package",
+            )
+        self.release = guest.release
+        lab = Lab(machine, guest, self.recorder)
+        try:
+            lab.open()
+            lab.require_module()
+        except BaseException:
+            machine.close()
+            self._keep_log(machine)
+            raise
+        self._lab = lab
+        return lab
+
+    def _end(self) -> None:
+        if self._lab:
+            machine = self._lab.machine
+            self._lab.close()
+            machine.close()
+            self._keep_log(machine)
+            self._lab = None
+
+    def _keep_log(self, machine: Machine) -> None:
+        if self.log:
+            with self.log.open("a") as stream:
+                stream.write(machine.console)

@@ -1,0 +1,130 @@
+"""From a request to a report: ``invoke verify``."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tarpit_builder.console import Console
+from tarpit_builder.container import Engine
+from tarpit_builder.errors import UserError
+from tarpit_builder.proof import registry
+from tarpit_builder.proof.initramfs import Assembly, BootFiles, UserLand, require_space
+from tarpit_builder.proof.qemu import SYSTEMS, MachineSpec
+from tarpit_builder.proof.report import VerifyReport
+from tarpit_builder.proof.runner import Runner
+from tarpit_builder.proof.wire import Recorder
+
+WORK_BYTES = 400 << 20
+BACKENDS = ("legacy", "nft")
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyRequest:
+    """What is to be proven, on what.
+
+    Either *kernel_packages* (a Debian kernel's) or *kernel_image* (an old kernel's, with *files*
+    that bring the module and a static iptables: path in the guest → file here).
+    *packages* are those under proof: ``.deb``, or bare ``.ko`` and ``.so``.
+    *only* names groups of checks; *timeout* is the number of seconds that a boot may take.
+    """
+
+    land: UserLand
+    kernel_packages: tuple[Path, ...] = ()
+    packages: tuple[Path, ...] = ()
+    kernel_image: Path | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+    only: tuple[str, ...] = ()
+    smoke: bool = False
+    backends: tuple[str, ...] = BACKENDS
+    cpus: int = 1
+    accel: str = "tcg"
+    timeout: float = 90.0
+    pcap: Path | None = None
+    json: Path | None = None
+    junit: Path | None = None
+    console_log: Path | None = None
+
+
+def verify(request: VerifyRequest, engine: Engine, console: Console) -> VerifyReport:
+    """Boot the kernel and judge the packages against the contract.
+
+    The report says what passed; files that the request names are written on the way.
+
+    :raises UserError: if the request cannot be met: unknown group, packages of another kernel.
+    :raises InfrastructureError: if no machine can be booted at all.
+    """
+    began = time.monotonic()
+    check_request(request)
+    groups = registry.select(("smoke",) if request.smoke else request.only)
+    with tempfile.TemporaryDirectory(prefix="tarpit-proof-") as name:
+        work = Path(name)
+        require_space(work, WORK_BYTES)
+        boot = assemble(request, engine, console, work)
+        recorder = Recorder(request.pcap) if request.pcap else None
+        runner = Runner(
+            boot=boot,
+            base=MachineSpec(
+                kernel=boot.kernel,
+                initrd=boot.initrd,
+                arch=request.land.arch,
+                cpus=request.cpus,
+                accel=request.accel,
+            ),
+            boot_seconds=request.timeout,
+            console=console,
+            backends=request.backends,
+            recorder=recorder,
+            log=request.console_log,
+        )
+        try:
+            runner.run(groups)
+        finally:
+            if recorder:
+                recorder.close()
+    report = VerifyReport(
+        kernel=runner.release or boot.release,
+        packages=tuple(path.name for path in request.packages),
+        accel=runner.base.accel,
+        cpus=request.cpus,
+        seconds=time.monotonic() - began,
+        results=tuple(runner.results),
+        ladder=runner.ladder,
+        notes=tuple(runner.notes),
+    )
+    if request.json:
+        report.write_json(request.json)
+    if request.junit:
+        report.write_junit(request.junit)
+    return report
+
+
+def check_request(request: VerifyRequest) -> None:
+    """Refuse what cannot be meant before anything is started.
+
+    :raises UserError: naming what is wrong.
+    """
+    if request.accel not in {"tcg", "kvm"}:
+        raise UserError(f"--accel {request.accel}: not known", hint="there are tcg and kvm")
+    if request.cpus not in range(1, 9):
+        raise UserError(f"--smp {request.cpus}: not sensible", hint="1 to 8; checks use 1 or 2")
+    if request.land.arch not in SYSTEMS:
+        raise UserError(
+            f"no machine to prove {request.land.arch} on", hint="there are " + ", ".join(SYSTEMS)
+        )
+    if not request.kernel_packages and not request.kernel_image:
+        raise UserError("no kernel was given to verify", hint="name one with --kernel")
+    for path in (*request.kernel_packages, *request.packages, *request.files.values()):
+        if not path.is_file():
+            raise UserError(f"{path} does not exist", hint="build the packages first: invoke build")
+
+
+def assemble(request: VerifyRequest, engine: Engine, console: Console, work: Path) -> BootFiles:
+    """Boot files for *request*."""
+    assembly = Assembly(engine, console, request.land)
+    if request.kernel_image:
+        return assembly.bare(request.kernel_image, request.files, work)
+    return assembly.debian(request.kernel_packages, request.packages, work)

@@ -1,0 +1,179 @@
+"""The far end of a guest's network card: this process is the whole network behind it.
+
+Nothing that the guest says about itself is taken on trust; what counts is what comes out of its
+cards.  "No answer" is established without waiting: a ping goes in after the probe, through the
+same queues, and once its answer is there the guest has dealt with everything before it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from tarpit_builder.errors import InfrastructureError
+from tarpit_builder.proof import segment
+from tarpit_builder.proof.qemu import Machine, card_mac
+from tarpit_builder.proof.segment import Segment
+
+PING_SECONDS = 10.0
+
+
+class Recorder:
+    """A pcapng file with every frame of every card."""
+
+    def __init__(self, path: Path) -> None:
+        from scapy.utils import PcapNgWriter
+
+        self._writer: Any = PcapNgWriter(str(path))
+
+    def add(self, frame: bytes, card: int, when: float) -> None:
+        """Keep a frame."""
+        from scapy.layers.l2 import Ether
+
+        packet = Ether(frame)
+        packet.time = when
+        packet.sniffed_on = f"eth{card}"
+        self._writer.write(packet)
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._writer.close()
+
+
+class Wire:
+    """One card's other end."""
+
+    def __init__(self, machine: Machine, index: int, recorder: Recorder | None = None) -> None:
+        self.index = index
+        self.mac = f"02:00:00:00:01:{index + 1:02x}"
+        self.guest_mac = card_mac(index)
+        self.guest_addresses: list[str] = []
+        self.on_frame: Callable[[bytes], None] | None = None
+        self.segments: list[Segment] = []
+        self.frames = 0
+        self._machine = machine
+        self._sock = machine.cards[index]
+        self._recorder = recorder
+        self._received = bytearray()
+        self._pings = itertools.count(1)
+        self._answered = 0
+        self._waiting = bytearray()
+        machine.reactor.add(self._sock, self._read)
+
+    # -- sending -----------------------------------------------------------------------------
+
+    def send_frame(self, frame: bytes) -> None:
+        """Put a frame on the wire."""
+        if self._recorder:
+            self._recorder.add(frame, self.index, time.time())
+        self._write(struct.pack(">I", len(frame)) + frame)
+
+    def send(self, packets: Iterable[bytes], *, vlan: int | None = None, mac: str = "") -> None:
+        """Put IP packets on the wire, addressed to the guest's card unless *mac* says else."""
+        for packet in packets:
+            destination = mac or self.guest_mac
+            self.send_frame(segment.frame(packet, src=self.mac, dst=destination, vlan=vlan))
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self._sock.send(view) :]
+            except BlockingIOError:
+                # The guest is behind: take what it says meanwhile, so that neither side waits
+                # for the other for ever.
+                self._machine.reactor.wait(lambda: False, 0.002)
+                if not self._machine.running:
+                    raise self._machine.obituary() from None
+            except OSError as error:
+                raise self._machine.obituary() from error
+
+    def settle(
+        self, src: str, dst: str, *, vlan: int | None = None, mac: str = "", seconds: float = 0.0
+    ) -> None:
+        """Return once the guest has dealt with everything sent so far.
+
+        :raises InfrastructureError: if the guest does not answer pings: nothing could be
+            concluded from its silence.
+        """
+        number = next(self._pings) & 0xFFFF
+        deadline = time.monotonic() + (seconds or PING_SECONDS)
+        while time.monotonic() < deadline:
+            self.send([segment.echo_request(src, dst, number)], vlan=vlan, mac=mac)
+            if self._machine.reactor.wait(
+                lambda: self._answered == number or not self._machine.running,
+                min(5.0, PING_SECONDS),
+            ):
+                break
+        if not self._machine.running or self._machine.trouble:
+            raise self._machine.obituary()
+        if self._answered != number:
+            raise InfrastructureError(
+                f"the guest does not answer pings to {dst} on eth{self.index}",
+                hint="its console log may say why",
+            )
+
+    # -- receiving ---------------------------------------------------------------------------
+
+    def take(self) -> list[Segment]:
+        """The TCP segments that came out of the guest since the last call."""
+        taken, self.segments = self.segments, []
+        return taken
+
+    def _read(self) -> None:
+        try:
+            data = self._sock.recv(1 << 20)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._machine.reactor.remove(self._sock)
+            return
+        self._received += data
+        at = 0
+        while len(self._received) - at >= 4:
+            length = struct.unpack_from(">I", self._received, at)[0]
+            if len(self._received) - at - 4 < length:
+                break
+            self._frame(bytes(self._received[at + 4 : at + 4 + length]))
+            at += 4 + length
+        del self._received[:at]
+
+    def _frame(self, data: bytes) -> None:
+        when = time.time()
+        self.frames += 1
+        if self._recorder:
+            self._recorder.add(data, self.index, when)
+        answer = segment.neighbour_answer(data, mac=self.mac, owns=self.guest_addresses)
+        if answer:
+            self.send_frame(answer)
+            return
+        number = segment.echo_reply_number(data)
+        if number is not None:
+            self._answered = number
+            return
+        if self.on_frame:
+            self.on_frame(data)
+            return
+        parsed = segment.parse(data, card=self.index, when=when)
+        if parsed:
+            self.segments.append(parsed)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._machine.reactor.remove(self._sock)
+
+
+def peers(wire_addresses: Iterable[str]) -> list[str]:
+    """Canonical text forms of addresses, as scapy prints them."""
+    out = []
+    for address in wire_addresses:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        out.append(socket.inet_ntop(family, socket.inet_pton(family, address)))
+    return out
