@@ -169,6 +169,39 @@ def kernels(
     print(report.kernels_table(archive, arch or c.config.tarpit.arch, everything=all))
 
 
+@task(
+    help={
+        **KERNEL,
+        "cold": "also from nothing, with a cache and images of its own (downloads again)",
+        "json": "print the measurements as JSON",
+    }
+)
+@guarded
+def bench(
+    c: Context,
+    kernel: str = "",
+    arch: str = "",
+    flavour: str = "",
+    mirror: str = "",
+    offline: bool = False,
+    cold: bool = False,
+    json: bool = False,
+) -> None:
+    """Measure build times, and DKMS against xtables-addons."""
+    from tarpit_builder import bench
+    from tarpit_builder.console import Console
+
+    console = Console()
+    archive = _archive(c, console, mirror, offline=offline)
+    found = bench.run(_request(c, kernel, arch, flavour), archive, console, cold=cold)
+    if json:
+        from json import dumps
+
+        print(dumps(bench.data(found), indent=2))
+    else:
+        print(bench.table(found))
+
+
 @task(help={"mirror": KERNEL["mirror"]})
 @guarded
 def doctor(c: Context, mirror: str = "") -> None:

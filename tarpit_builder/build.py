@@ -66,7 +66,7 @@ def build(
             f"the mirror's index of {kernel.suite.name} expired on {kernel.expired}: "
             "newer kernels may exist that it does not show"
         )
-    source = packaging.source_files(_package_set(plan))
+    source = packaging.source_files(package_set(plan))
     scripts = packaging.build_scripts()
     key = _digest([plan.key(), _content(source), _content(scripts)])
     folder = (dist or paths.dist_dir()) / plan.name
@@ -126,7 +126,17 @@ def deb_data(path: Path) -> IO[bytes]:
     return spool
 
 
-def _package_set(plan: BuildPlan) -> packaging.PackageSet:
+def environment(plan: BuildPlan) -> dict[str, str]:
+    """What the packaging script is told."""
+    return {
+        "KERNEL_ABI": plan.kernel.abi,
+        "CC_PACKAGE": plan.kernel.compiler,
+        "SOURCE_DATE_EPOCH": str(packaging.source_date_epoch()),
+    }
+
+
+def package_set(plan: BuildPlan) -> packaging.PackageSet:
+    """What the packages of *plan* are made for."""
     return packaging.PackageSet(
         version=plan.version,
         suite=plan.kernel.suite.base,
@@ -172,11 +182,7 @@ def _run(
                 ["sh", "/scripts/build-packages.sh"],
                 inputs=[headers, Input("/src", [source]), Input("/scripts", [scripts])],
                 output=stage,
-                environment={
-                    "KERNEL_ABI": plan.kernel.abi,
-                    "CC_PACKAGE": plan.kernel.compiler,
-                    "SOURCE_DATE_EPOCH": str(packaging.source_date_epoch()),
-                },
+                environment=environment(plan),
                 limits=Limits(),
                 on_line=note,
             )

@@ -422,7 +422,7 @@ class Engine:
             name = self._volume(cleanup)
             self._fill(image, name, item)
             return name
-        name = f"tarpit-builder-keep-{item.key[:40]}"
+        name = _kept_volume(item.key)
         with locked(name):
             self._client.volumes.create(name=name, labels={LABEL: "keep"})
             self._fill(image, name, item, marker=".complete")
@@ -503,11 +503,11 @@ class Engine:
 
     # -- housekeeping ------------------------------------------------------------------------
 
-    def clean(self) -> tuple[int, int]:
-        """Remove all images and volumes that this project made; how many of each went."""
+    def clean(self, *, volumes: bool = True) -> tuple[int, int]:
+        """Remove the images that this project made, and its kept volumes; how many of each."""
         with _engine_errors():
-            volumes = self._client.volumes.list(filters={"label": f"{LABEL}=keep"})
-            for volume in volumes:
+            kept = self._client.volumes.list(filters={"label": f"{LABEL}=keep"}) if volumes else []
+            for volume in kept:
                 _quietly(partial(volume.remove, force=True))
             tags = [
                 tag
@@ -517,7 +517,7 @@ class Engine:
             ]
             for tag in sorted(tags, key=lambda tag: tag.startswith(f"{IMAGES}/base")):
                 _quietly(partial(self._client.images.remove, tag))
-            return len(tags), len(volumes)
+            return len(tags), len(kept)
 
     def describe(self) -> str:
         """Name and version of the engine, for reports."""
@@ -537,6 +537,10 @@ class Engine:
             for volume in self._client.volumes.list(filters={"label": LABEL}):
                 if _is_orphan((volume.attrs.get("Labels") or {}).get(LABEL, "")):
                     _quietly(partial(volume.remove, force=True))
+
+
+def _kept_volume(key: str) -> str:
+    return f"{IMAGES.rpartition('/')[2]}-keep-{key[:40]}"
 
 
 def _seal(limits: Limits) -> dict[str, Any]:

@@ -1,0 +1,217 @@
+"""How long it takes, as ratios within one run: machines are noisy, ratios less so."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tarpit_builder import build as building
+from tarpit_builder import packaging
+from tarpit_builder import plan as planning
+from tarpit_builder.build import BuildResult
+from tarpit_builder.console import Console, format_table
+from tarpit_builder.container import Engine, Files, Input, Recipe
+from tarpit_builder.errors import BuildError
+from tarpit_builder.plan import BuildPlan, Request
+from tarpit_builder.sources.debian import Archive
+from tarpit_builder.sources.store import Store
+
+ROUNDS = 3  # of everything that is short; the fastest counts
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One line of the table; *value* in seconds or, for ratios, without unit."""
+
+    name: str
+    value: float
+    unit: str
+    aim: str = ""
+
+
+def run(request: Request, archive: Archive, console: Console, *, cold: bool) -> list[Measurement]:
+    """Measure building for *request*; with *cold* also from nothing, which downloads again.
+
+    :raises TarpitError: as a build does.
+    """
+    kernel = planning.resolve(request, archive)
+    plan = planning.make(request, kernel, archive)
+    found: list[Measurement] = []
+    if cold:
+        with console.stage("cold build") as stage:
+            found.append(Measurement("cold: no cache, no image", _cold(request, archive), "s"))
+            stage.done("done")
+    with tempfile.TemporaryDirectory(prefix="tarpit-bench-") as scratch:
+        dist = Path(scratch)
+        result = building.build(request, archive, console, dist=dist)
+        with console.stage("warm and no-op builds"):
+            quiet = Console(quiet=True)
+            warm = _fastest(lambda: building.build(request, archive, quiet, dist=dist, force=True))
+            idle = _fastest(lambda: building.build(request, _again(archive), quiet, dist=dist))
+        engine = Engine.connect()
+        with console.stage("bare make"):
+            bare, packing = _bare(engine, plan, archive)
+        found += [
+            Measurement("warm: module source touched", warm, "s"),
+            Measurement("no-op: nothing changed", idle, "s", "≤ 1 s"),
+            Measurement("bare make M=… in the same image", bare, "s"),
+            Measurement("packaging scripts in the same image", packing, "s"),
+            Measurement(
+                "(warm − packaging) / bare make", max(warm - packing, 0) / bare, "×", "≤ 3 ×"
+            ),
+        ]
+        with console.stage("DKMS against xtables-addons"):
+            ours, theirs = _dkms(engine, plan, result)
+    found += [
+        Measurement("dkms build xt-tarpit, CPU", ours, "s"),
+        Measurement("dkms build xtables-addons, CPU", theirs, "s"),
+        Measurement("xt-tarpit / xtables-addons", 100 * ours / theirs, "%", "≤ 15 %"),
+    ]
+    return found
+
+
+def table(found: list[Measurement]) -> str:
+    """The measurements for people."""
+    rows = [(item.name, f"{item.value:,.2f} {item.unit}", item.aim) for item in found]
+    return format_table(rows, header=("what", "measured", "aim"))
+
+
+def data(found: list[Measurement]) -> list[dict[str, object]]:
+    """The measurements for machines."""
+    return [asdict(item) for item in found]
+
+
+def _again(archive: Archive) -> Archive:
+    """*archive* as a new process sees it."""
+    return Archive(archive.store, archive.mirrors, Console(quiet=True))
+
+
+def _fastest(action: Callable[[], object], rounds: int = ROUNDS) -> float:
+    times = []
+    for _ in range(rounds):
+        began = time.monotonic()
+        action()
+        times.append(time.monotonic() - began)
+    return min(times)
+
+
+def _cold(request: Request, archive: Archive) -> float:
+    """Seconds of a build with an empty cache and images of its own, which are removed after."""
+    with tempfile.TemporaryDirectory(prefix="tarpit-cold-") as scratch, _images_of_its_own():
+        fresh = Archive(Store(Path(scratch, "cache")), archive.mirrors, Console(quiet=True))
+        began = time.monotonic()
+        building.build(request, fresh, Console(quiet=True), dist=Path(scratch, "dist"))
+        return time.monotonic() - began
+
+
+@contextmanager
+def _images_of_its_own() -> Iterator[None]:
+    from tarpit_builder import container
+
+    usual = container.IMAGES
+    container.IMAGES = f"localhost/tarpit-bench-{os.getpid()}"
+    try:
+        yield
+    finally:
+        Engine.connect().clean()
+        container.IMAGES = usual
+
+
+def _bare(engine: Engine, plan: BuildPlan, archive: Archive) -> tuple[float, float]:
+    """Seconds of compiling alone, and of all that the packaging script does beside it."""
+    files = [archive.store.get(package.blob()) for package in plan.kernel.packages]
+    inputs = [
+        building.header_input(plan.kernel.packages, files),
+        Input("/src", [packaging.source_files(building.package_set(plan))]),
+        Input("/scripts", [packaging.build_scripts()]),
+    ]
+    image = engine.ensure_image(plan.recipe, Console(quiet=True))
+    script = f"""
+set -eu
+cp -R /src/{packaging.MODULES}-*/. /build
+now() {{ date +%s%N; }}
+began=$(now)
+make -s -C /usr/src/linux-headers-{plan.kernel.abi} M=/build modules >&2
+compiled=$(now)
+echo "compile $((compiled - began))"
+"""
+    compile_only = min(
+        _numbers(engine, image, ["sh", "-c", script], inputs)["compile"] for _ in range(ROUNDS)
+    )
+    began = time.monotonic()
+    result = engine.run(
+        image,
+        ["sh", "/scripts/build-packages.sh"],
+        inputs=inputs,
+        environment=building.environment(plan),
+    )
+    whole = time.monotonic() - began
+    if result.status != 0:
+        raise BuildError("the packaging script failed", hint="run invoke build", tail=result.lines)
+    return compile_only, whole - compile_only
+
+
+def _dkms(engine: Engine, plan: BuildPlan, result: BuildResult) -> tuple[float, float]:
+    """CPU seconds (user and system) of ``dkms build``, ours and xtables-addons'."""
+    bare = Recipe(
+        template="bare",
+        suite=plan.recipe.suite,
+        arch=plan.recipe.arch,
+        apt_sources=plan.recipe.apt_sources,
+        mirror=plan.recipe.mirror,
+    )
+    image = engine.ensure_image(bare, Console(quiet=True))
+    packages = {
+        path.name: path
+        for path in result.packages()
+        if path.name.startswith(("xt-tarpit-dkms", "xt-tarpit-common"))
+    }
+    abi = plan.kernel.abi
+    script = f"""
+set -eu
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -q
+apt-get install -yq --no-install-recommends bash linux-headers-{abi} /debs/*.deb
+apt-get install -yq --no-install-recommends xtables-addons-dkms || true
+for module in xt-tarpit xtables-addons; do
+    version=$(dkms status "$module" | sed -E 's,^[^/,]+[/,] ?([^,: ]+).*,\\1,;q')
+    for round in 1 2 3; do
+        dkms remove "$module/$version" --all >/dev/null 2>&1 || true
+        dkms add -m "$module" -v "$version" >/dev/null 2>&1 || true
+        bash -c "TIMEFORMAT='$module %U %S'
+            time dkms build -m $module -v $version -k {abi} >/dev/null 2>&1"
+    done
+done
+"""
+    outcome = engine.run(
+        image, ["sh", "-c", script], inputs=[Input("/debs", [Files(packages)])], sealed=False
+    )
+    times: dict[str, list[float]] = {}
+    for line in outcome.lines:
+        if match := re.fullmatch(r"(xt-tarpit|xtables-addons) ([\d.]+) ([\d.]+)", line.strip()):
+            times.setdefault(match[1], []).append(float(match[2]) + float(match[3]))
+    if len(times) != 2:
+        raise BuildError(
+            "dkms did not build both modules", hint="see its lines above", tail=outcome.lines[-20:]
+        )
+    return min(times["xt-tarpit"]), min(times["xtables-addons"])
+
+
+def _numbers(engine: Engine, image: str, argv: list[str], inputs: list[Input]) -> dict[str, float]:
+    """Lines ``NAME NANOSECONDS`` of a sealed run, in seconds."""
+    result = engine.run(image, argv, inputs=inputs)
+    if result.status != 0:
+        raise BuildError(
+            "a measured run failed", hint="run invoke build first", tail=result.lines[-20:]
+        )
+    found = {}
+    for line in result.lines:
+        if match := re.fullmatch(r"(\w+) (\d+)", line):
+            found[match[1]] = int(match[2]) / 1e9
+    return found
