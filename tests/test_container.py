@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -146,6 +148,49 @@ def test_no_engine_is_one_line_with_a_next_step(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
     with pytest.raises(DockerError, match="no container engine answers at unix.*bootstrap"):
         Engine.connect()
+
+
+@pytest.fixture
+def own_daemon(
+    image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A Docker daemon of the test's own that has *image*; DOCKER_HOST points at it."""
+    if os.geteuid() != 0 or shutil.which("dockerd") is None:
+        pytest.skip("a daemon of one's own needs root and dockerd")
+    host = f"unix://{tmp_path}/docker.sock"
+    command = ["dockerd", "--host", host, "--data-root", str(tmp_path / "data")]
+    command += ["--exec-root", str(tmp_path / "exec"), "--pidfile", str(tmp_path / "pid")]
+    command += ["--bridge=none", "--iptables=false", "--ip6tables=false"]
+    daemon = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 30
+        while (
+            subprocess.run(
+                ["docker", "-H", host, "info"], capture_output=True, check=False
+            ).returncode
+            != 0
+        ):
+            assert daemon.poll() is None, "the second daemon did not start"
+            assert time.monotonic() < deadline, "the second daemon does not answer"
+            time.sleep(0.1)
+        with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as save:
+            subprocess.run(["docker", "-H", host, "load"], stdin=save.stdout, check=True)
+        monkeypatch.setenv("DOCKER_HOST", host)
+        yield daemon
+    finally:
+        daemon.terminate()
+        daemon.wait(timeout=30)
+
+
+def test_daemon_that_dies_in_the_middle_is_one_line_with_a_next_step(
+    own_daemon: subprocess.Popen[bytes], image: str
+) -> None:
+    def die(line: str) -> None:
+        own_daemon.kill()
+        own_daemon.wait()
+
+    with pytest.raises(DockerError, match="went away in the middle.*repeat the command"):
+        Engine.connect().run(image, ["sh", "-c", "echo begun; sleep 60"], on_line=die)
 
 
 def _sleeper(image: str) -> subprocess.Popen[bytes]:

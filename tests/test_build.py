@@ -1,0 +1,184 @@
+"""`invoke build`, whole: real headers, a real container, real packages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tarpit_builder import packaging, paths
+from tarpit_builder.build import BuildResult, build, finished
+from tarpit_builder.console import Console
+from tarpit_builder.errors import BuildError, DockerError, InfrastructureError
+from tarpit_builder.plan import Request
+from tarpit_builder.sources.debian import Archive, Mirrors
+from tarpit_builder.sources.store import Store
+
+pytestmark = pytest.mark.docker
+
+INVOKE = str(Path(sys.executable).parent / "invoke")
+BUILD_CLOUD = [INVOKE, "build", "--kernel", "debian:trixie", "--flavour", "cloud"]
+CLOUD = Request("debian:trixie", flavour="cloud")
+
+
+@pytest.fixture
+def archive() -> Archive:
+    """The real archive, with the user's cache."""
+    return Archive(Store(paths.cache_dir()), Mirrors.choose(None), Console())
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> BuildResult:
+    """One build for trixie's cloud kernel."""
+    real = Archive(Store(paths.cache_dir()), Mirrors.choose(None), Console())
+    return build(CLOUD, real, Console(), dist=tmp_path_factory.mktemp("dist"))
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every output in *folder*."""
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.iterdir()
+        if path.name not in {"manifest.json", "build.log"}
+    }
+
+
+def test_result_is_whole(built: BuildResult) -> None:
+    abi = built.folder.name
+    names = {path.name.split("_")[0] for path in built.packages()}
+    assert names == {"xt-tarpit-dkms", "xt-tarpit-common", f"xt-tarpit-modules-{abi}"}
+    manifest = json.loads((built.folder / "manifest.json").read_text())
+    assert manifest["command"] == f"invoke build --kernel {abi}"
+    assert all(choice["reason"] for choice in manifest["plan"]["choices"])
+    assert {item["file"]: item["sha256"] for item in manifest["outputs"]} == digests(built.folder)
+    assert [len(item["sha256"]) for item in manifest["sources"]] == [64, 64, 64]
+    assert any("gcc-14" in line for line in manifest["toolchain"])
+    assert "LD [M]" in (built.folder / "build.log").read_text()
+    assert finished(built.folder) is not None
+
+
+def test_modules_package_depends_on_exactly_its_kernel(built: BuildResult) -> None:
+    (package,) = (path for path in built.packages() if "modules" in path.name)
+    fields = subprocess.run(
+        ["dpkg-deb", "-f", package, "Depends", "Provides"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert f"linux-image-{built.folder.name}" in fields
+    assert "Provides: xt-tarpit-modules (= " in fields
+
+
+def test_same_build_again_does_nothing(built: BuildResult, archive: Archive) -> None:
+    before = (built.folder / "manifest.json").stat().st_mtime_ns
+    again = build(CLOUD, archive, Console(), dist=built.folder.parent)
+    assert not again.fresh
+    assert (built.folder / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_nothing_to_do_needs_no_engine(
+    built: BuildResult, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+    assert not build(CLOUD, archive, Console(), dist=built.folder.parent).fresh
+
+
+def test_damaged_result_is_made_again_and_comes_out_the_same(
+    built: BuildResult, archive: Archive
+) -> None:
+    expected = digests(built.folder)
+    built.packages()[0].write_bytes(b"damaged")
+    again = build(CLOUD, archive, Console(), dist=built.folder.parent)
+    assert again.fresh
+    assert digests(again.folder) == expected
+
+
+def test_two_builds_at_once_share_the_work(tmp_path: Path) -> None:
+    environment = {**os.environ, "TARPIT_DIST": str(tmp_path), "CI": "true"}
+    children = [
+        subprocess.Popen(BUILD_CLOUD, cwd=paths.PROJECT, env=environment, stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    outputs = [child.communicate(timeout=300)[0].decode() for child in children]
+    assert [child.returncode for child in children] == [0, 0]
+    assert sorted(output.splitlines()[0] for output in outputs) == [
+        "built",
+        "nothing to do: the same build is there already",
+    ]
+
+
+def test_failing_compile_shows_its_end_and_keeps_the_log(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "dkms"
+    shutil.copytree(packaging.DKMS, broken)
+    with (broken / "xt_TARPIT.c").open("a") as source:
+        source.write("#error broken on purpose\n")
+    monkeypatch.setattr(packaging, "DKMS", broken)
+    with pytest.raises(BuildError, match=r"the full log is \S+\.log") as caught:
+        build(CLOUD, archive, Console(), dist=tmp_path / "dist")
+    assert any("broken on purpose" in line for line in caught.value.tail)
+    log = Path(caught.value.hint.split("full log is ")[1].split(";")[0])
+    assert "broken on purpose" in log.read_text()
+    assert list((tmp_path / "dist").iterdir()) == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_build_leaves_nothing(tmp_path: Path, how: signal.Signals) -> None:
+    environment = {**os.environ, "TARPIT_DIST": str(tmp_path), "CI": "true"}
+    child = subprocess.Popen(
+        BUILD_CLOUD, cwd=paths.PROJECT, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    assert child.stderr is not None
+    for line in child.stderr:
+        if "build for" in line:
+            break
+    time.sleep(0.5)
+    child.send_signal(how)
+    rest = child.stderr.read()
+    assert child.wait(timeout=60) == 130
+    assert "error: interrupted" in rest
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_engine_is_one_line(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+    with pytest.raises(DockerError, match="no container engine answers"):
+        build(CLOUD, archive, Console(), dist=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_result_folder_that_cannot_be_written(archive: Archive, tmp_path: Path) -> None:
+    blocked = tmp_path / "dist"
+    blocked.write_text("a file where the folder should be")
+    with pytest.raises(InfrastructureError, match=r"cannot use .*dist"):
+        build(CLOUD, archive, Console(), dist=blocked)
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 kB."""
+    mount = tmp_path / "small"
+    mount.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(mount)]
+    if os.geteuid() != 0 or subprocess.run(command, check=False).returncode != 0:
+        pytest.skip("mounting a small file system needs root")
+    yield mount
+    subprocess.run(["umount", str(mount)], check=True)
+
+
+def test_full_disk_is_named_and_nothing_half_written_stays(
+    archive: Archive, full_disk: Path
+) -> None:
+    with pytest.raises(InfrastructureError, match="no space left.*TARPIT_DIST"):
+        build(CLOUD, archive, Console(), dist=full_disk)
+    assert list(full_disk.iterdir()) == []
