@@ -180,6 +180,9 @@ def own_daemon(
     finally:
         daemon.terminate()
         daemon.wait(timeout=30)
+        for line in reversed(Path("/proc/mounts").read_text().splitlines()):
+            if (mount := line.split()[1]).startswith(str(tmp_path)):
+                subprocess.run(["umount", "--lazy", mount], check=True)
 
 
 def test_daemon_that_dies_in_the_middle_is_one_line_with_a_next_step(
@@ -190,7 +193,7 @@ def test_daemon_that_dies_in_the_middle_is_one_line_with_a_next_step(
         own_daemon.wait()
 
     with pytest.raises(DockerError, match="went away in the middle.*repeat the command"):
-        Engine.connect().run(image, ["sh", "-c", "echo begun; sleep 60"], on_line=die)
+        Engine.connect().run(image, ["sh", "-c", "echo begun; sleep 15"], on_line=die)
 
 
 def _sleeper(image: str) -> subprocess.Popen[bytes]:
