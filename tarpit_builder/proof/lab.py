@@ -32,6 +32,7 @@ EXPECTED_MESSAGES = (
     "bridge: filtering via arp/ip/ip6tables is no longer available",
     "8021q",
     "Bridge firewalling registered",
+    "hrtimer: interrupt took",  # a host that was busy elsewhere
 )
 """What a healthy kernel says while it is worked with, by a part of the line."""
 
@@ -67,6 +68,7 @@ class Lab:
         self.ladder: list[Segment] = []
         self.notes: list[str] = []
         self._programs: dict[str, bool] = {}
+        self._touched: set[tuple[str, int, str]] = set()
 
     def open(self) -> None:
         """Load what the cards need and set the network up."""
@@ -105,6 +107,8 @@ class Lab:
 
     def attempt_rule(self, family: int, *args: str) -> Finished:
         """Run iptables, whatever it answers."""
+        table = args[args.index("-t") + 1] if "-t" in args else "filter"
+        self._touched.add((self.backend, family, table))
         return self.guest.attempt(self.program(family), "-w", *args)
 
     def rule(self, family: int, *args: str) -> None:
@@ -137,21 +141,12 @@ class Lab:
             )
 
     def clear(self) -> None:
-        """Remove every rule of the backend at hand."""
-        for family in self.families:
-            for table in self.tables(family):
-                self.guest.attempt(self.program(family), "-w", "-t", table, "-F")
-                self.guest.attempt(self.program(family), "-w", "-t", table, "-X")
-
-    def tables(self, family: int) -> list[str]:
-        """Tables that hold or may hold rules."""
-        if self.backend != "legacy":
-            return ["filter", "mangle", "raw", "security", "nat"]
-        names = f"/proc/net/ip{'6' if family == 6 else ''}_tables_names"
-        try:
-            return self.guest.read(names).split()
-        except FileNotFoundError:
-            return []
+        """Remove every rule that was added through this lab."""
+        for backend, family, table in sorted(self._touched):
+            suffix = f"-{backend}" if backend else ""
+            name = ("ip6tables" if family == 6 else "iptables") + suffix
+            self.guest.run(f"{name}-restore", stdin=f"*{table}\nCOMMIT\n")
+        self._touched.clear()
 
     # -- probes ------------------------------------------------------------------------------
 
@@ -277,6 +272,21 @@ class Lab:
                 f"kernel {self.guest.release} does not load {self.module}: {text}",
                 hint="build it for this kernel: invoke build --kernel " + self.guest.release,
             )
+
+    def unload(self) -> None:
+        """Unload the module, whose rules have just been removed.
+
+        nf_tables lets go of a rule's module only after a grace period, so this tries for a
+        while.
+
+        :raises OSError: if it stays in use.
+        """
+        for _ in range(100):
+            try:
+                return self.guest.rmmod(self.module)
+            except BlockingIOError:
+                self.guest.sleep(0.02)
+        return self.guest.rmmod(self.module)
 
     @property
     def loaded(self) -> bool:

@@ -79,7 +79,8 @@ def groups() -> list[Group]:
 
 
 def _groups_of(module: Any) -> Iterator[Group]:
-    return (value for value in vars(module).values() if isinstance(value, Group))
+    found = {id(value): value for value in vars(module).values() if isinstance(value, Group)}
+    return iter(found.values())
 
 
 def select(only: tuple[str, ...]) -> list[Group]:

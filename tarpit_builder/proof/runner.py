@@ -114,6 +114,7 @@ class Runner:
         began = time.monotonic()
         check = Check("the kernel's log stays silent", "5", lambda _: None)
         try:
+            lab.clear()
             news = lab.log_news()
         except (TarpitError, OSError) as error:
             self._add(group, shown, check, None, Outcome.FAIL, began, str(error))

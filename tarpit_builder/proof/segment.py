@@ -275,7 +275,7 @@ class Ladder:
         """One line per segment; numbers after the first two are relative, as tcpdump has it."""
         if not self.segments:
             return []
-        start = self.segments[0].when
+        start = next((segment.when for segment in self.segments if segment.when), 0.0)
         base: dict[Flow, int] = {}
         out = []
         for segment in self.segments:
@@ -288,7 +288,9 @@ class Ladder:
             if "A" in segment.flags and flow.back in base and not first:
                 shown = replace(shown, ack=(segment.ack - base[flow.back]) % MODULUS)
             arrow = f"{_end(flow.src, flow.sport)} > {_end(flow.dst, flow.dport)}"
-            out.append(f"{segment.when - start:9.6f}  {arrow}  {shown}")
+            # A probe was sent before its answer came; its own time is of no interest.
+            time = f"{segment.when - start:9.6f}" if segment.when else " " * 9
+            out.append(f"{time}  {arrow}  {shown}")
         return out
 
 

@@ -70,7 +70,7 @@ def in_use(lab: Lab) -> None:
 @smoke.check("the module unloads once no rule uses it", section="5")
 def unloads(lab: Lab) -> None:
     lab.clear()
-    lab.guest.rmmod(lab.module)
+    lab.unload()
     if lab.loaded:
         raise Deviation("the module is still there after rmmod")
     lab.require_module()
