@@ -375,15 +375,19 @@ class Archive:
             urls=(f"{folder}/by-hash/SHA256/{sha256}", f"{folder}/Packages.xz"),
             size=size,
         )
-        with self.console.stage(f"index of {name}") as stage:
-            path = self.store.get(blob, stage)
+        # Only the few stanzas that matter are kept, so the file itself passes through a store
+        # of its own.
+        with (
+            self.console.stage(f"index of {name}") as stage,
+            tempfile.TemporaryDirectory(prefix="tarpit-index-") as scratch,
+        ):
+            path = Store(Path(scratch), offline=self.store.offline).get(blob, stage)
             packages = tuple(
                 package
                 for stanza in _stanzas(path)
                 if (package := _package(stanza, base, name)) is not None
             )
             stage.done(f"{len(packages)} kernel packages")
-        path.unlink(missing_ok=True)
         return packages
 
 
