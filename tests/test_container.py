@@ -158,7 +158,8 @@ def own_daemon(
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         pytest.skip("a daemon of one's own needs root and dockerd")
     host = f"unix://{tmp_path}/docker.sock"
-    command = ["dockerd", "--host", host, "--data-root", str(tmp_path / "data")]
+    # In a network namespace of its own: with --bridge=none it would take docker0 from the other.
+    command = ["unshare", "--net", "dockerd", "--host", host, "--data-root", str(tmp_path / "data")]
     command += ["--exec-root", str(tmp_path / "exec"), "--pidfile", str(tmp_path / "pid")]
     command += ["--bridge=none", "--iptables=false", "--ip6tables=false"]
     daemon = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
