@@ -1,0 +1,68 @@
+"""A tree or tarball that the user has: ``--kernel-tree DIR|FILE``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from tarpit_builder.errors import UserError
+from tarpit_builder.sources import archive
+from tarpit_builder.sources.context import Context
+from tarpit_builder.sources.releases import makefile_version
+from tarpit_builder.sources.store import sha256_of
+from tarpit_builder.sources.tree import Entries, FetchedTree, archive_opener
+
+
+def fetch_kernel(path: Path, context: Context) -> FetchedTree:
+    """The kernel tree in the folder or tarball *path*, which stays where it is.
+
+    :raises UserError: if it is no kernel tree.
+    :raises SourceError: if it is no release and the user did not ask to trust it.
+    """
+    path = path.expanduser().absolute()
+    opener: Callable[[], AbstractContextManager[Entries]]
+    if path.is_dir():
+        opener = _folder_opener(path)
+    elif path.is_file():
+        opener = archive_opener(path, path.name, archive.KERNEL)
+    else:
+        raise UserError(f"there is no {path}", hint="name a kernel tree or a tarball of one")
+    with context.console.stage(f"check {path.name}") as stage:
+        with opener() as entries:
+            content = archive.examine(entries, str(path))
+        version = makefile_version(content.heads.get("Makefile", b""))
+        if version is None:
+            raise UserError(
+                f"{path} is no kernel tree: its Makefile names no version",
+                hint="name the folder that holds the kernel's top Makefile, or a tarball of it",
+            )
+        release = context.catalogue.kernel(version)
+        expected = release.tree if release.tree == content.tree else ""
+        vouchers = context.judge.vouchers(
+            version.stem if expected else str(path),
+            content.tree,
+            expected=expected,
+            vouchers=(),
+            origin=str(path),
+        )
+        stage.done(vouchers[0])
+    return FetchedTree(
+        name=version.stem,
+        version=version,
+        tree=content.tree,
+        origin=str(path),
+        digests={"sha256": sha256_of(path)} if path.is_file() else {},
+        vouchers=vouchers,
+        opener=opener,
+        path=path if path.is_file() else None,
+        cached=True,
+    )
+
+
+def _folder_opener(path: Path) -> Callable[[], AbstractContextManager[Entries]]:
+    @contextmanager
+    def opened() -> Iterator[Entries]:
+        yield archive.folder_entries(path)
+
+    return opened

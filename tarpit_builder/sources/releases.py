@@ -1,0 +1,379 @@
+"""Release tarballs of kernel.org and netfilter.org, from any mirror, in any compression.
+
+kernel.org signs the uncompressed tar (``.tar.sign``) and keeps a signed list of digests in each
+folder (``sha256sums.asc``); netfilter.org signs the compressed file (``.sig``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tarpit_builder.console import Stage
+from tarpit_builder.errors import NetworkError, SourceError, TarpitError
+from tarpit_builder.sources import archive
+from tarpit_builder.sources.catalogue import Release
+from tarpit_builder.sources.context import Context, near
+from tarpit_builder.sources.download import AbsentError
+from tarpit_builder.sources.store import sha256_of
+from tarpit_builder.sources.tree import FetchedTree, archive_opener
+from tarpit_builder.versions import IptablesVersion, KernelVersion, Version
+
+SIGNATURE_LIMIT = 1 << 16  # bytes
+SUMS_LIMIT = 8 << 20  # bytes; v6.x has 300 kB
+KERNEL_LIMIT = 1 << 30  # bytes, compressed; linux 7.x has 250 MB as .gz
+IPTABLES_LIMIT = 16 << 20
+# xz first: kernel.org offers all releases in it, and it takes half the time of gz to fetch.
+SUFFIXES: tuple[str, ...] = (".tar.xz", ".tar.bz2", ".tar.gz")
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """Where a release may be found, and how it can be checked.
+
+    *urls* by file name, in the order to try; *whole* are addresses of a signature over the
+    uncompressed tar, *sums* of a signed list of digests; with *each* every file has a signature
+    of its own beside it.  *tree* is the git tree id that the content must have, or ``""``.
+    """
+
+    release: Release[KernelVersion] | Release[IptablesVersion]
+    known: tuple[Version, ...]
+    role: str
+    urls: Mapping[str, Sequence[str]]
+    limit: int
+    limits: archive.Limits
+    tree: str = ""
+    whole: Sequence[str] = ()
+    sums: Sequence[str] = ()
+    each: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.release.version.stem
+
+
+def fetch_kernel(version: KernelVersion, context: Context) -> FetchedTree:
+    """The tarball of *version*.
+
+    :raises SourceError: if there is none, or nobody vouches for what there is.
+    :raises NetworkError: if no mirror can be reached.
+    """
+    release = context.catalogue.kernel(version)
+    stem = version.stem
+    mirrors = context.places("TARPIT_KERNEL_MIRROR", context.catalogue.places.kernel)
+    # A folder of one's own with nothing but tarballs in it is a mirror, too.
+    bases = [f"{mirror}/{folder}" for folder in version.folders for mirror in mirrors]
+    bases += [mirror for mirror in mirrors if mirror not in context.catalogue.places.kernel]
+    suffixes = SUFFIXES
+    if version.rc is not None:
+        bases += context.catalogue.places.candidates
+        suffixes = (".tar.gz",)
+    return _fetch(
+        _Offer(
+            release=release,
+            known=tuple(context.catalogue.kernels),
+            role="kernel",
+            urls={
+                f"{stem}{suffix}": [f"{base}/{stem}{suffix}" for base in bases]
+                for suffix in suffixes
+            },
+            limit=KERNEL_LIMIT,
+            limits=archive.KERNEL,
+            tree=release.tree,
+            whole=[f"{base}/{stem}.tar.sign" for base in bases],
+            sums=[f"{base}/sha256sums.asc" for base in bases],
+        ),
+        context,
+    )
+
+
+def fetch_iptables(version: IptablesVersion, context: Context) -> FetchedTree:
+    """The tarball of *version*.
+
+    :raises SourceError: if there is none, or nobody vouches for what there is.
+    :raises NetworkError: if no mirror can be reached.
+    """
+    release = context.catalogue.iptables_release(version)
+    mirrors = context.places("TARPIT_IPTABLES_MIRROR", context.catalogue.places.iptables)
+    names = [f"{version.stem}.tar.bz2", f"{version.stem}.tar.xz"]
+    if version > IptablesVersion((1, 8, 8)):
+        names.reverse()  # netfilter.org changed from bzip2 to xz with 1.8.9
+    if release.archive:
+        names = [release.archive]
+    return _fetch(
+        _Offer(
+            release=release,
+            known=tuple(context.catalogue.iptables),
+            role="iptables",
+            urls={name: [f"{mirror}/{name}" for mirror in mirrors] for name in names},
+            limit=IPTABLES_LIMIT,
+            limits=archive.IPTABLES,
+            each=True,
+        ),
+        context,
+    )
+
+
+def _fetch(offer: _Offer, context: Context) -> FetchedTree:
+    with context.store.lock(offer.name):
+        kept = _kept(offer, context)
+        if kept is not None:
+            return kept
+        if context.store.offline:
+            raise context.absent(offer.name)
+        with context.console.stage(f"fetch {offer.name}") as stage:
+            fetched = _download(offer, context, stage)
+            stage.done(fetched.vouchers[0])
+        return fetched
+
+
+def _kept(offer: _Offer, context: Context) -> FetchedTree | None:
+    """The tree from the cache, if it is there and would still be accepted today."""
+    record = context.store.record(offer.name)
+    if record is None or not {"archive", "origin", "sha256", "signed", "tree"} <= record.keys():
+        return None
+    path = context.store.checked(str(record["sha256"]))
+    if path is None:
+        return None
+    tree, origin = str(record["tree"]), str(record["origin"])
+    vouchers = context.judge.vouchers(
+        offer.name,
+        tree,
+        expected=offer.tree,
+        vouchers=[str(voucher) for voucher in record["signed"]],
+        origin=origin,
+    )
+    return _tree(offer, path, str(record["archive"]), tree, origin, vouchers, cached=True)
+
+
+def _tree(
+    offer: _Offer,
+    path: Path,
+    name: str,
+    tree: str,
+    origin: str,
+    vouchers: tuple[str, ...],
+    *,
+    cached: bool,
+) -> FetchedTree:
+    return FetchedTree(
+        name=offer.name,
+        version=offer.release.version,
+        tree=tree,
+        origin=origin,
+        digests={"sha256": path.name},
+        vouchers=vouchers,
+        opener=archive_opener(path, name, offer.limits),
+        path=path,
+        cached=cached,
+    )
+
+
+def _download(offer: _Offer, context: Context, stage: Stage) -> FetchedTree:
+    evidence = _evidence(offer, context, stage)
+    failure: TarpitError | None = None
+    for name, urls in offer.urls.items():
+        check = _Check(offer, context, stage, name, evidence)
+        if offer.each and not check.pinned:
+            check.signature = _small([f"{url}.sig" for url in urls], f"{name}.sig", context)
+        if not check.has_evidence and not context.judge.may_accept(offer.name):
+            failure = context.judge.unknown(offer.name)
+            continue
+        try:
+            path = context.store.fetch(name, urls, check=check, limit=offer.limit, stage=stage)
+        except AbsentError as error:
+            failure = failure or AbsentError(
+                error.message, hint=near(offer.release.version, offer.known)
+            )
+            continue
+        except NetworkError as error:  # some mirror that was reached may have another compression
+            failure = error
+            continue
+        origin = context.store.origin(path)
+        context.store.write_record(
+            offer.name,
+            {
+                "archive": name,
+                "origin": origin,
+                "sha256": path.name,
+                "signed": check.signed,
+                "tree": check.tree,
+            },
+        )
+        return _tree(offer, path, name, check.tree, origin, check.vouchers, cached=False)
+    assert failure is not None
+    raise failure
+
+
+# -- evidence --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    """What is known about all files of a release before any of them is fetched.
+
+    *sums* are SHA-256 digests by file name that *sums_by* signed, *whole* is a signature over
+    the uncompressed tar.
+    """
+
+    sums: Mapping[str, str] = field(default_factory=dict)
+    sums_by: str = ""
+    whole: bytes | None = None
+
+
+def _evidence(offer: _Offer, context: Context, stage: Stage) -> _Evidence:
+    if offer.tree:
+        return _Evidence()  # the tree id says it all, and no mirror can lack it
+    stage.note("looking for signatures")
+    whole = _small(offer.whole, f"{offer.name}.tar.sign", context)
+    text = _small(offer.sums, f"{offer.name}.sha256sums.asc", context, limit=SUMS_LIMIT)
+    if text is None:
+        return _Evidence(whole=whole)
+    try:
+        signed, signature = context.keys.verify_clear(
+            text, "sha256sums.asc", f"{offer.role}-checksums"
+        )
+    except NetworkError:  # its key cannot be had; the release may be signed by itself
+        return _Evidence(whole=whole)
+    rows = re.findall(r"^([0-9a-f]{64})  (\S+)$", signed.decode(errors="replace"), re.MULTILINE)
+    return _Evidence({name: digest for digest, name in rows}, f"sha256sums.asc, {signature}", whole)
+
+
+def _small(
+    urls: Sequence[str], name: str, context: Context, *, limit: int = SIGNATURE_LIMIT
+) -> bytes | None:
+    try:
+        return context.store.read(name, urls, limit=limit)
+    except (AbsentError, NetworkError):
+        return None
+
+
+@dataclass(slots=True)
+class _Check:
+    """The whole truth about a downloaded file, in one pass; the store calls it.
+
+    Afterwards *tree* is the git tree id of the content, *signed* who vouches for it by digest or
+    signature, and *vouchers* everybody who does.
+    """
+
+    offer: _Offer
+    context: Context
+    stage: Stage
+    name: str
+    evidence: _Evidence
+    signature: bytes | None = None
+    tree: str = ""
+    signed: list[str] = field(default_factory=list)
+    vouchers: tuple[str, ...] = ()
+
+    @property
+    def pinned(self) -> str:
+        """The SHA-256 that the catalogue has for this very file, or ``""``."""
+        release = self.offer.release
+        return release.sha256 if release.archive == self.name else ""
+
+    @property
+    def has_evidence(self) -> bool:
+        """Whether anybody might vouch for the file."""
+        evidence = self.evidence
+        return bool(
+            self.offer.tree
+            or self.pinned
+            or self.name in evidence.sums
+            or evidence.whole
+            or self.signature
+        )
+
+    def __call__(self, file: Path) -> None:
+        """Check *file*.
+
+        :raises SourceError: if it is not the release, or nobody vouches for it.
+        """
+        self.stage.note("checking")
+        self.signed = []
+        self._digests(file)
+        content = self._content(file)
+        self.tree = content.tree
+        self._identity(content)
+        self.vouchers = self.context.judge.vouchers(
+            self.offer.name,
+            content.tree,
+            expected=self.offer.tree,
+            vouchers=self.signed,
+            origin=self.name,
+        )
+
+    def _digests(self, file: Path) -> None:
+        digest = sha256_of(file)
+        listed = self.evidence.sums.get(self.name, "")
+        for wanted, whose in ((self.pinned, "the catalogue"), (listed, self.evidence.sums_by)):
+            if wanted and digest != wanted:
+                raise SourceError(
+                    f"{self.name} is not the file that {whose} names: its SHA-256 differs",
+                    hint="use another --mirror; nothing was kept",
+                )
+            if wanted:
+                self.signed.append(f"SHA-256 {digest} is in {whose}")
+        if self.signature is not None:
+            verdict = self.context.keys.verify(
+                file.read_bytes(), self.signature, self.name, self.offer.role
+            )
+            self.signed.append(str(verdict))
+
+    def _content(self, file: Path) -> archive.Content:
+        """One pass over the content: the tree id, and the signature over the whole tar."""
+        with ExitStack() as stack:
+            chunks = archive.decompressed(stack.enter_context(file.open("rb")), self.name)
+            whole = None
+            if self.evidence.whole is not None:
+                whole = stack.enter_context(
+                    self.context.keys.detached(self.evidence.whole, self.name, self.offer.role)
+                )
+                chunks = _tapped(chunks, whole.feed)
+            chunks = stack.enter_context(archive.ahead(chunks))
+            content = archive.examine(
+                archive.entries(chunks, self.name, self.offer.limits), self.name
+            )
+        if whole is not None:
+            self.signed.insert(0, str(whole.result))
+        return content
+
+    def _identity(self, content: archive.Content) -> None:
+        """Signed is not enough: an old release under a new name is signed, too."""
+        inside = content.folder
+        if isinstance(self.offer.release.version, KernelVersion):
+            found = makefile_version(content.heads.get("Makefile", b""))
+            if found != self.offer.release.version and inside == self.offer.name:
+                inside = f"Linux {found}"
+        if inside != self.offer.name:
+            raise SourceError(
+                f"{self.name} holds {inside}, not {self.offer.name}",
+                hint="use another --mirror; nothing was kept",
+            )
+
+
+def _tapped(chunks: Iterator[bytes], feed: Callable[[bytes], None]) -> Iterator[bytes]:
+    for chunk in chunks:
+        feed(chunk)
+        yield chunk
+
+
+def makefile_version(makefile: bytes) -> KernelVersion | None:
+    """The release that a kernel's top *makefile* names; what vendors append is left out."""
+    text = makefile[:4096].decode(errors="replace")
+    found = dict(
+        re.findall(r"^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION)[ \t]*=[ \t]*(\S*)", text, re.M)
+    )
+    numbers = [found.get(name, "") for name in ("VERSION", "PATCHLEVEL", "SUBLEVEL")]
+    if not all(number.isdigit() for number in numbers[:2]):
+        return None
+    values = [int(number or 0) for number in numbers]
+    if values[0] >= 3 and values[2] == 0:
+        values.pop()
+    extra = re.match(r"(?:\.(\d+))?(?:-rc(\d+))?", found.get("EXTRAVERSION", ""))
+    if extra and extra[1] and values[0] == 2:
+        values.append(int(extra[1]))
+    return KernelVersion(tuple(values), int(extra[2]) if extra and extra[2] else None)

@@ -1,0 +1,376 @@
+"""Trees from a git repository: a path or URL, bare or not, with or without tags.
+
+The repository is not trusted either.  The release's commit is the one that the catalogue pins, or
+what a signed tag or the user names, and the content is hashed again when it is read: the id of a
+commit says which tree it has, and the id of a tree what must be in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from tarpit_builder import paths
+from tarpit_builder.errors import NetworkError, SourceError, ToolMissingError, UserError
+from tarpit_builder.sources import archive
+from tarpit_builder.sources.catalogue import Release
+from tarpit_builder.sources.context import Context, near
+from tarpit_builder.sources.download import public_url
+from tarpit_builder.sources.releases import makefile_version
+from tarpit_builder.sources.tree import Entries, FetchedTree
+from tarpit_builder.versions import IptablesVersion, KernelVersion, Version
+
+if TYPE_CHECKING:
+    import git
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+REF = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+~^-]*")
+_SIGNATURE = b"-----BEGIN PGP SIGNATURE-----"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to take from a repository: *ref* if given, else the release of *version*."""
+
+    location: str
+    version: KernelVersion | IptablesVersion | None
+    ref: str
+    release: Release[KernelVersion] | Release[IptablesVersion] | None
+    known: Sequence[Version]
+    role: str
+    limits: archive.Limits
+
+
+def fetch(wanted: Wanted, context: Context) -> FetchedTree:
+    """The tree that *wanted* describes.
+
+    :raises UserError: if there is no such repository or ref.
+    :raises SourceError: if nobody vouches for the tree, or its content is not what its id says.
+    :raises NetworkError: if the repository is remote and cannot be reached.
+    """
+    if wanted.ref and not REF.fullmatch(wanted.ref):
+        raise UserError(f"{wanted.ref!r} is no git ref", hint="name a tag, a branch or a commit")
+    place = public_url(wanted.location)
+    with _git_errors(wanted.location):
+        repository = _open(wanted, context)
+        found = _Finder(repository, wanted, context).find()
+        origin = f"{place}#{found.ref}"
+        vouchers = context.judge.vouchers(
+            wanted.version.stem if wanted.version else origin,
+            found.tree,
+            expected=wanted.release.tree if wanted.release else "",
+            vouchers=found.vouchers,
+            origin=origin,
+        )
+        opener = _opener(repository, found.commit, origin, wanted.limits)
+        inside = _checked(found.tree, origin, opener, context)
+        version = wanted.version or inside
+        return FetchedTree(
+            name=version.stem if version else f"git-{found.commit[:12]}",
+            version=version,
+            tree=found.tree,
+            origin=origin,
+            digests={"git-commit": found.commit},
+            vouchers=vouchers,
+            opener=opener,
+            cached=True,
+        )
+
+
+def _checked(
+    tree: str, origin: str, opener: Callable[[], AbstractContextManager[Entries]], context: Context
+) -> KernelVersion | None:
+    """Read the tree once and say which kernel it is; later reads check again, so once will do.
+
+    :raises SourceError: if its content is not what *tree* says.
+    """
+    seen = f"git-{tree}-{hashlib.sha256(origin.encode()).hexdigest()[:12]}"
+    record = context.store.record(seen)
+    if record is None:
+        with context.console.stage(f"check git tree {tree[:12]}") as stage, opener() as entries:
+            content = archive.examine(entries, origin)
+            if content.tree != tree:
+                raise SourceError(
+                    f"the content of {origin} does not have the git tree id that its commit names "
+                    f"({content.tree[:12]}…, not {tree[:12]}…)",
+                    hint="`git fsck` tells whether the repository is damaged; or export-ignore "
+                    "and export-subst in .gitattributes change what is read",
+                )
+            stage.done(f"{content.count} files")
+        version = makefile_version(content.heads.get("Makefile", b""))
+        record = {"origin": origin, "tree": tree, "version": str(version or "")}
+        context.store.write_record(seen, record)
+    name = str(record.get("version", ""))
+    return KernelVersion.parse(name) if name else None
+
+
+# -- which commit ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    ref: str
+    commit: str
+    tree: str
+    vouchers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Finder:
+    repository: git.Repo
+    wanted: Wanted
+    context: Context
+
+    def find(self) -> _Found:
+        """The commit that is asked for, from the most to the least certain way to name it."""
+        wanted = self.wanted
+        pinned = wanted.release.commit if wanted.release else ""
+        if wanted.ref:
+            commit = self._resolve(wanted.ref)
+            vouchers = (
+                (f"commit {commit} was named in the request",)
+                if COMMIT.fullmatch(wanted.ref)
+                else self._tag_vouchers(wanted.ref, commit)
+            )
+            return _Found(wanted.ref, commit, self._tree(commit), vouchers)
+        assert wanted.version is not None
+        if pinned and self._has(pinned):
+            return _Found(pinned, pinned, self._tree(pinned), ())
+        tag = wanted.version.tag
+        if self._has(f"refs/tags/{tag}"):
+            commit = self._resolve(f"refs/tags/{tag}")
+            return _Found(tag, commit, self._tree(commit), self._tag_vouchers(tag, commit))
+        raise UserError(
+            f"{public_url(wanted.location)} has neither the tag {tag} nor the commit of "
+            f"{wanted.version}",
+            hint=f"{near(wanted.version, wanted.known)} or name a commit with --ref",
+        )
+
+    def _has(self, name: str) -> bool:
+        run = self.repository.git.rev_parse(
+            "--verify", "--quiet", f"{name}^{{commit}}", with_exceptions=False
+        )
+        return bool(run)
+
+    def _resolve(self, name: str) -> str:
+        found = self.repository.git.rev_parse(
+            "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}", with_exceptions=False
+        )
+        commit = str(found).strip().splitlines()[-1] if found else ""
+        if not COMMIT.fullmatch(commit):
+            raise UserError(
+                f"{public_url(self.wanted.location)} has no {name!r}",
+                hint="`git branch -a` and `git tag` there list what can be named with --ref",
+            )
+        return commit
+
+    def _tree(self, commit: str) -> str:
+        """The tree that *commit* names, once its own content fits its id."""
+        raw = self._object(commit, "commit")
+        match = re.match(rb"tree ([0-9a-f]{40})\n", raw)
+        assert match is not None
+        return match[1].decode()
+
+    def _tag_vouchers(self, tag: str, commit: str) -> tuple[str, ...]:
+        """Who signed *tag*, if it is a signed tag of that very name for that very *commit*."""
+        name = tag.removeprefix("refs/tags/")
+        kind = self.repository.git.cat_file("-t", f"refs/tags/{name}", with_exceptions=False)
+        if kind != "tag":
+            return ()
+        identifier = str(self.repository.git.rev_parse(f"refs/tags/{name}"))
+        raw = self._object(identifier, "tag")
+        payload, mark, rest = raw.partition(_SIGNATURE)
+        header = payload.partition(b"\n\n")[0].split(b"\n")
+        if not mark or header[:3] != [
+            b"object " + commit.encode(), b"type commit", b"tag " + name.encode()
+        ]:  # fmt: skip
+            return ()
+        try:
+            verdict = self.context.keys.verify(
+                payload, mark + rest, f"the tag {name}", self.wanted.role
+            )
+        except NetworkError:
+            return ()
+        return (f"tag {name} {verdict}",)
+
+    def _object(self, identifier: str, kind: str) -> bytes:
+        process = self.repository.git.cat_file(kind, identifier, as_process=True)
+        raw: bytes = process.stdout.read()
+        process.wait()
+        digest = hashlib.sha1(b"%s %d\0" % (kind.encode(), len(raw)) + raw, usedforsecurity=False)
+        if digest.hexdigest() != identifier:
+            raise SourceError(
+                f"{kind} {identifier[:12]}… of {public_url(self.wanted.location)} does not have "
+                "that id",
+                hint="the repository is damaged or forged: `git fsck` tells more; use another",
+            )
+        return raw
+
+
+# -- opening and reading ---------------------------------------------------------------------
+
+
+def _open(wanted: Wanted, context: Context) -> git.Repo:
+    import git
+
+    path = Path(wanted.location).expanduser()
+    if path.exists():
+        try:
+            return _prepared(git.Repo(path))
+        except (git.InvalidGitRepositoryError, git.NoSuchPathError) as error:
+            raise UserError(
+                f"{path} is not a git repository",
+                hint="name a repository, bare or not, or use --kernel-tree for a plain folder",
+            ) from error
+    if "://" not in wanted.location:
+        raise UserError(
+            f"there is no git repository {wanted.location}",
+            hint="name a folder that is one, or a URL such as "
+            "https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git",
+        )
+    return _mirror(wanted, context)
+
+
+def _prepared(repository: git.Repo) -> git.Repo:
+    """*repository*, found by its own path and read without the user's conversions.
+
+    A bare mirror made by hand may lack the setting that says so, and line ends or permissions
+    must not depend on whose machine this is.
+    """
+    repository.git.set_persistent_git_options(
+        git_dir=str(repository.git_dir),
+        c=["core.autocrlf=false", "core.eol=lf", "core.fsmonitor=false", "tar.umask=0022"],
+    )
+    return repository
+
+
+def _mirror(wanted: Wanted, context: Context) -> git.Repo:
+    """A bare mirror in the cache that has what *wanted* needs, and of the rest no more than that.
+
+    One release is a shallow fetch of 70 to 250 MB, where the whole history has gigabytes.
+    """
+    import git
+
+    public = public_url(wanted.location)
+    digest = hashlib.sha256(public.encode()).hexdigest()[:12]
+    name = re.sub(r"[^A-Za-z0-9.-]+", "_", public.rpartition("://")[2]).strip("_")[-60:]
+    path = context.store.root / "git" / f"{name}-{digest}"
+    with context.store.lock(path.name):
+        if not path.is_dir():
+            if context.store.offline:
+                raise context.absent(f"a mirror of {public}")
+            with paths.staged_dir(path) as stage:
+                git.Repo.init(stage, bare=True).close()
+        repository = _prepared(git.Repo(path))
+        targets = _targets(wanted)
+        if any(_holds(repository, target) for target, _ in targets):
+            return repository
+        if context.store.offline:
+            raise context.absent(f"{targets[0][0]} of {public}")
+        with context.console.stage(f"fetch {targets[0][0][:20]} of {public}") as progress:
+            failure: git.GitCommandError | None = None
+            for target, refspec in targets:
+                progress.note(target)
+                try:
+                    repository.git.fetch(
+                        "--depth=1", "--no-tags", "--end-of-options", wanted.location, refspec
+                    )
+                except git.GitCommandError as error:
+                    failure = error
+                else:
+                    return repository
+            assert failure is not None
+            raise failure
+
+
+def _targets(wanted: Wanted) -> list[tuple[str, str]]:
+    """Names to look for, each with the refspec that fetches it, the likeliest first."""
+    if wanted.ref:
+        if COMMIT.fullmatch(wanted.ref):
+            return [(wanted.ref, wanted.ref)]
+        return [
+            (f"refs/{kind}/{wanted.ref}", f"+refs/{kind}/{wanted.ref}:refs/{kind}/{wanted.ref}")
+            for kind in ("tags", "heads")
+        ]
+    assert wanted.version is not None
+    tag = f"refs/tags/{wanted.version.tag}"
+    commit = wanted.release.commit if wanted.release else ""
+    return [(tag, f"+{tag}:{tag}"), *([(commit, commit)] if commit else [])]
+
+
+def _holds(repository: git.Repo, name: str) -> bool:
+    return bool(
+        repository.git.rev_parse("--verify", "--quiet", f"{name}^{{tree}}", with_exceptions=False)
+    )
+
+
+def _opener(
+    repository: git.Repo, commit: str, label: str, limits: archive.Limits
+) -> Callable[[], AbstractContextManager[Entries]]:
+    @contextmanager
+    def opened() -> Iterator[Entries]:
+        process = repository.git.archive(commit, format="tar", prefix="tree/", as_process=True)
+        try:
+            yield archive.entries(_chunks(process.stdout), label, limits)
+            if process.wait() != 0:
+                raise SourceError(
+                    f"git cannot read all of {label}",
+                    hint="`git fsck` tells what is missing; a partial clone must be completed",
+                )
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+    return opened
+
+
+def _chunks(pipe: IO[bytes]) -> Iterator[bytes]:
+    while chunk := pipe.read(archive.CHUNK):
+        yield chunk
+
+
+@contextmanager
+def _git_errors(location: str) -> Iterator[None]:
+    """Say in one line what git says in many."""
+    try:
+        import git
+    except ImportError as error:
+        raise ToolMissingError(
+            "git is not installed", hint="apt-get install git, or run ./bootstrap"
+        ) from error
+    try:
+        yield
+    except git.GitCommandNotFound as error:
+        raise ToolMissingError(
+            "git is not installed", hint="apt-get install git, or run ./bootstrap"
+        ) from error
+    except git.UnsafeProtocolError as error:
+        raise UserError(
+            f"{public_url(location)} uses a protocol that can run commands",
+            hint="use https://, ssh:// or a path",
+        ) from error
+    except git.GitCommandError as error:
+        text = str(error.stderr)
+        if "dubious ownership" in text:
+            raise UserError(
+                f"{location} belongs to another user, whose settings git will not run",
+                hint=f"if you trust it: git config --global --add safe.directory {location}",
+            ) from error
+        reason = next(
+            (line.strip() for line in text.splitlines() if re.search("fatal|error", line)), text
+        )
+        reason = re.sub(r"^.*?(?:fatal|error): ", "", reason).strip(" '")
+        if "://" in location:
+            raise NetworkError(
+                f"git cannot fetch from {public_url(location)}: {reason}",
+                hint="check the address and the network; a path to a mirror works, too",
+            ) from error
+        raise SourceError(
+            f"git fails on {location}: {reason}", hint="`git fsck` tells whether it is damaged"
+        ) from error
