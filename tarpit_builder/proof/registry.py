@@ -38,7 +38,7 @@ class Group:
 
     *backends* are the flavours of iptables that it is repeated for; *icount* is QEMU's option of
     that name, for checks about time or cost; *cards* is the number of network cards;
-    *extra* groups are only run when they are named.
+    *extra* groups are only run when they are named; *fresh* ones want a machine that nobody used.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Group:
     cards: int = 2
     memory: int = 512
     extra: bool = False
+    fresh: bool = False
     checks: list[Check] = field(default_factory=list)
     prepare: Callable[[Lab], None] | None = None
 

@@ -161,11 +161,11 @@ class Runner:
             # Counting instructions is something that only TCG can do.
             accel="tcg" if group.icount else self.base.accel,
         )
-        if self._lab and self._lab.machine.spec == spec and self._lab.machine.running:
+        usable = self._lab and self._lab.machine.spec == spec and self._lab.machine.running
+        if self._lab and usable and not group.fresh:
             return self._lab
         self._end()
-        machine = self._start(spec)
-        return machine
+        return self._start(spec)
 
     def _start(self, spec: MachineSpec) -> Lab:
         machine = Machine(spec, Reactor())

@@ -1,0 +1,184 @@
+"""Contract section 1: no state, with conntrack, with its exemption, and without."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from tarpit_builder.proof.checks.wire import establish
+from tarpit_builder.proof.crowd import Crowd, measure
+from tarpit_builder.proof.lab import PORT, Deviation, Lab, Unavailable
+from tarpit_builder.proof.registry import Group
+from tarpit_builder.proof.segment import Segment
+
+state = Group("state", "nothing is kept per connection", order=40, fresh=True)
+
+CLIENTS = 10_000
+CONNTRACK_COUNT = "/proc/sys/net/netfilter/nf_conntrack_count"
+CACHES = re.compile(r"^((?:\w*sock_)?TCP(?:v6)?|nf_conntrack\w*|\w*flow\w*|xt_\w+) +(\d+)", re.M)
+SLAB_TOLERANCE = 256  # kB that the kernel's own bookkeeping may grow by meanwhile
+
+
+def sockets(lab: Lab) -> str:
+    """What the kernel counts about sockets; only TCP's lines."""
+    text = measure(lab.guest.read, "/proc/net/sockstat") + measure(
+        lab.guest.read, "/proc/net/sockstat6"
+    )
+    return "\n".join(line for line in text.splitlines() if line.startswith("TCP"))
+
+
+def slab_kilobytes(lab: Lab) -> int:
+    """Memory in slab caches."""
+    match = re.search(r"^Slab: +(\d+)", lab.guest.read("/proc/meminfo"), re.M)
+    if match is None:
+        raise Unavailable("this kernel does not tell how much memory its caches hold")
+    return int(match[1])
+
+
+def caches(lab: Lab) -> dict[str, int]:
+    """Objects in the caches that connections are made of."""
+    text = measure(lab.guest.read, "/proc/slabinfo")
+    return {name: int(count) for name, count in CACHES.findall(text)}
+
+
+def conntrack_count(lab: Lab) -> int:
+    """Entries of the connection tracking table."""
+    return int(measure(lab.guest.read, CONNTRACK_COUNT) or "0")
+
+
+@state.check(f"{CLIENTS} held clients change nothing in sockstat, slab or conntrack counts")
+def crowd(lab: Lab, family: int) -> None:
+    lab.clear()
+    lab.tarpit()
+    Crowd(lab, family, 500).run()  # what is allocated once is allocated now
+    before = sockets(lab), conntrack_count(lab)
+    cached, slab = caches(lab), slab_kilobytes(lab)
+    Crowd(lab, family, CLIENTS).run()
+    after = sockets(lab), conntrack_count(lab)
+    if before != after:
+        raise Deviation(f"before: {before}\nafter: {after}")
+    grown = {name: n - cached.get(name, 0) for name, n in caches(lab).items()}
+    kept = {name: n for name, n in grown.items() if n > CLIENTS // 100}
+    if kept:
+        raise Deviation(f"caches have grown: {kept}")
+    growth = slab_kilobytes(lab) - slab
+    if growth > SLAB_TOLERANCE:
+        raise Deviation(f"slab memory has grown by {growth} kB")
+
+
+class Tracked:
+    """A guest with conntrack on, and a counter of replies that it calls invalid."""
+
+    def __init__(self, lab: Lab, *, exempt: Sequence[str] = (), loose: bool = True) -> None:
+        self.lab = lab
+        self.exempt = exempt
+        self.loose = loose
+
+    def __enter__(self) -> Tracked:
+        lab = self.lab
+        lab.clear()
+        lab.tarpit()
+        for family in lab.families:
+            done = lab.attempt_rule(
+                family, "-A", "OUTPUT", "-p", "tcp", "-m", "conntrack", "--ctstate", "INVALID"
+            )
+            if done.status:
+                raise Unavailable("this kernel has no connection tracking")
+            lab.rule(family, "-A", "INPUT", "-m", "conntrack", "--ctstate", "NEW", "-p", "tcp")
+            for chain in self.exempt:
+                done = lab.attempt_rule(
+                    family, "-t", "raw", "-A", chain, "-p", "tcp", "-j", "CT", "--notrack"
+                )
+                if done.status:
+                    raise Unavailable("this kernel has no CT target")
+        lab.guest.sysctl("net.netfilter.nf_conntrack_tcp_loose", int(self.loose))
+        lab.settle()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.lab.guest.sysctl("net.netfilter.nf_conntrack_tcp_loose", 1)
+        self.lab.clear()
+
+    def judge(self, family: int) -> None:
+        """A handshake, data and strays are answered as ever and leave nothing behind."""
+        lab = self.lab
+        for _ in range(20):
+            syn, accepted = establish(lab, family)
+            for payload in (b"", b"data"):
+                later = Segment(syn.flow, "A", syn.end, accepted.end, payload=payload)
+                lab.expect(later, lab.answers(later), "ACK", flags="A", window=0, ack=syn.end)
+            fin = Segment(syn.flow, "FA", syn.end, accepted.end)
+            lab.expect_silence(fin, lab.answers(fin), "FIN+ACK")
+        stray = lab.probe(family, "PA", payload=b"data")
+        lab.expect(stray, lab.answers(stray), "stray data", flags="A", window=0)
+        syn_ack = lab.probe(family, "SA")
+        lab.expect(syn_ack, lab.answers(syn_ack), "SYN+ACK", flags="R", seq=syn_ack.ack)
+        invalid = self.invalid(family)
+        if invalid:
+            raise Deviation(f"{invalid} replies were ctstate INVALID")
+        left = self.entries()
+        if left:
+            raise Deviation(
+                f"{len(left)} conntrack entries were left behind, the first:\n{left[0]}"
+            )
+
+    def invalid(self, family: int) -> int:
+        """Replies that conntrack called invalid."""
+        listing = self.lab.guest.run(
+            self.lab.program(family), "-w", "-L", "OUTPUT", "-v", "-x", "-n"
+        )
+        line = next(line for line in listing.splitlines() if "INVALID" in line)
+        return int(line.split()[0])
+
+    def entries(self) -> list[str]:
+        """TCP's entries in the connection tracking table."""
+        text = measure(self.lab.guest.read, "/proc/net/nf_conntrack")
+        if not text and conntrack_count(self.lab) and self.lab.has_program("conntrack"):
+            text = self.lab.guest.run("conntrack", "-L", "-p", "tcp")
+        return [line for line in text.splitlines() if " tcp " in line or line.startswith("tcp ")]
+
+
+@state.check("with conntrack: no reply is INVALID, no entry is left behind")
+def tracked(lab: Lab, family: int) -> None:
+    with Tracked(lab) as guest:
+        guest.judge(family)
+
+
+@state.check("with conntrack that does not pick up connections half-way (tcp_loose=0)")
+def strict(lab: Lab, family: int) -> None:
+    with Tracked(lab, loose=False) as guest:
+        guest.judge(family)
+
+
+@state.check("with CT --notrack in PREROUTING")
+def exempt_in(lab: Lab, family: int) -> None:
+    with Tracked(lab, exempt=("PREROUTING",)) as guest:
+        guest.judge(family)
+
+
+@state.check("with CT --notrack in PREROUTING and OUTPUT")
+def exempt_both(lab: Lab, family: int) -> None:
+    with Tracked(lab, exempt=("PREROUTING", "OUTPUT")) as guest:
+        guest.judge(family)
+
+
+@state.check("behind REDIRECT the reply comes from the port that was asked")
+def redirected(lab: Lab, family: int) -> None:
+    with Tracked(lab) as guest:
+        nat = ("-t", "nat", "-A", "PREROUTING", "-p", "tcp", "--dport", "2525")
+        done = lab.attempt_rule(family, *nat, "-j", "REDIRECT", "--to-ports", str(PORT))
+        if done.status:
+            raise Unavailable("this kernel has no REDIRECT target")
+        probe = lab.probe(family, "S", flow=lab.flow(family, port=2525))
+        lab.expect(probe, lab.answers(probe), "SYN", flags="SA", window=5, ack=probe.end)
+        if guest.entries():
+            raise Deviation(f"conntrack entries were left behind:\n{guest.entries()[0]}")
+
+
+@state.check(f"{CLIENTS} held clients leave no conntrack entry")
+def tracked_crowd(lab: Lab, family: int) -> None:
+    with Tracked(lab) as guest:
+        Crowd(lab, family, CLIENTS).run(data=0)
+        count = conntrack_count(lab)
+        if guest.entries() or count > 100:
+            raise Deviation(f"{count} conntrack entries after {CLIENTS} clients")
