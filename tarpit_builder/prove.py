@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,19 +48,20 @@ def prove(request: Request, options: Options, archive: Archive, console: Console
         mirror=archive.mirrors.main,
         apt_sources=archive.mirrors.apt_sources(base),
     )
-    wanted = VerifyRequest(
-        land=land,
-        kernel_packages=_boot_packages(kernel, archive, console),
-        packages=packages,
-        only=tuple(options.only),
-        smoke=not options.full and not options.only,
-        cpus=options.cpus,
-        accel=options.accel,
-        pcap=options.pcap,
-        json=options.json,
-        junit=options.junit,
-    )
-    return verify(wanted, Engine.connect(), console)
+    with tempfile.TemporaryDirectory(prefix="tarpit-kernel-") as scratch:
+        wanted = VerifyRequest(
+            land=land,
+            kernel_packages=_boot_packages(kernel, archive, console, Path(scratch)),
+            packages=packages,
+            only=tuple(options.only),
+            smoke=not options.full and not options.only,
+            cpus=options.cpus,
+            accel=options.accel,
+            pcap=options.pcap,
+            json=options.json,
+            junit=options.junit,
+        )
+        return verify(wanted, Engine.connect(), console)
 
 
 def _built(request: Request, archive: Archive, console: Console) -> tuple[Path, ...]:
@@ -80,14 +82,21 @@ def _given(folder: Path) -> tuple[Path, ...]:
     return found
 
 
-def _boot_packages(kernel: DebianKernel, archive: Archive, console: Console) -> tuple[Path, ...]:
+def _boot_packages(
+    kernel: DebianKernel, archive: Archive, console: Console, folder: Path
+) -> tuple[Path, ...]:
+    """The kernel's packages under their own names in *folder*; the store knows only digests."""
     if not kernel.image:
         raise SourceError(
             f"{kernel.suite.name} has headers for {kernel.abi} but not the kernel itself",
             hint="prove another kernel of the suite; `invoke kernels --all` lists them",
         )
     blobs = [package.blob() for package in kernel.image]
-    if all(archive.store.has(blob) for blob in blobs):
-        return tuple(archive.store.path(blob) for blob in blobs)
-    with console.stage(f"kernel {kernel.abi}") as stage:
-        return tuple(archive.store.get(blob, stage) for blob in blobs)
+    if not all(archive.store.has(blob) for blob in blobs):
+        with console.stage(f"kernel {kernel.abi}") as stage:
+            for blob in blobs:
+                archive.store.get(blob, stage)
+    named = tuple(folder / blob.name for blob in blobs)
+    for path, blob in zip(named, blobs, strict=True):
+        path.symlink_to(archive.store.path(blob))
+    return named
