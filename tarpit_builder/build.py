@@ -187,8 +187,10 @@ def _run(
                 on_line=note,
             )
         except BuildError as error:
+            out.flush()
             raise _with_log(error, log, plan) from error
         if result.status != 0:
+            out.flush()
             raise _with_log(
                 BuildError(
                     f"building for {plan.name} failed (status {result.status})",

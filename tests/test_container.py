@@ -162,7 +162,9 @@ def own_daemon(
     command = ["unshare", "--net", "dockerd", "--host", host, "--data-root", str(tmp_path / "data")]
     command += ["--exec-root", str(tmp_path / "exec"), "--pidfile", str(tmp_path / "pid")]
     command += ["--bridge=none", "--iptables=false", "--ip6tables=false"]
-    daemon = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = tmp_path / "dockerd.log"
+    with log.open("wb") as out:
+        daemon = subprocess.Popen(command, stdout=out, stderr=out)
     try:
         deadline = time.monotonic() + 30
         while (
@@ -171,7 +173,7 @@ def own_daemon(
             ).returncode
             != 0
         ):
-            assert daemon.poll() is None, "the second daemon did not start"
+            assert daemon.poll() is None, log.read_text()
             assert time.monotonic() < deadline, "the second daemon does not answer"
             time.sleep(0.1)
         with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as save:

@@ -32,6 +32,18 @@ for source in /src/*/; do
 	# -nc: the tree is new.  -d: kernel headers are unpacked here, not installed.
 	dpkg-buildpackage --build=full --unsigned-source --unsigned-changes --no-pre-clean \
 		--no-check-builddeps
+	# A .buildinfo names the moment of the build; two builds shall be the same to the byte, and
+	# what it is good for is in manifest.json.
+	sed -i '/\.buildinfo /d' debian/files
+	rm ../*.buildinfo
+	for changes in ../*.changes; do
+		case ${changes} in
+		"../$(dpkg-parsechangelog --show-field Source)_"*)
+			dpkg-genchanges -q --build=full >"${changes}.new"
+			mv "${changes}.new" "${changes}"
+			;;
+		esac
+	done
 	cd /build
 done
 

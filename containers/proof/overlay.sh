@@ -27,6 +27,13 @@ for extension in "$packages"/*.so; do
 done
 find $root/usr/lib/modules -name '*.ko.xz' -exec xz -d {} +
 find $root/usr/lib/modules -name '*.ko.zst' -exec zstd -qd --rm {} +
+# depmod -b does not look for the target of an absolute link below its base.
+find $root/usr/lib/modules -type l | while read -r link; do
+	target=$(readlink "$link")
+	case $target in
+	/*) ln -sfnr "$root$target" "$link" ;;
+	esac
+done
 rm -rf $root/usr/share/doc $root/usr/share/man $root/usr/src
 depmod -b $root "$release"
 cd $root
