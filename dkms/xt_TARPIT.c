@@ -245,7 +245,7 @@ static bool tarpit_recycle(struct sk_buff *skb, unsigned int headroom,
 	return true;
 }
 
-static void tarpit_attach_ct(struct sk_buff *nskb, const struct sk_buff *oldskb)
+static void tarpit_attach_ct(struct sk_buff *nskb, struct sk_buff *oldskb)
 {
 	enum ip_conntrack_info ctinfo;
 	struct nf_conn *ct;
@@ -315,6 +315,7 @@ static u32 tarpit_hash4(const struct iphdr *iph, const struct tcphdr *th)
 			    (__force u32)th->dest, &tarpit_key);
 }
 
+#ifndef TARPIT_COMPAT_ROUTE
 static struct dst_entry *tarpit_route4(struct net *net, struct sk_buff *skb,
 				       struct net_device *in,
 				       const struct tcphdr *tcph, u32 mark)
@@ -343,6 +344,7 @@ static struct dst_entry *tarpit_route4(struct net *net, struct sk_buff *skb,
 	}
 	return &rt->dst;
 }
+#endif
 
 static void tarpit_put4(struct sk_buff *nskb, __be32 saddr, __be32 daddr,
 			int ttl, const struct tcphdr *tcph)
@@ -495,7 +497,7 @@ tarpit_tg4(struct sk_buff *skb, const struct xt_action_param *par)
 	return verdict;
 }
 
-#if IS_ENABLED(CONFIG_IPV6)
+#ifdef TARPIT_IPV6
 static u32 tarpit_hash6(const struct ipv6hdr *ip6h, const struct tcphdr *th)
 {
 	const struct {
@@ -513,6 +515,7 @@ static u32 tarpit_hash6(const struct ipv6hdr *ip6h, const struct tcphdr *th)
 	return siphash(&tuple, offsetofend(typeof(tuple), dest), &tarpit_key);
 }
 
+#ifndef TARPIT_COMPAT_ROUTE
 static struct dst_entry *tarpit_route6(struct net *net, struct sk_buff *skb,
 				       struct net_device *in,
 				       const struct tcphdr *tcph, u32 mark)
@@ -543,6 +546,7 @@ static struct dst_entry *tarpit_route6(struct net *net, struct sk_buff *skb,
 	dst = xfrm_lookup(net, dst, flowi6_to_flowi(&fl6), NULL, 0);
 	return IS_ERR(dst) ? NULL : dst;
 }
+#endif
 
 static void tarpit_put6(struct sk_buff *nskb, const struct in6_addr *saddr,
 			const struct in6_addr *daddr, int hoplimit,
@@ -670,7 +674,7 @@ static int tarpit_check(const struct xt_tgchk_param *par)
 	return 0;
 }
 
-#if IS_ENABLED(CONFIG_IPV6)
+#ifdef TARPIT_IPV6
 static int tarpit_check6(const struct xt_tgchk_param *par)
 {
 	const struct ip6t_entry *e = par->entryinfo;
@@ -684,6 +688,8 @@ static int tarpit_check6(const struct xt_tgchk_param *par)
 }
 #endif
 
+#include "compat/entry.h"
+
 static struct xt_target tarpit_tg_reg[] __read_mostly = {
 	{
 		.name		= "TARPIT",
@@ -696,7 +702,7 @@ static struct xt_target tarpit_tg_reg[] __read_mostly = {
 		.checkentry	= tarpit_check,
 		.me		= THIS_MODULE,
 	},
-#if IS_ENABLED(CONFIG_IPV6)
+#ifdef TARPIT_IPV6
 	{
 		.name		= "TARPIT",
 		.revision	= 0,

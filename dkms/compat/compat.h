@@ -1,28 +1,333 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Make an older kernel look like the newest one, as far as xt_TARPIT.c goes.
+ *
+ * TARPIT_HAVE_x comes from the probe of that name in probes/, which says
+ * since when there is such a thing. Oldest first, because the later blocks
+ * use the earlier ones. What this file does as a whole function instead of
+ * the module's own it announces as TARPIT_COMPAT_x, of which there are two:
+ *
+ *	TARPIT_COMPAT_CONNTRACK	before 4.12: tarpit_recycle, tarpit_attach_ct
+ *	TARPIT_COMPAT_ROUTE	before 2.6.39: tarpit_route4, tarpit_route6
+ *
+ * TARPIT_IPV6 is set where the kernel has IPv6, and TARPIT_BRIDGE where bridge
+ * netfilter can be dealt with (from 5.0).
+ * Headers that do not exist in older kernels are in include/, searched last.
+ * entry.h has the target's entry points for kernels before 2.6.35.
+ */
 #ifndef _TARPIT_COMPAT_H
 #define _TARPIT_COMPAT_H
 
 #include "tarpit-probes.h"
 
-#ifndef TARPIT_HAVE_DST_DEV
-static inline struct net_device *dst_dev(const struct dst_entry *dst)
+#if defined(CONFIG_IPV6) || defined(CONFIG_IPV6_MODULE)
+#define TARPIT_IPV6 1
+#endif
+
+#ifndef TARPIT_HAVE_CSUM_UNFOLD
+#define mark nfmark
+#define csum_partial(buf, len, sum) \
+	csum_partial((const unsigned char *)(buf), len, sum)
+#endif
+
+#ifndef TARPIT_HAVE_TCP_V4_CHECK
+#define tcp_v4_check(len, saddr, daddr, base) \
+	csum_tcpudp_magic(saddr, daddr, len, IPPROTO_TCP, base)
+#endif
+
+#ifndef TARPIT_HAVE_IP_HDR
+#define ip_hdr(skb) ((skb)->nh.iph)
+#define ip_hdrlen(skb) ((skb)->nh.iph->ihl * 4)
+#define ipv6_hdr(skb) ((skb)->nh.ipv6h)
+#define tcp_hdr(skb) ((skb)->h.th)
+#define skb_reset_network_header(skb) ((skb)->nh.raw = (skb)->data)
+#define skb_set_transport_header(skb, offset) \
+	((skb)->h.raw = (skb)->data + (offset))
+#endif
+
+#ifndef TARPIT_HAVE_INIT_NET
+struct net;
+#endif
+
+/* Without network namespaces, or before targets were told theirs */
+#ifndef TARPIT_HAVE_XT_TGCHK_PARAM
+#ifdef TARPIT_HAVE_INIT_NET
+#define xt_net(par) (&init_net)
+#else
+#define xt_net(par) ((struct net *)NULL)
+#endif
+
+struct xt_action_param {
+	const struct net_device *in;
+	unsigned int hooknum;
+	const void *targinfo;
+};
+
+struct xt_tgchk_param {
+	const char *table;
+	const void *entryinfo;
+	void *targinfo;
+};
+#elif !defined(TARPIT_HAVE_XT_ACTION_PARAM)
+#define xt_action_param xt_target_param
+#endif
+
+/* Everything of 2.6.25 that netfilter renamed or had added for it */
+#ifndef TARPIT_HAVE_NF_INET_LOCAL_IN
+#define NF_INET_LOCAL_IN NF_IP_LOCAL_IN
+#define NF_INET_FORWARD NF_IP_FORWARD
+
+#define ipv4_is_multicast MULTICAST
+#define ipv4_is_lbcast(addr) ((addr) == htonl(INADDR_BROADCAST))
+#define ipv4_is_zeronet ZERONET
+
+#define ip_local_out(net, sk, skb) tarpit_ip_local_out(skb)
+static inline int tarpit_ip_local_out(struct sk_buff *skb)
 {
-	return dst->dev;
+	ip_send_check(ip_hdr(skb));
+	return NF_HOOK(PF_INET, NF_IP_LOCAL_OUT, skb, NULL, skb->dst->dev,
+		       dst_output);
+}
+
+#define ip6_local_out(net, sk, skb) tarpit_ip6_local_out(skb)
+static inline int tarpit_ip6_local_out(struct sk_buff *skb)
+{
+	return NF_HOOK(PF_INET6, NF_IP6_LOCAL_OUT, skb, NULL, skb->dst->dev,
+		       dst_output);
 }
 #endif
 
-#ifndef TARPIT_HAVE_FLOWI4_L3MDEV
-#define flowi4_l3mdev flowi4_oif
-#define flowi6_l3mdev flowi6_oif
+/* 2.6.25 */
+#ifndef __aligned
+#define __aligned(x) __attribute__((aligned(x)))
+#endif
+
+#ifndef TARPIT_HAVE_NFPROTO_IPV4
+#define NFPROTO_IPV4 AF_INET
+#define NFPROTO_IPV6 AF_INET6
+#endif
+
+#ifndef TARPIT_HAVE_SKB_DST
+#define skb_rtable(skb) ((struct rtable *)(skb)->dst)
+#define skb_dst_set(skb, entry) ((skb)->dst = (entry))
+#endif
+
+#ifndef TCPHDR_FIN
+#define TCPHDR_FIN 0x01
+#define TCPHDR_SYN 0x02
+#define TCPHDR_RST 0x04
+#define TCPHDR_ACK 0x10
+#endif
+
+/* 2.6.36 */
+#ifndef tcp_flag_byte
+#define tcp_flag_byte(th) (((const u_int8_t *)(th))[13])
+#endif
+
+#ifndef TARPIT_HAVE_FLOWI4
+#define TARPIT_COMPAT_ROUTE 1
+
+#define ip6_dst_hoplimit(dst) tarpit_ip6_hoplimit(dst)
+static inline int tarpit_ip6_hoplimit(struct dst_entry *dst)
+{
+	int hoplimit = dst_metric(dst, RTAX_HOPLIMIT);
+
+	return hoplimit > 0 ? hoplimit : 64;
+}
+
+/* A source address that is not ours is allowed only if it is not part of
+ * the question.
+ */
+static inline struct dst_entry *tarpit_route4(struct net *net,
+					      struct sk_buff *skb,
+					      struct net_device *in,
+					      const struct tcphdr *tcph,
+					      u32 mark)
+{
+	const struct iphdr *oiph = ip_hdr(skb);
+	struct flowi fl = {
+		.nl_u = { .ip4_u = { .daddr = oiph->saddr } },
+		.proto = IPPROTO_TCP,
+		.uli_u = { .ports = {
+			.sport = tcph->source,
+			.dport = tcph->dest,
+		} },
+	};
+	struct rtable *rt;
+
+#ifdef TARPIT_HAVE_INET_ADDR_TYPE
+	if (inet_addr_type(net, oiph->daddr) == RTN_LOCAL)
+		fl.fl4_src = oiph->daddr;
+	if (ip_route_output_key(net, &rt, &fl))
+		return NULL;
+#else
+	if (inet_addr_type(oiph->daddr) == RTN_LOCAL)
+		fl.fl4_src = oiph->daddr;
+	if (ip_route_output_key(&rt, &fl))
+		return NULL;
+#endif
+
+	if (rt->rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST)) {
+		ip_rt_put(rt);
+		return NULL;
+	}
+#ifdef TARPIT_HAVE_RTABLE
+	return &rt->dst;
+#else
+	return &rt->u.dst;
+#endif
+}
+
+#ifdef TARPIT_IPV6
+static inline struct dst_entry *tarpit_route6(struct net *net,
+					      struct sk_buff *skb,
+					      struct net_device *in,
+					      const struct tcphdr *tcph,
+					      u32 mark)
+{
+	const struct ipv6hdr *oip6h = ipv6_hdr(skb);
+	struct flowi fl = {
+		.nl_u = { .ip6_u = {
+			.daddr = oip6h->saddr,
+			.saddr = oip6h->daddr,
+		} },
+		.proto = IPPROTO_TCP,
+		.uli_u = { .ports = {
+			.sport = tcph->source,
+			.dport = tcph->dest,
+		} },
+	};
+	struct dst_entry *dst;
+
+	if (ipv6_addr_type(&oip6h->saddr) & IPV6_ADDR_LINKLOCAL)
+		fl.oif = in->ifindex;
+
+#ifdef TARPIT_HAVE_IP6_ROUTE_OUTPUT
+	dst = ip6_route_output(net, NULL, &fl);
+#else
+	dst = ip6_route_output(NULL, &fl);
+#endif
+	if (dst->error) {
+		dst_release(dst);
+		return NULL;
+	}
+
+#ifdef TARPIT_HAVE_XFRM_LOOKUP
+	if (xfrm_lookup(net, &dst, &fl, NULL, 0))
+		return NULL;
+#else
+	if (xfrm_lookup(&dst, &fl, NULL, 0))
+		return NULL;
+#endif
+	return dst;
+}
+#endif
+#endif
+
+#ifndef TARPIT_HAVE_IP4_DST_HOPLIMIT
+static inline int ip4_dst_hoplimit(struct dst_entry *dst)
+{
+	return dst_metric(dst, RTAX_HOPLIMIT);
+}
+#endif
+
+/* 2.6.37 */
+#ifndef pr_info_ratelimited
+#define pr_info_ratelimited(fmt, ...) \
+	printk(KERN_INFO "xt_TARPIT: " fmt, ##__VA_ARGS__)
+#endif
+
+#ifndef TARPIT_HAVE_IP_IS_FRAGMENT
+static inline bool ip_is_fragment(const struct iphdr *iph)
+{
+	return (iph->frag_off & htons(IP_MF | IP_OFFSET)) != 0;
+}
+#endif
+
+/* Of a fragment, the checksum cannot be right. */
+#ifndef TARPIT_HAVE_IPV6_SKIP_EXTHDR
+#define ipv6_skip_exthdr(skb, start, nexthdr, frag_off) \
+	(*(frag_off) = 0, ipv6_skip_exthdr(skb, start, nexthdr))
+#endif
+
+#ifndef TARPIT_HAVE_TCP_V6_CHECK
+#define tcp_v6_check(len, saddr, daddr, base) \
+	csum_ipv6_magic(saddr, daddr, len, IPPROTO_TCP, base)
+#endif
+
+#ifndef TARPIT_HAVE_IP6_FLOW_HDR
+static inline void ip6_flow_hdr(struct ipv6hdr *ip6h, unsigned int tclass,
+				__be32 flowlabel)
+{
+	*(__be32 *)ip6h = htonl(0x60000000 | tclass << 20) | flowlabel;
+}
+#endif
+
+/* 3.16: the fwmark_reflect sysctl */
+#ifndef IP4_REPLY_MARK
+#define IP4_REPLY_MARK(net, mark) 0
+#define IP6_REPLY_MARK(net, mark) 0
+#endif
+
+/* 4.1 */
+#ifndef offsetofend
+#define offsetofend(type, member) \
+	(offsetof(type, member) + sizeof(((type *)0)->member))
+#endif
+
+#if !defined(TARPIT_HAVE_IP_LOCAL_OUT) && defined(TARPIT_HAVE_NF_INET_LOCAL_IN)
+#define ip_local_out(net, sk, skb) ip_local_out(skb)
+#define ip6_local_out(net, sk, skb) ip6_local_out(skb)
+#endif
+
+#ifndef TARPIT_HAVE_XT_HOOKNUM
+#define xt_hooknum(par) ((par)->hooknum)
+#define xt_in(par) ((struct net_device *)(par)->in)
+#ifndef xt_net
+#define xt_net(par) dev_net((par)->in)
+#endif
+#endif
+
+/* An untracked packet has an entry here, which can be attached like any
+ * other. A packet without one gets a reply without one.
+ */
+#ifndef TARPIT_HAVE_IP_CT_UNTRACKED
+#define TARPIT_COMPAT_CONNTRACK 1
+#define tarpit_note_caller(par) do { } while (0)
+
+static inline bool tarpit_recycle(struct sk_buff *skb, unsigned int headroom,
+				  unsigned int len)
+{
+	return false;
+}
+
+static inline void tarpit_attach_ct(struct sk_buff *nskb,
+				    struct sk_buff *oldskb)
+{
+	nf_ct_attach(nskb, oldskb);
+}
+#endif
+
+#ifndef TARPIT_HAVE___VLAN_HWACCEL_CLEAR_TAG
+#define __vlan_hwaccel_clear_tag(skb) ((skb)->vlan_tci = 0)
+#endif
+
+#if defined(TARPIT_HAVE_NF_BRIDGE_INFO_EXISTS)
+#define TARPIT_BRIDGE 1
+#endif
+
+#ifndef TARPIT_HAVE_SKB_SET_NFCT
+static inline void skb_set_nfct(struct sk_buff *skb, unsigned long nfct)
+{
+#ifdef TARPIT_HAVE_IP_CT_UNTRACKED
+	skb->_nfct = nfct;
+#endif
+}
 #endif
 
 #ifndef TARPIT_HAVE_FLOWI4_TO_FLOWI_COMMON
 #define flowi4_to_flowi_common flowi4_to_flowi
 #define flowi6_to_flowi_common flowi6_to_flowi
-#endif
-
-#ifndef TARPIT_HAVE_SKB_CLOCK_REALTIME
-#define SKB_CLOCK_REALTIME 0
 #endif
 
 #ifndef TARPIT_HAVE_SKB_SET_DELIVERY_TIME
@@ -35,7 +340,7 @@ static inline struct net_device *dst_dev(const struct dst_entry *dst)
 #ifdef TARPIT_HAVE_NFT_TRACEINFO
 #define tarpit_can_steal() true
 #define tarpit_note_caller(par) do { } while (0)
-#else
+#elif defined(TARPIT_HAVE_IP_CT_UNTRACKED)
 static bool tarpit_under_nft __read_mostly;
 #define tarpit_can_steal() (!READ_ONCE(tarpit_under_nft))
 
@@ -46,11 +351,24 @@ static inline void tarpit_note_caller(const struct xt_tgchk_param *par)
 }
 #endif
 
-#if IS_ENABLED(CONFIG_BRIDGE_NETFILTER)
-#define TARPIT_BRIDGE 1
+#ifndef TARPIT_HAVE_FLOWI4_L3MDEV
+#define flowi4_l3mdev flowi4_oif
+#define flowi6_l3mdev flowi6_oif
+#endif
+
 #ifndef TARPIT_HAVE_NF_BRIDGE_GET_PHYSINDEV
 #define nf_bridge_get_physindev(skb, net) nf_bridge_get_physindev(skb)
 #endif
+
+#ifndef TARPIT_HAVE_SKB_CLOCK_REALTIME
+#define SKB_CLOCK_REALTIME 0
+#endif
+
+#ifndef TARPIT_HAVE_DST_DEV
+static inline struct net_device *dst_dev(const struct dst_entry *dst)
+{
+	return dst->dev;
+}
 #endif
 
 #endif /* _TARPIT_COMPAT_H */

@@ -7,10 +7,11 @@
 #
 # All probes go through the compiler in one run, and each error is booked to
 # the probe in whose file it is. A probe is named after the identifier that it
-# looks for, and the compiler has to name it in its complaint; any other error
-# is fatal, because it says nothing about the kernel. OUTPUT is a header with
-# one TARPIT_HAVE_... per probe that compiled; the compiler's own words stay
-# beside it in OUTPUT.log.
+# looks for, and the compiler has to name it in its first complaint, or one of
+# the identifiers that the probe lists as "Needs: ..."; any other error is
+# fatal, because it says nothing about the kernel. OUTPUT is a header with one
+# TARPIT_HAVE_... per probe that compiled; the compiler's own words stay beside
+# it in OUTPUT.log.
 
 set -eu
 LC_ALL=C
@@ -43,12 +44,25 @@ function basename(path) {
 	sub(/\.c$/, "", path)
 	return path
 }
+function explains(message, name,	words, n, i) {
+	n = split(name " " needs[name], words)
+	for (i = 1; i <= n; i++)
+		if (index(message, words[i]))
+			return 1
+	return 0
+}
 # The list of probes, from the #include lines.
 FILENAME == unit {
 	path = $2
 	gsub(/"/, "", path)
 	name = basename(path)
 	order[++count] = name
+	while ((getline line < path) > 0)
+		if (sub(/.*Needs: /, "", line)) {
+			sub(/[^A-Za-z0-9_ ].*/, "", line)
+			needs[name] = line
+		}
+	close(path)
 	next
 }
 /: (fatal )?error: / {
@@ -61,7 +75,7 @@ FILENAME == unit {
 		give_up("the kernel headers do not compile: " $0)
 	if (name in missing)
 		next
-	if (!index(message, name))
+	if (!explains(message, name))
 		give_up("probe " name " fails for a reason of its own: " message)
 	missing[name] = 1
 }

@@ -1,4 +1,5 @@
-/* 6.0: a flow has its VRF apart from its output interface */
+/* 6.0: a flow has its VRF apart from its output interface. Needs: flowi4 */
+#include <linux/skbuff.h>
 #include <net/flow.h>
 
 static inline int probe_flowi4_l3mdev(const struct flowi4 *fl4)

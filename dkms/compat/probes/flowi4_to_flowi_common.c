@@ -1,4 +1,5 @@
-/* 5.11: security_skb_classify_flow() takes struct flowi_common, not flowi */
+/* 5.11: security_skb_classify_flow() takes flowi_common. Needs: flowi4 */
+#include <linux/skbuff.h>
 #include <net/flow.h>
 
 static inline struct flowi_common *

@@ -1,7 +1,9 @@
 /* 6.8 and stable releases: looks the device up in a net namespace */
+#include <linux/skbuff.h>
 #include <linux/netfilter_bridge.h>
 
-#if IS_ENABLED(CONFIG_BRIDGE_NETFILTER)
+#if defined(CONFIG_BRIDGE_NETFILTER) || \
+	defined(CONFIG_BRIDGE_NETFILTER_MODULE)
 static inline struct net_device *
 probe_nf_bridge_get_physindev(const struct sk_buff *skb, struct net *net)
 {

@@ -1,4 +1,5 @@
-/* 5.19: nftables does not look at a stolen packet when it traces (e34b9ed96ce3) */
+/* 5.19: nftables, when it traces, leaves stolen packets alone */
+#include <linux/skbuff.h>
 #include <net/netfilter/nf_tables.h>
 
 static inline int probe_nft_traceinfo(const struct nft_traceinfo *info)
