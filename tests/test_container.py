@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -151,18 +152,18 @@ def test_no_engine_is_one_line_with_a_next_step(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture
-def own_daemon(
-    image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[subprocess.Popen[bytes]]:
+def own_daemon(image: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
     """A Docker daemon of the test's own that has *image*; DOCKER_HOST points at it."""
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         pytest.skip("a daemon of one's own needs root and dockerd")
-    host = f"unix://{tmp_path}/docker.sock"
+    # Not tmp_path: names of sockets are limited to 107 bytes (unix(7)).
+    home = Path(tempfile.mkdtemp(prefix="tarpit-dockerd-"))
+    host = f"unix://{home}/docker.sock"
     # In a network namespace of its own: with --bridge=none it would take docker0 from the other.
-    command = ["unshare", "--net", "dockerd", "--host", host, "--data-root", str(tmp_path / "data")]
-    command += ["--exec-root", str(tmp_path / "exec"), "--pidfile", str(tmp_path / "pid")]
+    command = ["unshare", "--net", "dockerd", "--host", host, "--data-root", str(home / "data")]
+    command += ["--exec-root", str(home / "exec"), "--pidfile", str(home / "pid")]
     command += ["--bridge=none", "--iptables=false", "--ip6tables=false"]
-    log = tmp_path / "dockerd.log"
+    log = home / "dockerd.log"
     with log.open("wb") as out:
         daemon = subprocess.Popen(command, stdout=out, stderr=out)
     try:
@@ -184,8 +185,9 @@ def own_daemon(
         daemon.terminate()
         daemon.wait(timeout=30)
         for line in reversed(Path("/proc/mounts").read_text().splitlines()):
-            if (mount := line.split()[1]).startswith(str(tmp_path)):
+            if (mount := line.split()[1]).startswith(str(home)):
                 subprocess.run(["umount", "--lazy", mount], check=True)
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def test_daemon_that_dies_in_the_middle_is_one_line_with_a_next_step(
