@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from tarpit_builder.proof.guest import Guest, GuestSocket
 
 SIOCADDRT, SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCSIFADDR = 0x890B, 0x8913, 0x8914, 0x8916
-SIOCSIFNETMASK, SIOCGIFINDEX = 0x891C, 0x8933
+SIOCSIFNETMASK, SIOCSIFMTU, SIOCGIFINDEX = 0x891C, 0x8922, 0x8933
 IFF_UP = 1
 RTF_UP, RTF_GATEWAY = 1, 2
 
@@ -95,6 +95,10 @@ class Configurator:
         flags = struct.unpack_from("<H", answer, 16)[0]
         flags = flags | IFF_UP if up else flags & ~IFF_UP
         self._four.ioctl(SIOCSIFFLAGS, _name(interface) + struct.pack("<H22x", flags))
+
+    def mtu(self, interface: str, size: int) -> None:
+        """Set the largest packet that *interface* carries."""
+        self._four.ioctl(SIOCSIFMTU, _name(interface) + struct.pack("<i20x", size))
 
     def address(self, interface: str, address: str, prefix: int) -> None:
         """Give *interface* an address."""

@@ -39,6 +39,7 @@ class Group:
     *backends* are the flavours of iptables that it is repeated for; *icount* is QEMU's option of
     that name, for checks about time or cost; *cards* is the number of network cards;
     *extra* groups are only run when they are named; *fresh* ones want a machine that nobody used.
+    *provokes* are parts of kernel messages that its checks cause on purpose.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Group:
     memory: int = 512
     extra: bool = False
     fresh: bool = False
+    provokes: tuple[str, ...] = ()
     checks: list[Check] = field(default_factory=list)
     prepare: Callable[[Lab], None] | None = None
 

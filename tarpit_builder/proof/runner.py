@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -77,7 +78,17 @@ class Runner:
             for family in families:
                 if not self._check(group, shown, check, family, lab):
                     return
+                self._restore(group, lab)
         self._health(group, shown, lab)
+
+    def _restore(self, group: Group, lab: Lab) -> None:
+        """Take away what a check left behind: all of it, or what is more than prepared."""
+        if self.results[-1].outcome is Outcome.PASS and group.prepare:
+            return
+        with suppress(TarpitError, OSError):
+            lab.clear()
+            if group.prepare:
+                group.prepare(lab)
 
     def _check(self, group: Group, shown: str, check: Check, family: int | None, lab: Lab) -> bool:
         """Judge one check; false if the machine did not survive it."""
@@ -115,7 +126,7 @@ class Runner:
         check = Check("the kernel's log stays silent", "5", lambda _: None)
         try:
             lab.clear()
-            news = lab.log_news()
+            news = lab.log_news(group.provokes)
         except (TarpitError, OSError) as error:
             self._add(group, shown, check, None, Outcome.FAIL, began, str(error))
             self._end()

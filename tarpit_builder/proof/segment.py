@@ -234,23 +234,29 @@ def echo_reply_number(data: bytes) -> int | None:
     return int(struct.unpack_from(">H", icmp, 6)[0])
 
 
-def neighbour_answer(data: bytes, *, mac: str, owns: Sequence[str]) -> bytes | None:
+def neighbour_answer(
+    data: bytes, *, mac: str, owns: Sequence[str], hosts: Sequence[str] | None = None
+) -> bytes | None:
     """The frame that answers an ARP request or neighbour solicitation.
 
-    The host is every neighbour but those whose addresses are in *owns*: the guest's own.
+    The host is every neighbour, or only *hosts*, but never one of *owns*: the guest's own.
     """
+
+    def elsewhere(address: str) -> bool:
+        return address in owns or (hosts is not None and address not in hosts)
+
     at = 18 if data[12:14] == b"\x81\x00" else 14
     kind, tag = data[at - 2 : at], data[12 : at - 2]
     if kind == b"\x08\x06":
         asked = ARP(data[at:])
-        if asked.op != 1 or asked.pdst in owns or asked.psrc == asked.pdst:
+        if asked.op != 1 or asked.psrc == asked.pdst or elsewhere(asked.pdst):
             return None
         reply = ARP(op=2, hwsrc=mac, psrc=asked.pdst, hwdst=asked.hwsrc, pdst=asked.psrc)
         return data[6:12] + _raw_mac(mac) + tag + kind + bytes(reply)
     if kind == b"\x86\xdd" and data[at + 6] == 58 and data[at + 40] == 135:
         ip = IPv6(data[at:])
         asked = ip[ICMPv6ND_NS]
-        if asked.tgt in owns or ip.src == "::":
+        if ip.src == "::" or elsewhere(asked.tgt):
             return None
         answer = (
             IPv6(src=asked.tgt, dst=ip.src, hlim=255)

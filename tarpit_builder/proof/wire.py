@@ -53,6 +53,7 @@ class Wire:
         self.mac = f"02:00:00:00:01:{index + 1:02x}"
         self.guest_mac = card_mac(index)
         self.guest_addresses: list[str] = []
+        self.hosts: list[str] | None = None  # the only neighbours here, if not all there can be
         self.on_frame: Callable[[bytes], None] | None = None
         self.segments: list[Segment] = []
         self.frames = 0
@@ -150,7 +151,9 @@ class Wire:
         self.frames += 1
         if self._recorder:
             self._recorder.add(data, self.index, when)
-        answer = segment.neighbour_answer(data, mac=self.mac, owns=self.guest_addresses)
+        answer = segment.neighbour_answer(
+            data, mac=self.mac, owns=self.guest_addresses, hosts=self.hosts
+        )
         if answer:
             self.send_frame(answer)
             return

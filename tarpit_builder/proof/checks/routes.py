@@ -1,0 +1,250 @@
+"""Contract section 1: a reply leaves by the route and interface an ordinary reply would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tarpit_builder.proof.lab import Deviation, Lab, Unavailable
+from tarpit_builder.proof.network import CLIENT, SIDES, UNUSED
+from tarpit_builder.proof.registry import Group
+from tarpit_builder.proof.segment import Flow, Segment
+
+routes = Group("routes", "VLAN, bridge, policy routing, VRF", order=55, fresh=True)
+
+TABLE = "100"
+
+
+def ip(lab: Lab, command: str) -> None:
+    """Run iproute2 with a command line."""
+    lab.guest.run("ip", *command.split())
+
+
+def try_ip(lab: Lab, command: str, missing: str) -> None:
+    """Run iproute2; the check is skipped if the kernel cannot do it."""
+    if not lab.has_program("ip"):
+        raise Unavailable("this user land has no iproute2")
+    if lab.guest.attempt("ip", *command.split()).status:
+        raise Unavailable(f"this kernel has no {missing}")
+
+
+def judge(
+    lab: Lab, family: int, *, flow: Flow | None = None, into: int = 0, out: int, mac: str = ""
+) -> None:
+    """A SYN that arrives on card *into* is answered on card *out*, and so is data."""
+    flow = flow or lab.flow(family)
+    syn = lab.probe(family, "S", flow=flow)
+    expect_on(lab, syn, lab.answers(syn, card=into), out, mac=mac, flags="SA", window=5)
+    data = lab.probe(family, "PA", flow=flow, payload=b"data")
+    expect_on(lab, data, lab.answers(data, card=into), out, mac=mac, flags="A", window=0)
+
+
+def expect_on(
+    lab: Lab,
+    probe: Segment,
+    replies: list[Segment],
+    out: int,
+    *,
+    mac: str = "",
+    flags: str,
+    window: int,
+) -> None:
+    """One reply, on that card and to that neighbour."""
+    if len(replies) != 1:
+        raise Deviation(f"expected one reply, saw {len(replies)}", [probe, *replies])
+    reply = replies[0]
+    if (reply.flags, reply.window, reply.flow) != (flags, window, probe.flow.back):
+        raise Deviation("the reply is wrong", [probe, reply])
+    if reply.card != out:
+        raise Deviation(f"left by eth{reply.card} instead of eth{out}", [probe, reply])
+    if reply.mac != (mac or lab.wires[out].mac):
+        raise Deviation(f"left for {reply.mac}, which is not the next hop", [probe, reply])
+
+
+def to_client(family: int) -> str:
+    """A selector for replies to probes, which pings are not."""
+    return f"from {SIDES[0].guest(family)} to {CLIENT[family]}"
+
+
+@contextmanager
+def policy(lab: Lab, family: int, selector: str) -> Iterator[None]:
+    """Whatever *selector* picks is routed through eth1's gateway."""
+    version = "-6" if family == 6 else "-4"
+    gateway = SIDES[1].gateway(family)
+    route = f"route add default via {gateway} dev eth1 table {TABLE}"
+    try_ip(lab, f"{version} {route}", "routing tables")
+    rule = f"{version} rule add {selector} table {TABLE}"
+    try:
+        try_ip(lab, rule, "policy routing")
+        try:
+            yield
+        finally:
+            ip(lab, rule.replace(" add ", " del "))
+    finally:
+        ip(lab, f"{version} route flush table {TABLE}")
+
+
+@routes.check("the reply follows the routing table, not the packet's way in")
+def asymmetric(lab: Lab, family: int) -> None:
+    lab.tarpit()
+    judge(lab, family, into=1, out=0)
+    lab.tarpit(chain="FORWARD")
+    here = UNUSED[family]
+    judge(lab, family, flow=lab.flow(family, dst=here), into=0, out=0)
+    # From the subnet behind eth1 to somewhere behind eth0.
+    flow = lab.flow(family, src=here, dst=CLIENT[family])
+    judge(lab, family, flow=flow, into=1, out=1)
+
+
+@routes.check("policy routing by source address")
+def by_source(lab: Lab, family: int) -> None:
+    lab.tarpit()
+    with policy(lab, family, to_client(family)):
+        judge(lab, family, out=1)
+    judge(lab, family, out=0)
+
+
+@routes.check("policy routing by a mark that mangle/OUTPUT sets, as for any local packet")
+def by_mark(lab: Lab, family: int) -> None:
+    lab.tarpit()
+    mark = ("-t", "mangle", "-A", "OUTPUT", "-p", "tcp", "-j", "MARK", "--set-mark", "7")
+    if lab.attempt_rule(family, *mark).status:
+        raise Unavailable("this kernel has no MARK target")
+    with policy(lab, family, "fwmark 7"):
+        judge(lab, family, out=1)
+
+
+@routes.check("no route back: nothing is sent, nothing breaks")
+def unreachable(lab: Lab, family: int) -> None:
+    lab.tarpit()
+    with policy(lab, family, to_client(family)):
+        version = "-6" if family == 6 else "-4"
+        ip(lab, f"{version} route flush table {TABLE}")
+        ip(lab, f"{version} route add unreachable default table {TABLE}")
+        for flags in ("S", "A", "SA"):
+            probe = lab.probe(family, flags)
+            lab.expect_silence(probe, lab.answers(probe), flags)
+    judge(lab, family, out=0)
+
+
+@routes.check("VLAN: the reply carries the tag")
+def vlan(lab: Lab, family: int) -> None:
+    try_ip(lab, "link add link eth0 name eth0.5 type vlan id 5", "VLAN")
+    try:
+        ip(lab, "addr add 10.5.0.1/24 dev eth0.5")
+        if 6 in lab.families:
+            ip(lab, "addr add fd05::1/64 dev eth0.5 nodad")
+        ip(lab, "link set eth0.5 up")
+        lab.tarpit()
+        here, neighbour = ("fd05::1", "fd05::9") if family == 6 else ("10.5.0.1", "10.5.0.9")
+        wire = lab.wires[0]
+        saved, wire.guest_addresses = wire.guest_addresses, [*wire.guest_addresses, here]
+        try:
+            wire.settle(neighbour, here, vlan=5)
+            for flags, expected in (("S", "SA"), ("PA", "A")):
+                flow = lab.flow(family, src=neighbour, dst=here)
+                probe = lab.probe(family, flags, flow=flow)
+                wire.take()
+                wire.send([probe.packet()], vlan=5)
+                wire.settle(neighbour, here, vlan=5)
+                replies = wire.take()
+                expect_on(lab, probe, replies, 0, flags=expected, window=5 if flags == "S" else 0)
+                if replies[0].vlan != 5:
+                    raise Deviation(f"tag {replies[0].vlan} instead of 5", replies)
+        finally:
+            wire.guest_addresses = saved
+    finally:
+        ip(lab, "link del eth0.5")
+
+
+@routes.check("VRF: the reply stays in the routing table of the interface")
+def vrf(lab: Lab, family: int) -> None:
+    try_ip(lab, f"link add red type vrf table {TABLE}", "VRF")
+    try:
+        ip(lab, "link set red up")
+        ip(lab, "link set eth1 master red")
+        # Enslaving moves the addresses' routes and drops IPv6 ones.
+        if 6 in lab.families:
+            ip(lab, "-6 addr replace fd02::1/64 dev eth1 nodad")
+        for version in ("-4", "-6") if 6 in lab.families else ("-4",):
+            gateway = SIDES[1].gateway(6 if version == "-6" else 4)
+            ip(lab, f"{version} route replace default via {gateway} dev eth1 table {TABLE}")
+        lab.settle()
+        lab.tarpit()
+        flow = lab.flow(family, dst=SIDES[1].guest(family))
+        judge(lab, family, flow=flow, into=1, out=1)
+    finally:
+        ip(lab, "link set eth1 nomaster")
+        ip(lab, "link del red")
+        restore_eth1(lab)
+
+
+@contextmanager
+def bridge(lab: Lab, *ports: str) -> Iterator[None]:
+    """A bridge br0 of *ports*, which takes over eth1's addresses."""
+    try_ip(lab, "link add br0 type bridge forward_delay 0", "bridge")
+    try:
+        for port in ports:
+            ip(lab, f"link set {port} master br0")
+        ip(lab, "addr del 10.2.0.1/24 dev eth1")
+        ip(lab, "addr add 10.2.0.1/24 dev br0")
+        if 6 in lab.families:
+            lab.guest.attempt("ip", "-6", "addr", "del", "fd02::1/64", "dev", "eth1")
+            ip(lab, "-6 addr add fd02::1/64 dev br0 nodad")
+        ip(lab, "link set br0 address 02:00:00:00:00:02")
+        ip(lab, "link set br0 up")
+        yield
+    finally:
+        for wire in lab.wires:
+            wire.hosts = None
+        ip(lab, "link del br0")
+        restore_eth1(lab)
+
+
+def restore_eth1(lab: Lab) -> None:
+    """Give eth1 back what :mod:`~tarpit_builder.proof.network` gave it."""
+    ip(lab, "-4 addr replace 10.2.0.1/24 dev eth1")
+    ip(lab, "-4 route replace 203.0.113.0/24 via 10.2.0.254 dev eth1")
+    if 6 in lab.families:
+        ip(lab, "-6 addr replace fd02::1/64 dev eth1 nodad")
+        ip(lab, "-6 route replace 2001:db8:203::/64 via fd02::fe dev eth1")
+    lab.settle()
+
+
+@routes.check("bridge: the reply to what arrives at the bridge's own address leaves through it")
+def bridged_input(lab: Lab, family: int) -> None:
+    with bridge(lab, "eth1"):
+        lab.settle()
+        lab.tarpit()
+        neighbour = SIDES[1].gateway(family)
+        flow = lab.flow(family, src=neighbour, dst=SIDES[1].guest(family))
+        judge(lab, family, flow=flow, into=1, out=1)
+
+
+@routes.check("bridge: a connection that is only passing through is held, to its sender")
+def bridged_forward(lab: Lab, family: int) -> None:
+    lab.guest.attempt("modprobe", "br_netfilter")
+    try:
+        lab.guest.sysctl("net.bridge.bridge-nf-call-iptables", 1)
+        lab.guest.sysctl("net.bridge.bridge-nf-call-ip6tables", 1)
+    except FileNotFoundError:
+        raise Unavailable("this kernel does not show bridged packets to iptables") from None
+    base = "fd02::" if family == 6 else "10.2.0."
+    # Each wire is the home of its own hosts now.
+    for wire in lab.wires:
+        wire.hosts = [f"{base}7{wire.index}"]
+    assert lab.wires[1].hosts is not None
+    lab.wires[1].hosts += [SIDES[1].gateway4, SIDES[1].gateway6]
+    with bridge(lab, "eth1", "eth0"):
+        lab.settle(cards=[1])
+        lab.tarpit(chain="FORWARD")
+        for sender, receiver in ((1, 0), (0, 1)):
+            flow = lab.flow(family, src=f"{base}7{sender}", dst=f"{base}7{receiver}")
+            probe = lab.probe(family, "S", flow=flow)
+            for wire in lab.wires:
+                wire.take()
+            lab.wires[sender].send([probe.packet()], mac=lab.wires[receiver].mac)
+            for _ in range(3):  # the guest may have to find the sender first
+                lab.settle(cards=[1])
+            seen = [segment for wire in lab.wires for segment in wire.take()]
+            expect_on(lab, probe, seen, sender, flags="SA", window=5)

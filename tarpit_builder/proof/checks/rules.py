@@ -1,0 +1,243 @@
+"""Contract section 3: where the target may be used, what is refused and why, how rules print."""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+
+from tarpit_builder.proof.lab import MODES, Deviation, Lab, Unavailable
+from tarpit_builder.proof.registry import Group
+
+rules = Group(
+    "rules",
+    "where rules may stand, and how they print",
+    order=60,
+    backends=("legacy", "nft"),
+    provokes=("x_tables: ", "xt_check_target: ", "unknown variant"),
+)
+
+TABLES = ("filter", "mangle", "security")
+TARGET = ("-j", "TARPIT")
+TCP = ("-p", "tcp")
+
+IPT_SO_SET_REPLACE, IPT_SO_GET_INFO, IPT_SO_GET_ENTRIES = 64, 64, 65
+SOL_IPV6, SOL_IP = 41, 0
+
+
+def attempt(lab: Lab, family: int, table: str, chain: str, *args: str) -> str | None:
+    """Try a rule and take it away again; None if it was accepted, else what was said."""
+    done = lab.attempt_rule(family, "-t", table, "-A", chain, *args)
+    lab.clear()
+    return None if done.status == 0 else (done.stderr or done.stdout).strip() or "(nothing)"
+
+
+def require_table(lab: Lab, family: int, table: str) -> None:
+    """Skip the check if this kernel has no such table."""
+    if lab.attempt_rule(family, "-t", table, "-L", "-n").status:
+        raise Unavailable(f"this kernel has no table {table} for {lab.program(family)}")
+
+
+def allowed_in(table: str) -> None:
+    """A check for one table."""
+
+    @rules.check(f"allowed in INPUT, FORWARD and chains they call, table {table}", section="3")
+    def allowed(lab: Lab, family: int) -> None:
+        require_table(lab, family, table)
+        for chain in ("INPUT", "FORWARD"):
+            for mode in ("", *MODES):
+                option = (f"--{mode}",) if mode else ()
+                said = attempt(lab, family, table, chain, *TCP, *TARGET, *option)
+                if said:
+                    raise Deviation(f"{table}/{chain} --{mode}: {said}")
+            lab.rule(family, "-t", table, "-N", "trap")
+            lab.rule(family, "-t", table, "-A", "trap", *TCP, *TARGET)
+            lab.rule(family, "-t", table, "-A", chain, "-j", "trap")
+            lab.clear()
+
+
+for name in TABLES:
+    allowed_in(name)
+
+
+@rules.check("refused in raw, nat and in every other hook", section="3")
+def hooks(lab: Lab, family: int) -> None:
+    places = [("filter", "OUTPUT"), ("security", "OUTPUT")]
+    places += [("mangle", chain) for chain in ("PREROUTING", "OUTPUT", "POSTROUTING")]
+    places += [("raw", "PREROUTING"), ("raw", "OUTPUT"), ("nat", "PREROUTING"), ("nat", "OUTPUT")]
+    for table, chain in places:
+        if attempt(lab, family, table, chain, *TCP, *TARGET) is None:
+            raise Deviation(f"accepted in {table}/{chain}")
+    for table in ("filter", "mangle"):
+        lab.rule(family, "-t", table, "-N", "trap")
+        lab.rule(family, "-t", table, "-A", "trap", *TCP, *TARGET)
+        done = lab.attempt_rule(family, "-t", table, "-A", "OUTPUT", "-j", "trap")
+        lab.clear()
+        if done.status == 0:
+            raise Deviation(f"accepted in a chain that {table}/OUTPUT calls")
+
+
+REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
+    "no -p tcp": (TARGET, r"-p tcp|tcp"),
+    "! -p tcp": (("!", "-p", "tcp", *TARGET), r"-p tcp|tcp|!"),
+    "-p udp": (("-p", "udp", *TARGET), r"-p tcp|tcp"),
+    "two modes": ((*TCP, *TARGET, "--tarpit", "--reset"), r"one|mode|twice|--reset|--tarpit"),
+    "two other modes": ((*TCP, *TARGET, "--honeypot", "--reset"), r"one|mode|--reset|--honeypot"),
+    "a mode twice": ((*TCP, *TARGET, "--reset", "--reset"), r"one|mode|twice|--reset"),
+    "! before a mode": ((*TCP, *TARGET, "!", "--reset"), r"!|invert|--reset"),
+    "an unknown option": ((*TCP, *TARGET, "--tar-pot"), r"tar-pot"),
+}
+
+
+@rules.check("a rule that is not allowed says why before the kernel can", section="3")
+def messages(lab: Lab, family: int) -> None:
+    wrong = []
+    for label, (args, reason) in REFUSED.items():
+        said = attempt(lab, family, "filter", "INPUT", *args)
+        if said is None:
+            wrong.append(f"{label}: accepted")
+        elif label != "an unknown option" and "TARPIT" not in said:
+            wrong.append(f"{label}: the message does not name TARPIT: {said}")
+        elif not re.search(reason, said):
+            wrong.append(f"{label}: the message does not say why: {said}")
+    if wrong:
+        raise Deviation("\n".join(wrong))
+
+
+@rules.check("OUTPUT is refused with a message that says why", section="3")
+def output_message(lab: Lab, family: int) -> None:
+    said = attempt(lab, family, "filter", "OUTPUT", *TCP, *TARGET)
+    log = " ".join(lab.guest.kernel_log()[-3:])
+    if said is None:
+        raise Deviation("accepted")
+    if "TARPIT" not in said + log or not re.search("INPUT|OUTPUT|hook", said + log):
+        raise Deviation(f"neither iptables nor the kernel's log says why: {said}")
+
+
+@rules.check("-S and -L print each rule once and cleanly", section="3")
+def listing(lab: Lab, family: int) -> None:
+    for mode in ("", *MODES):
+        lab.tarpit(mode, families=(family,), match=("--dport", "25"))
+        printed = lab.guest.attempt(lab.program(family), "-w", "-S", "INPUT")
+        lines = [line for line in printed.stdout.splitlines() if "TARPIT" in line]
+        wanted = mode or "tarpit"
+        pattern = r"-A INPUT -p tcp -m tcp --dport 25 -j TARPIT( --(\w+))?"
+        match = re.fullmatch(pattern, lines[0].rstrip()) if len(lines) == 1 else None
+        if match is None or (match[2] or "tarpit") != wanted:
+            raise Deviation(f"-S of --{wanted} prints {lines}")
+        complaints = [x for x in printed.stderr.splitlines() if not x.startswith("# Warning: ")]
+        if complaints:  # (the warning is about tables of the other backend)
+            raise Deviation(f"-S complains: {complaints[0]}")
+        table = lab.guest.attempt(lab.program(family), "-w", "-n", "-L", "INPUT")
+        lines = [line for line in table.stdout.splitlines() if "TARPIT" in line]
+        tail = lines[0].split("dpt:25", 1)[-1].strip() if len(lines) == 1 else "?"
+        clean = ("", wanted, f"--{wanted}") if wanted == "tarpit" else (wanted, f"--{wanted}")
+        if tail not in clean:
+            raise Deviation(f"-L of --{wanted} prints {lines}")
+        lab.clear()
+
+
+@rules.check(
+    "iptables-save | iptables-restore is a fixed point, -C and -D find the rule", section="3"
+)
+def fixed_point(lab: Lab, family: int) -> None:
+    for mode in ("", *MODES):
+        lab.tarpit(mode, families=(family,), match=("--dport", "25"))
+        lab.tarpit(mode, families=(family,), chain="FORWARD")
+    save, restore = lab.program(family, "-save"), lab.program(family, "-restore")
+    saved = lab.guest.run(save, "-t", "filter")
+    lab.guest.run(restore, stdin=saved)
+    again = lab.guest.run(save, "-t", "filter")
+    if rules_of(saved) != rules_of(again) or len(rules_of(saved)) != 8:
+        raise Deviation(f"first:\n{saved}\nthen:\n{again}")
+    for mode in MODES:
+        option = ("INPUT", *TCP, "--dport", "25", *TARGET, f"--{mode}")
+        for action in ("-C", "-D"):
+            done = lab.attempt_rule(family, action, *option)
+            if done.status:
+                raise Deviation(f"{done.command}: {done.stderr.strip()}")
+    lab.clear()
+
+
+def rules_of(saved: str) -> list[str]:
+    """The rules of a dump."""
+    return [line for line in saved.splitlines() if line.startswith("-A")]
+
+
+@rules.check("-j TARPIT --help tells the three modes", section="3")
+def usage(lab: Lab, family: int) -> None:
+    text = lab.guest.attempt(lab.program(family), *TARGET, "--help").stdout
+    for mode in MODES:
+        if f"--{mode}" not in text:
+            raise Deviation(f"--{mode} is not mentioned")
+
+
+@rules.check(
+    "the binary interface: revision 0, one byte, unknown variants are refused", section="2"
+)
+def binary(lab: Lab, family: int) -> None:
+    if lab.backend == "nft":
+        raise Unavailable("the nft backend hands the same structure on: legacy shows it")
+    level = SOL_IPV6 if family == 6 else SOL_IP
+    for number, mode in enumerate(MODES):
+        lab.tarpit(mode, families=(family,))
+        blob, at, size, revision = target_of(lab, family, level)
+        if revision != 0:
+            raise Deviation(f"revision {revision}")
+        if blob[at] != number or any(blob[at + 1 : at + size]):
+            raise Deviation(f"--{mode} is {blob[at : at + size].hex()}")
+        lab.clear()
+    lab.tarpit("reset", families=(family,))
+    for variant in (3, 4, 127, 255):
+        error = replace_with_variant(lab, family, level, variant)
+        if error is None:
+            raise Deviation(f"variant {variant} was accepted")
+
+
+def raw_socket(lab: Lab, family: int):  # type: ignore[no-untyped-def]
+    """The kind of socket that legacy iptables talks to the kernel through."""
+    kind = socket.AF_INET6 if family == 6 else socket.AF_INET
+    return lab.guest.socket(kind, socket.SOCK_RAW, socket.IPPROTO_RAW)
+
+
+def entries(lab: Lab, family: int, level: int) -> tuple[bytes, bytes]:
+    """``ipt_getinfo`` and the entries of the filter table, as the kernel hands them out."""
+    sock = raw_socket(lab, family)
+    name = b"filter".ljust(32, b"\0")
+    info = sock.getsockopt(level, IPT_SO_GET_INFO, 84, name + bytes(52))
+    size = struct.unpack_from("<I", info, 80)[0]
+    request = name + struct.pack("<II", size, 0)
+    whole = sock.getsockopt(level, IPT_SO_GET_ENTRIES, len(request) + size, request + bytes(size))
+    sock.close()
+    return info, whole[40:]
+
+
+def target_of(lab: Lab, family: int, level: int) -> tuple[bytes, int, int, int]:
+    """The filter table, where TARPIT's data is in it, its size, and the target's revision."""
+    _, table = entries(lab, family, level)
+    # struct xt_entry_target: size, name[29], revision, data
+    at = table.index(b"TARPIT\0") - 2
+    size = struct.unpack_from("<H", table, at)[0]
+    return table, at + 32, size - 32, table[at + 31]
+
+
+def replace_with_variant(lab: Lab, family: int, level: int, variant: int) -> OSError | None:
+    """Put the table back with another variant; the error, or None if it was accepted."""
+    info, _ = entries(lab, family, level)
+    table, at, _, _ = target_of(lab, family, level)
+    changed = table[:at] + bytes([variant]) + table[at + 1 :]
+    hooks_and_numbers = info[32:84]  # valid_hooks, hook_entry[5], underflow[5], num, size
+    valid, *rest = struct.unpack("<13I", hooks_and_numbers)
+    entry, underflow, count, size = rest[0:5], rest[5:10], rest[10], rest[11]
+    long = "Q" if lab.guest.arch == "x86_64" else "I"
+    header = info[0:32] + struct.pack("<III5I5II", valid, count, size, *entry, *underflow, count)
+    if long == "Q":
+        header += bytes(-len(header) % 8)
+    sock = raw_socket(lab, family)
+    try:
+        sock.setsockopt(level, IPT_SO_SET_REPLACE, header + struct.pack(f"<{long}", 0) + changed)
+    except OSError as error:
+        return error
+    finally:
+        sock.close()
+    return None
