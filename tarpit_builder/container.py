@@ -35,6 +35,7 @@ from tarpit_builder.errors import (
     InfrastructureError,
     TarpitError,
     ToolMissingError,
+    UserError,
 )
 
 if TYPE_CHECKING:
@@ -65,10 +66,14 @@ class Recipe:
     apt_sources: tuple[str, ...]
     mirror: str
     variables: Mapping[str, Any] = field(default_factory=dict)
+    foreign: str = ""
+    """An image of the user's own to start from, in place of the suite."""
 
     @property
     def base_tag(self) -> str:
         """Tag of the bare suite that this image starts from."""
+        if self.foreign:
+            return self.foreign
         digest = hashlib.sha256(f"{self.suite} {self.arch} {self.mirror}".encode()).hexdigest()
         return f"{IMAGES}/base:{self.suite}-{self.arch}-{digest[:12]}"
 
@@ -250,6 +255,9 @@ class Engine:
             return None
 
     def _ensure_base(self, recipe: Recipe, console: Console) -> None:
+        if recipe.foreign:
+            self._ensure_foreign(recipe.foreign, console)
+            return
         with locked("image-" + recipe.base_tag.rsplit("-", 1)[1]):
             with _engine_errors():
                 if self._image_id(recipe.base_tag):
@@ -260,6 +268,22 @@ class Engine:
                 else:
                     self._bootstrap(recipe)
                     stage.done("bootstrapped from the Debian mirror")
+
+    def _ensure_foreign(self, name: str, console: Console) -> None:
+        import docker.errors
+        import requests
+
+        with _engine_errors():
+            if self._image_id(name):
+                return
+            with console.stage(f"image {name}"):
+                try:
+                    self._client.images.pull(name)
+                except (docker.errors.APIError, requests.RequestException) as error:
+                    raise UserError(
+                        f"there is no image {name!r}, here or in its registry",
+                        hint="`docker images` lists those that are here",
+                    ) from error
 
     def _pull(self, recipe: Recipe) -> bool:
         import docker.errors
@@ -575,7 +599,8 @@ def _printable(raw: bytes) -> str:
 
 
 def _cause(lines: Sequence[str]) -> str:
-    """The line that a person would point at: apt's first error, else the last line."""
+    """The line that a person would point at: apt's first error, else the last of substance."""
+    lines = [line for line in lines if not line.startswith(("Removing inter", " --->", "--->"))]
     for line in lines:
         if line.startswith(("E: ", "dpkg: error", "Err:")):
             return line

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -149,6 +150,45 @@ def test_no_engine_is_one_line_with_a_next_step(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
     with pytest.raises(DockerError, match="no container engine answers at unix.*bootstrap"):
         Engine.connect()
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A registry on loopback; TARPIT_REGISTRY names it."""
+    if shutil.which("docker-registry") is None:
+        pytest.skip("docker-registry (Debian package of that name) is not installed")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    settings = tmp_path / "registry.yml"
+    settings.write_text(
+        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {tmp_path}/data}}}}\n"
+        f'http: {{addr: "{address}"}}\n'
+    )
+    with (tmp_path / "registry.log").open("wb") as log:
+        server = subprocess.Popen(["docker-registry", "serve", settings], stdout=log, stderr=log)
+    try:
+        monkeypatch.setenv("TARPIT_REGISTRY", address)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(timeout=10)
+
+
+def test_suite_comes_from_a_registry_where_one_has_it(
+    engine: Engine, image: str, registry: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published = f"{registry}/debian:trixie-slim"
+    subprocess.run(["docker", "tag", image, published], check=True)
+    subprocess.run(["docker", "push", "--quiet", published], check=True)
+    subprocess.run(["docker", "rmi", published], check=True)
+    mirror = "http://deb.debian.org/debian/?registry-test"  # a tag of its own for the base
+    recipe = Recipe("bare", "trixie", "amd64", (), mirror)
+    try:
+        engine.ensure_image(recipe, Console())
+        assert "from a registry" in capsys.readouterr().err
+    finally:
+        subprocess.run(["docker", "rmi", "-f", recipe.tag, recipe.base_tag, published], check=False)
 
 
 @pytest.fixture

@@ -1,0 +1,62 @@
+"""`./bootstrap` says what it would do, and costs nothing once all is there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tarpit_builder import paths
+
+BASIC = ("sh", "dirname", "cmp", "id", "env", "cat", "python3")
+
+
+def bootstrap(*arguments: str, path: str | None = None, **environment: str) -> tuple[int, str]:
+    """Exit status and standard error of a run with only *path* to find programs on."""
+    names = {key: value for key, value in os.environ.items() if key != "DOCKER_HOST"}
+    names |= environment | ({"PATH": path} if path else {})
+    run = subprocess.run(
+        ["/bin/sh", paths.PROJECT / "bootstrap", *arguments],
+        env=names, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    return run.returncode, run.stderr
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> str:
+    """A PATH with hardly anything on it."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in BASIC:
+        found = shutil.which(name)
+        assert found is not None
+        (folder / name).symlink_to(os.path.realpath(found))
+    return str(folder)
+
+
+def test_no_install_names_the_commands_and_does_nothing(bare: str, tmp_path: Path) -> None:
+    venv = tmp_path / "venv"
+    status, text = bootstrap("--no-install", "true", path=bare, TARPIT_VENV=str(venv))
+    assert status == 3
+    (command,) = [line for line in text.splitlines() if "apt-get install" in line]
+    assert {"mmdebstrap", "qemu-system-x86", "gpgv", "git"} <= set(command.split())
+    assert not venv.exists()
+
+
+def test_second_run_is_silent_and_runs_the_command(tmp_path: Path) -> None:
+    status, text = bootstrap("--no-install", "sh", "-c", "command -v invoke >&2", DOCKER_HOST="x:")
+    assert status == 0, text
+    assert text.strip().endswith("bin/invoke")
+    assert len(text.splitlines()) == 1
+
+
+def test_unknown_option_shows_the_usage() -> None:
+    status, text = bootstrap("--fast")
+    assert (status, "usage:" in text) == (2, True)
+
+
+def test_status_of_the_command_is_passed_on() -> None:
+    assert bootstrap("--no-install", "sh", "-c", "exit 7", DOCKER_HOST="x:") == (7, "")
