@@ -65,4 +65,4 @@ END {
 		else
 			printf "#define TARPIT_HAVE_%s 1\n", toupper(name)
 	}
-}'
+}
