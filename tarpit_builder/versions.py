@@ -39,6 +39,7 @@ class Version:
     rc: int | None = None
 
     what: ClassVar[str] = "version"
+    project: ClassVar[str] = ""
     examples: ClassVar[str] = ""
 
     @classmethod
@@ -94,6 +95,16 @@ class Version:
         """Whether this names a whole series: no candidate, no point release."""
         return self.rc is None and self.numbers == self._series
 
+    @property
+    def tag(self) -> str:
+        """The tag of this release in its project's repository."""
+        return f"v{self}"
+
+    @property
+    def stem(self) -> str:
+        """The name of its tarball without the suffix, and of the only folder in it."""
+        return f"{self.project}-{self}"
+
     def __lt__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
@@ -109,6 +120,7 @@ class KernelVersion(Version):
     """A release of Linux as kernel.org names it: 2.6.24.7, 3.2, 5.10.251, 6.18-rc3."""
 
     what: ClassVar[str] = "Linux"
+    project: ClassVar[str] = "linux"
     examples: ClassVar[str] = "2.6.24, 2.6.24.7, 5.10.251 or 6.18-rc3"
 
     @classmethod
@@ -126,16 +138,6 @@ class KernelVersion(Version):
     @property
     def _series(self) -> tuple[int, ...]:
         return self.numbers[: 3 if self.numbers[0] == 2 else 2]
-
-    @property
-    def tag(self) -> str:
-        """The tag in Linus's or the stable repository."""
-        return f"v{self}"
-
-    @property
-    def stem(self) -> str:
-        """The name of its tarball without the suffix, and of the only folder in it."""
-        return f"linux-{self}"
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -159,6 +161,7 @@ class IptablesVersion(Version):
     """A release of iptables as netfilter.org names it: 1.3.8, 1.4.0rc1, 1.4.11.1, 1.8.11."""
 
     what: ClassVar[str] = "iptables"
+    project: ClassVar[str] = "iptables"
     examples: ClassVar[str] = "1.3.8, 1.4.0rc1, 1.4.11.1 or 1.8.11"
 
     @classmethod
@@ -170,16 +173,6 @@ class IptablesVersion(Version):
     @property
     def _series(self) -> tuple[int, ...]:
         return self.numbers[:3]
-
-    @property
-    def tag(self) -> str:
-        """The tag in the iptables repository."""
-        return f"v{self}"
-
-    @property
-    def stem(self) -> str:
-        """The name of its tarball without the suffix, and of the only folder in it."""
-        return f"iptables-{self}"
 
     def __str__(self) -> str:
         numbers = ".".join(map(str, self.numbers))

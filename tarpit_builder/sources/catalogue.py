@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic
 
@@ -88,40 +88,60 @@ class Catalogue:
         return self.iptables.get(version, Release(version))
 
 
-def write_kernels(folder: Path, releases: Iterable[Release[KernelVersion]]) -> None:
-    """Write ``kernels.tsv`` anew, in order, under the comment and heading it has.
+def write(catalogue: Catalogue) -> None:
+    """Write both tables anew, in order, under the comments and headings that they have.
 
-    :raises InfrastructureError: if *folder* cannot be written.
+    :raises InfrastructureError: if the folder cannot be written.
     """
-    path = folder / "kernels.tsv"
-    heading = [
-        line for line in path.read_text().splitlines() if line.startswith(("#", "release\t"))
-    ]
-    rows = [
-        "\t".join(
-            value or "-"
-            for value in (
-                str(release.version),
-                release.date,
-                release.commit,
-                release.tree,
-                release.sha256,
-            )
-        )
-        for release in sorted(releases, key=lambda release: release.version)
-    ]
+    kernels = sorted(catalogue.kernels.values(), key=lambda release: release.version)
+    _write_rows(
+        catalogue.folder / "kernels.tsv",
+        [(str(row.version), row.date, row.commit, row.tree, row.sha256) for row in kernels],
+    )
+    iptables = sorted(catalogue.iptables.values(), key=lambda release: release.version)
+    _write_rows(
+        catalogue.folder / "iptables.tsv",
+        [
+            (str(row.version), row.date, row.commit, row.tree, row.archive, row.sha256)
+            for row in iptables
+        ],
+    )
+
+
+def _write_rows(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
+    lines = [line for line in path.read_text().splitlines() if line.startswith(("#", "release\t"))]
+    lines += ["\t".join(cell or "-" for cell in row) for row in rows]
     with paths.replacing(path) as stage:
-        stage.write_text("\n".join([*heading, *rows]) + "\n")
+        stage.write_text("\n".join(lines) + "\n")
 
 
 def merged(
     known: Release[AnyVersion], learnt: Release[AnyVersion]
-) -> tuple[Release[AnyVersion], bool]:
-    """*known* with its gaps filled from *learnt*, and whether the two contradict each other."""
-    pairs = list(zip(astuple(known)[1:], astuple(learnt)[1:], strict=True))
-    values = [old or new for old, new in pairs]
-    conflict = any(old and new and old != new for old, new in pairs[1:])  # a date is no identity
-    return Release(known.version, *values), conflict
+) -> tuple[Release[AnyVersion], tuple[str, ...]]:
+    """*known* with its gaps filled from *learnt*, and the fields that contradict each other.
+
+    What is known stays.  A digest and the file that it is of go together.
+    """
+    conflicts = [
+        name
+        for name in ("commit", "tree")
+        if getattr(known, name) and getattr(learnt, name) not in {"", getattr(known, name)}
+    ]
+    same_file = known.archive == learnt.archive
+    if same_file and known.sha256 and learnt.sha256 not in {"", known.sha256}:
+        conflicts.append("sha256")
+    archive, sha256 = (
+        (known.archive, known.sha256) if known.sha256 else (learnt.archive, learnt.sha256)
+    )
+    filled = Release(
+        known.version,
+        known.date or learnt.date,
+        known.commit or learnt.commit,
+        known.tree or learnt.tree,
+        archive,
+        sha256,
+    )
+    return filled, tuple(conflicts)
 
 
 def _read_kernels(path: Path) -> dict[KernelVersion, Release[KernelVersion]]:

@@ -24,7 +24,7 @@ from tarpit_builder.errors import NetworkError, SourceError
 if TYPE_CHECKING:
     import requests
 
-CHUNK = 1 << 18
+CHUNK = 1 << 14  # bytes; what is lost when a connection stalls in the middle of one
 REDIRECTS = 5
 FORGIVEN = 60.0  # seconds after which a place that did not answer is asked again
 

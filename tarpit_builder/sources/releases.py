@@ -7,8 +7,8 @@ folder (``sha256sums.asc``); netfilter.org signs the compressed file (``.sig``).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tarpit_builder.sources import archive
 from tarpit_builder.sources.catalogue import Release
 from tarpit_builder.sources.context import Context, near
 from tarpit_builder.sources.download import AbsentError
+from tarpit_builder.sources.signatures import UnknownSignerError
 from tarpit_builder.sources.store import sha256_of
 from tarpit_builder.sources.tree import FetchedTree, archive_opener
 from tarpit_builder.versions import IptablesVersion, KernelVersion, Version
@@ -318,28 +319,38 @@ class _Check:
             if wanted:
                 self.signed.append(f"SHA-256 {digest} is in {whose}")
         if self.signature is not None:
-            verdict = self.context.keys.verify(
-                file.read_bytes(), self.signature, self.name, self.offer.role
-            )
-            self.signed.append(str(verdict))
+            with self._unless_trusted():
+                verdict = self.context.keys.verify(
+                    file.read_bytes(), self.signature, self.name, self.offer.role
+                )
+                self.signed.append(str(verdict))
 
     def _content(self, file: Path) -> archive.Content:
         """One pass over the content: the tree id, and the signature over the whole tar."""
-        with ExitStack() as stack:
-            chunks = archive.decompressed(stack.enter_context(file.open("rb")), self.name)
-            whole = None
-            if self.evidence.whole is not None:
-                whole = stack.enter_context(
-                    self.context.keys.detached(self.evidence.whole, self.name, self.offer.role)
-                )
-                chunks = _tapped(chunks, whole.feed)
-            chunks = stack.enter_context(archive.ahead(chunks))
-            content = archive.examine(
-                archive.entries(chunks, self.name, self.offer.limits), self.name
-            )
-        if whole is not None:
+        opener = archive_opener(file, self.name, self.offer.limits)
+        if self.evidence.whole is None:
+            with opener() as entries:
+                return archive.examine(entries, self.name)
+        content: archive.Content | None = None
+        with self._unless_trusted():
+            with self.context.keys.detached(
+                self.evidence.whole, self.name, self.offer.role
+            ) as whole:
+                opener = archive_opener(file, self.name, self.offer.limits, tap=whole.feed)
+                with opener() as entries:
+                    content = archive.examine(entries, self.name)
             self.signed.insert(0, str(whole.result))
+        assert content is not None  # an unknown signer is told after all was read
         return content
+
+    @contextmanager
+    def _unless_trusted(self) -> Iterator[None]:
+        """Pass over a signature of somebody unknown if the user trusts what is there anyway."""
+        try:
+            yield
+        except UnknownSignerError:
+            if not self.context.judge.may_accept(self.offer.name):
+                raise
 
     def _identity(self, content: archive.Content) -> None:
         """Signed is not enough: an old release under a new name is signed, too."""
@@ -353,12 +364,6 @@ class _Check:
                 f"{self.name} holds {inside}, not {self.offer.name}",
                 hint="use another --mirror; nothing was kept",
             )
-
-
-def _tapped(chunks: Iterator[bytes], feed: Callable[[bytes], None]) -> Iterator[bytes]:
-    for chunk in chunks:
-        feed(chunk)
-        yield chunk
 
 
 def makefile_version(makefile: bytes) -> KernelVersion | None:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from tarpit_builder.sources.catalogue import Release
 from tarpit_builder.sources.context import Context, near
 from tarpit_builder.sources.download import public_url
 from tarpit_builder.sources.releases import makefile_version
+from tarpit_builder.sources.signatures import Keys, UnknownSignerError
 from tarpit_builder.sources.tree import Entries, FetchedTree
 from tarpit_builder.versions import IptablesVersion, KernelVersion, Version
 
@@ -56,9 +58,9 @@ def fetch(wanted: Wanted, context: Context) -> FetchedTree:
     if wanted.ref and not REF.fullmatch(wanted.ref):
         raise UserError(f"{wanted.ref!r} is no git ref", hint="name a tag, a branch or a commit")
     place = public_url(wanted.location)
-    with _git_errors(wanted.location):
+    with git_errors(wanted.location):
         repository = _open(wanted, context)
-        found = _Finder(repository, wanted, context).find()
+        found = _find(Reader(repository, place, context.keys, wanted.role), wanted)
         origin = f"{place}#{found.ref}"
         vouchers = context.judge.vouchers(
             wanted.version.stem if wanted.version else origin,
@@ -120,113 +122,129 @@ class _Found:
     vouchers: tuple[str, ...]
 
 
+def _find(reader: Reader, wanted: Wanted) -> _Found:
+    """The commit that is asked for, from the most to the least certain way to name it."""
+    if wanted.ref:
+        commit = reader.resolve(wanted.ref)
+        vouchers = (
+            (f"commit {commit} was named in the request",)
+            if COMMIT.fullmatch(wanted.ref)
+            else reader.signers(wanted.ref, commit)
+        )
+        return _Found(wanted.ref, commit, reader.tree(commit), vouchers)
+    assert wanted.version is not None
+    pinned = wanted.release.commit if wanted.release else ""
+    if pinned and reader.has(pinned):
+        return _Found(pinned, pinned, reader.tree(pinned), ())
+    tag = wanted.version.tag
+    if reader.has(f"refs/tags/{tag}"):
+        commit = reader.resolve(f"refs/tags/{tag}")
+        return _Found(tag, commit, reader.tree(commit), reader.signers(tag, commit))
+    raise UserError(
+        f"{reader.place} has neither the tag {tag} nor the commit of {wanted.version}",
+        hint=f"{near(wanted.version, wanted.known)} or name a commit with --ref",
+    )
+
+
 @dataclass(frozen=True, slots=True)
-class _Finder:
-    repository: git.Repo
-    wanted: Wanted
-    context: Context
+class Reader:
+    """Reads commits and tags of a repository that is not trusted.
 
-    def find(self) -> _Found:
-        """The commit that is asked for, from the most to the least certain way to name it."""
-        wanted = self.wanted
-        pinned = wanted.release.commit if wanted.release else ""
-        if wanted.ref:
-            commit = self._resolve(wanted.ref)
-            vouchers = (
-                (f"commit {commit} was named in the request",)
-                if COMMIT.fullmatch(wanted.ref)
-                else self._tag_vouchers(wanted.ref, commit)
-            )
-            return _Found(wanted.ref, commit, self._tree(commit), vouchers)
-        assert wanted.version is not None
-        if pinned and self._has(pinned):
-            return _Found(pinned, pinned, self._tree(pinned), ())
-        tag = wanted.version.tag
-        if self._has(f"refs/tags/{tag}"):
-            commit = self._resolve(f"refs/tags/{tag}")
-            return _Found(tag, commit, self._tree(commit), self._tag_vouchers(tag, commit))
-        raise UserError(
-            f"{public_url(wanted.location)} has neither the tag {tag} nor the commit of "
-            f"{wanted.version}",
-            hint=f"{near(wanted.version, wanted.known)} or name a commit with --ref",
-        )
+    *place* is what messages call it; *keys* made the tags that count for *role*.
+    """
 
-    def _has(self, name: str) -> bool:
-        run = self.repository.git.rev_parse(
-            "--verify", "--quiet", f"{name}^{{commit}}", with_exceptions=False
-        )
-        return bool(run)
+    repository: git.Git
+    place: str
+    keys: Keys
+    role: str
 
-    def _resolve(self, name: str) -> str:
-        found = self.repository.git.rev_parse(
-            "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}", with_exceptions=False
-        )
-        commit = str(found).strip().splitlines()[-1] if found else ""
+    def has(self, name: str) -> bool:
+        """Whether *name* is a commit here."""
+        return bool(self._commit(name))
+
+    def resolve(self, name: str) -> str:
+        """The id of the commit that *name* means.
+
+        :raises UserError: if there is none.
+        """
+        commit = self._commit(name)
         if not COMMIT.fullmatch(commit):
             raise UserError(
-                f"{public_url(self.wanted.location)} has no {name!r}",
+                f"{self.place} has no {name!r}",
                 hint="`git branch -a` and `git tag` there list what can be named with --ref",
             )
         return commit
 
-    def _tree(self, commit: str) -> str:
-        """The tree that *commit* names, once its own content fits its id."""
-        raw = self._object(commit, "commit")
-        match = re.match(rb"tree ([0-9a-f]{40})\n", raw)
-        assert match is not None
+    def _commit(self, name: str) -> str:
+        found = self.repository.rev_parse(
+            "--verify", "--quiet", f"{name}^{{commit}}", with_exceptions=False
+        )
+        return str(found).strip()
+
+    def tags(self) -> list[str]:
+        """The names of all tags that look like releases."""
+        found = self.repository.for_each_ref("--format=%(refname:strip=2)", "refs/tags/v*")
+        return str(found).split()
+
+    def tree(self, commit: str) -> str:
+        """The id of the tree that *commit* names, once its own content fits its id.
+
+        :raises SourceError: if it does not.
+        """
+        match = re.match(rb"tree ([0-9a-f]{40})\n", self._object(commit, "commit"))
+        if match is None:
+            raise self._damaged("commit", commit)
         return match[1].decode()
 
-    def _tag_vouchers(self, tag: str, commit: str) -> tuple[str, ...]:
-        """Who signed *tag*, if it is a signed tag of that very name for that very *commit*."""
+    def date(self, commit: str) -> str:
+        """The day of *commit*, in UTC."""
+        found = re.search(rb"^committer .* (\d+) [+-]\d{4}$", self._object(commit, "commit"), re.M)
+        return f"{datetime.fromtimestamp(int(found[1]), UTC):%Y-%m-%d}" if found else ""
+
+    def signers(self, tag: str, commit: str) -> tuple[str, ...]:
+        """Who signed *tag*, if it is a signed tag of that very name for that very *commit*.
+
+        :raises SourceError: if its signature is bad, or its content does not fit its id.
+        """
         name = tag.removeprefix("refs/tags/")
-        kind = self.repository.git.cat_file("-t", f"refs/tags/{name}", with_exceptions=False)
+        kind = self.repository.cat_file("-t", f"refs/tags/{name}", with_exceptions=False)
         if kind != "tag":
             return ()
-        identifier = str(self.repository.git.rev_parse(f"refs/tags/{name}"))
-        raw = self._object(identifier, "tag")
-        payload, mark, rest = raw.partition(_SIGNATURE)
+        identifier = str(self.repository.rev_parse(f"refs/tags/{name}"))
+        payload, mark, rest = self._object(identifier, "tag").partition(_SIGNATURE)
         header = payload.partition(b"\n\n")[0].split(b"\n")
-        if not mark or header[:3] != [
-            b"object " + commit.encode(), b"type commit", b"tag " + name.encode()
-        ]:  # fmt: skip
+        wanted = [f"object {commit}", "type commit", f"tag {name}"]
+        if not mark or header[:3] != [line.encode() for line in wanted]:
             return ()
         try:
-            verdict = self.context.keys.verify(
-                payload, mark + rest, f"the tag {name}", self.wanted.role
-            )
-        except NetworkError:
+            verdict = self.keys.verify(payload, mark + rest, f"the tag {name}", self.role)
+        except (NetworkError, UnknownSignerError):  # the key cannot be had, or does not count
             return ()
         return (f"tag {name} {verdict}",)
 
     def _object(self, identifier: str, kind: str) -> bytes:
-        process = self.repository.git.cat_file(kind, identifier, as_process=True)
+        process = self.repository.cat_file(kind, identifier, as_process=True)
         raw: bytes = process.stdout.read()
         process.wait()
         digest = hashlib.sha1(b"%s %d\0" % (kind.encode(), len(raw)) + raw, usedforsecurity=False)
         if digest.hexdigest() != identifier:
-            raise SourceError(
-                f"{kind} {identifier[:12]}… of {public_url(self.wanted.location)} does not have "
-                "that id",
-                hint="the repository is damaged or forged: `git fsck` tells more; use another",
-            )
+            raise self._damaged(kind, identifier)
         return raw
+
+    def _damaged(self, kind: str, identifier: str) -> SourceError:
+        return SourceError(
+            f"{kind} {identifier[:12]}… of {self.place} does not have that id",
+            hint="the repository is damaged or forged: `git fsck` tells more; use another",
+        )
 
 
 # -- opening and reading ---------------------------------------------------------------------
 
 
-def _open(wanted: Wanted, context: Context) -> git.Repo:
-    import git
-
+def _open(wanted: Wanted, context: Context) -> git.Git:
     path = Path(wanted.location).expanduser()
     if path.exists():
-        try:
-            return _prepared(git.Repo(path))
-        except (git.InvalidGitRepositoryError, git.NoSuchPathError) as error:
-            raise UserError(
-                f"{path} is not a git repository",
-                hint="name a repository, bare or not, or use --kernel-tree for a plain folder",
-            ) from error
+        return open_local(path)
     if "://" not in wanted.location:
         raise UserError(
             f"there is no git repository {wanted.location}",
@@ -236,20 +254,41 @@ def _open(wanted: Wanted, context: Context) -> git.Repo:
     return _mirror(wanted, context)
 
 
-def _prepared(repository: git.Repo) -> git.Repo:
-    """*repository*, found by its own path and read without the user's conversions.
+def open_local(path: Path) -> git.Git:
+    """The repository at *path*, bare or not.
 
-    A bare mirror made by hand may lack the setting that says so, and line ends or permissions
-    must not depend on whose machine this is.
+    :raises UserError: if it is none.
     """
-    repository.git.set_persistent_git_options(
-        git_dir=str(repository.git_dir),
-        c=["core.autocrlf=false", "core.eol=lf", "core.fsmonitor=false", "tar.umask=0022"],
+    import git
+
+    try:
+        with git.Repo(path) as found:
+            return _commands(Path(found.git_dir))
+    except (git.InvalidGitRepositoryError, git.NoSuchPathError) as error:
+        raise UserError(
+            f"{path} is not a git repository",
+            hint="name a repository, bare or not, or use --kernel-tree for a plain folder",
+        ) from error
+
+
+def _commands(folder: Path) -> git.Git:
+    """git, at work in the git directory *folder*.
+
+    It finds the repository by itself, so that it checks who owns it (safe.directory): settings of
+    a stranger's repository can run commands.  The user's own must not change a byte of content.
+    """
+    import git
+
+    commands = git.Git(folder)
+    commands.set_persistent_git_options(
+        c=["core.autocrlf=false", "core.eol=lf", "core.fsmonitor=false", "tar.umask=0022"]
     )
-    return repository
+    commands.update_environment(GIT_NO_LAZY_FETCH="1", GIT_TERMINAL_PROMPT="0", LC_ALL="C")
+    commands.rev_parse("--git-dir")
+    return commands
 
 
-def _mirror(wanted: Wanted, context: Context) -> git.Repo:
+def _mirror(wanted: Wanted, context: Context) -> git.Git:
     """A bare mirror in the cache that has what *wanted* needs, and of the rest no more than that.
 
     One release is a shallow fetch of 70 to 250 MB, where the whole history has gigabytes.
@@ -266,7 +305,7 @@ def _mirror(wanted: Wanted, context: Context) -> git.Repo:
                 raise context.absent(f"a mirror of {public}")
             with paths.staged_dir(path) as stage:
                 git.Repo.init(stage, bare=True).close()
-        repository = _prepared(git.Repo(path))
+        repository = _commands(path)
         targets = _targets(wanted)
         if any(_holds(repository, target) for target, _ in targets):
             return repository
@@ -277,7 +316,7 @@ def _mirror(wanted: Wanted, context: Context) -> git.Repo:
             for target, refspec in targets:
                 progress.note(target)
                 try:
-                    repository.git.fetch(
+                    repository.fetch(
                         "--depth=1", "--no-tags", "--end-of-options", wanted.location, refspec
                     )
                 except git.GitCommandError as error:
@@ -303,40 +342,47 @@ def _targets(wanted: Wanted) -> list[tuple[str, str]]:
     return [(tag, f"+{tag}:{tag}"), *([(commit, commit)] if commit else [])]
 
 
-def _holds(repository: git.Repo, name: str) -> bool:
+def _holds(repository: git.Git, name: str) -> bool:
     return bool(
-        repository.git.rev_parse("--verify", "--quiet", f"{name}^{{tree}}", with_exceptions=False)
+        repository.rev_parse("--verify", "--quiet", f"{name}^{{tree}}", with_exceptions=False)
     )
 
 
 def _opener(
-    repository: git.Repo, commit: str, label: str, limits: archive.Limits
+    repository: git.Git, commit: str, origin: str, limits: archive.Limits
 ) -> Callable[[], AbstractContextManager[Entries]]:
     @contextmanager
     def opened() -> Iterator[Entries]:
-        process = repository.git.archive(commit, format="tar", prefix="tree/", as_process=True)
-        try:
-            yield archive.entries(_chunks(process.stdout), label, limits)
-            if process.wait() != 0:
-                raise SourceError(
-                    f"git cannot read all of {label}",
-                    hint="`git fsck` tells what is missing; a partial clone must be completed",
-                )
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+        with git_errors(origin.partition("#")[0]):
+            process = repository.archive(commit, format="tar", prefix="tree/", as_process=True)
+            pipe = _Pipe(process.stdout)
+            try:
+                yield archive.entries(archive.decompressed(pipe, origin), origin, limits)
+            finally:
+                if pipe.ended:
+                    process.wait()  # git's own reason tells more than an archive that ends early
+                else:
+                    process.proc.kill()
+                    process.proc.wait()
 
     return opened
 
 
-def _chunks(pipe: IO[bytes]) -> Iterator[bytes]:
-    while chunk := pipe.read(archive.CHUNK):
-        yield chunk
+class _Pipe:
+    """What a program prints, and whether it has *ended*."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+        self.ended = False
+
+    def read(self, size: int, /) -> bytes:
+        data = self._pipe.read(size)
+        self.ended = not data
+        return data
 
 
 @contextmanager
-def _git_errors(location: str) -> Iterator[None]:
+def git_errors(location: str) -> Iterator[None]:
     """Say in one line what git says in many."""
     try:
         import git

@@ -30,6 +30,10 @@ KEY_LIMIT = 1 << 20  # bytes of a public key file
 _ZBASE32 = "ybndrfg8ejkmcpqxot1uwisza345h769"
 
 
+class UnknownSignerError(SourceError):
+    """The signature may be good, but nobody whose word counts made it."""
+
+
 @dataclass(frozen=True, slots=True)
 class PinnedKey:
     """A key that counts for what it *signs*; see ``catalogue/keys.toml``."""
@@ -150,7 +154,7 @@ class Keys:
                     "fetched",
                     hint=f"put it into {self._kept(known)}, or try again with a network",
                 )
-            raise SourceError(
+            raise UnknownSignerError(
                 f"{what} is not signed by anyone whose word counts for it"
                 + (f" (key {signer or valid[1]})" if signer or valid else ""),
                 hint="use another --mirror; who counts is listed in catalogue/keys.toml",

@@ -343,6 +343,10 @@ class Store:
                 continue
             removed.append(item)
             total -= item.size
+        for path in self.root.rglob(".*"):  # what killed processes were about to put in place
+            with suppress(OSError):
+                if path.is_file() and now - path.stat().st_mtime > UNDER_WAY:
+                    path.unlink()
         return removed
 
     def _blobs(self) -> Iterator[Path]:

@@ -113,9 +113,15 @@ class FetchedTree:
 
 
 def archive_opener(
-    path: Path, name: str, limits: archive.Limits
+    path: Path,
+    name: str,
+    limits: archive.Limits,
+    tap: Callable[[bytes], None] | None = None,
 ) -> Callable[[], AbstractContextManager[Entries]]:
-    """Opens the tar archive at *path*, in whatever compression, as often as needed."""
+    """Opens the tar archive at *path*, in whatever compression, as often as needed.
+
+    *tap* is handed the whole uncompressed tar, chunk by chunk.
+    """
 
     @contextmanager
     def opened() -> Iterator[Entries]:
@@ -123,7 +129,14 @@ def archive_opener(
             file = path.open("rb")
         except OSError as error:
             raise paths.explain_os_error(error, path) from error
-        with file, archive.ahead(archive.decompressed(file, name)) as chunks:
+        content = archive.decompressed(file, name)
+        with file, archive.ahead(_tapped(content, tap) if tap else content) as chunks:
             yield archive.entries(chunks, name, limits)
 
     return opened
+
+
+def _tapped(chunks: Iterator[bytes], tap: Callable[[bytes], None]) -> Iterator[bytes]:
+    for chunk in chunks:
+        tap(chunk)
+        yield chunk
