@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO
+
+TICK = 0.1  # seconds between two redraws of a live line
 
 
 def is_live(stream: IO[str]) -> bool:
@@ -35,7 +38,6 @@ class Stage:
     def note(self, detail: str) -> None:
         """Show *detail* behind the stage while it runs (live terminals only)."""
         self.detail = detail
-        self._console._refresh(self)
 
     def progress(self, done: int, total: int | None) -> None:
         """Show *done* of *total* bytes, with speed and time left."""
@@ -59,64 +61,67 @@ class Console:
         self._stream = stream or sys.stderr
         self._live = is_live(self._stream) and not quiet
         self._quiet = quiet
-        self._last = 0.0
+        self._running: list[Stage] = []
+        self._stop: threading.Event | None = None
+        self._lock = threading.Lock()
 
     @contextmanager
     def stage(self, title: str) -> Iterator[Stage]:
         """Run a step under *title*; its line ends with the time it took, or ``failed``."""
         stage = Stage(self, title)
         if not self._live:
-            self._line(f"  {title} …")
-        else:
-            self._draw(stage)
+            self.say(f"  {title} …")
+        self._begin(stage)
+        summary = "failed"
         try:
             yield stage
-        except BaseException:
-            self._finish(stage, "failed")
-            raise
-        self._finish(stage, stage.summary)
+            summary = stage.summary
+        finally:
+            self._end(stage)
+            elapsed = time.monotonic() - stage.started
+            tail = f"  {summary}" if summary else ""
+            self.say(f"  {stage.title:<44} {elapsed:6.1f} s{tail}")
+
+    def _begin(self, stage: Stage) -> None:
+        with self._lock:
+            self._running.append(stage)
+            if self._live and self._stop is None:
+                self._stop = threading.Event()
+                threading.Thread(target=self._tick, args=(self._stop,), daemon=True).start()
+
+    def _end(self, stage: Stage) -> None:
+        with self._lock:
+            self._running.remove(stage)
+            if not self._running and self._stop is not None:
+                self._stop.set()
+                self._stop = None
+
+    def _tick(self, stop: threading.Event) -> None:
+        """Redraw the newest running stage until *stop*: stages may overlap, in threads."""
+        while not stop.wait(TICK):
+            with self._lock:
+                if self._running and not stop.is_set():
+                    self._draw(self._running[-1])
 
     def say(self, text: str) -> None:
         """A line of its own, above whatever is being redrawn."""
-        if self._live:
-            self._stream.write("\r\033[K")
-        self._line(text)
+        if not self._quiet:
+            self._line(text)
 
     def warn(self, text: str) -> None:
         """A line that the user should act on, also when quiet."""
-        if self._live:
-            self._stream.write("\r\033[K")
-        self._stream.write(f"warning: {text}\n")
-        self._stream.flush()
-
-    def table(self, rows: Sequence[Sequence[str]], *, header: Sequence[str] = ()) -> None:
-        """Print *rows* to standard output in aligned columns."""
-        print(format_table(rows, header=header))
+        self._line(f"warning: {text}")
 
     def _line(self, text: str) -> None:
-        if not self._quiet:
-            self._stream.write(text + "\n")
+        with self._lock:
+            self._stream.write(("\r\033[K" if self._live else "") + text + "\n")
             self._stream.flush()
-
-    def _refresh(self, stage: Stage) -> None:
-        now = time.monotonic()
-        if self._live and now - self._last > 0.1:
-            self._last = now
-            self._draw(stage)
 
     def _draw(self, stage: Stage) -> None:
         elapsed = time.monotonic() - stage.started
-        width = _columns()
         text = f"  {stage.title}  {elapsed:5.1f} s  {stage.detail}"
-        self._stream.write("\r\033[K" + text[: width - 1])
+        self._stream.write("\r\033[K" + text[: _columns() - 1])
         self._stream.flush()
-
-    def _finish(self, stage: Stage, summary: str) -> None:
-        elapsed = time.monotonic() - stage.started
-        tail = f"  {summary}" if summary else ""
-        if self._live:
-            self._stream.write("\r\033[K")
-        self._line(f"  {stage.title:<44} {elapsed:6.1f} s{tail}")
 
 
 def format_table(rows: Sequence[Sequence[str]], *, header: Sequence[str] = ()) -> str:
