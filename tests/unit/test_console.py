@@ -76,7 +76,8 @@ def test_stages_of_several_threads_may_overlap(terminal: Terminal) -> None:
         thread.start()
     for thread in threads:
         thread.join(5)
-    lines = [line.rpartition("\033[K")[2] for line in terminal.getvalue().splitlines()]
+    # Not splitlines(): it takes the carriage returns of a redrawn line for ends of lines.
+    lines = [line.rpartition("\033[K")[2] for line in terminal.getvalue().split("\n")]
     assert [line.split()[0] for line in lines if line.strip()] == ["short", "long"]
 
 
