@@ -1,0 +1,33 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+# Sourced after lib.sh by what needs a configured kernel: makes the farm /build/linux, its .config, and run_make.
+#   KARCH                the architecture's name in the kernel
+#   JOBS                 processes at once
+#   SUFFIX               what follows the version in `uname -r`, or nothing
+#   /layer               the toolchain layer, see upstream/toolchain.py
+#   /request/config      the user's .config, or /request/fragment, what ours has beside allnoconfig
+# shellcheck disable=SC2154
+
+linux=/build/linux
+farm /kernel "$linux"
+toolchain "$linux"
+
+run_make() {
+	while read -r argument; do set -- "$@" "$argument"; done < /layer/make
+	make -s -C "$linux" -j"$JOBS" ARCH="$KARCH" "$@"
+}
+
+configure() {
+	if [ -e /request/config ]; then
+		cp /request/config "$linux/.config"
+		yes '' | run_make oldconfig > /build/config.log 2>&1 || { tail -n 30 /build/config.log; exit 1; }
+	else
+		run_make KCONFIG_ALLCONFIG=/request/fragment allnoconfig > /build/config.log 2>&1 ||
+			{ tail -n 30 /build/config.log; exit 1; }
+	fi
+	if [ -n "$SUFFIX" ]; then
+		# shellcheck source=/dev/null
+		. "$linux/.config"
+		printf '%s\n' "${SUFFIX#"${CONFIG_LOCALVERSION:-}"}" > "$linux/localversion-tarpit"
+	fi
+}

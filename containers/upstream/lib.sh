@@ -1,0 +1,38 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+# What the scripts of this folder share.
+
+# refuse MESSAGE HINT: the request cannot be met; upstream/build.py turns this line into its error.
+refuse() {
+	echo "refused: $1|$2"
+	exit 3
+}
+
+# farm FROM TO: a tree of links, so that FROM stays as it is and little is copied.
+farm() {
+	mkdir -p "$2"
+	cp -rs "$1/." "$2"
+}
+
+# changed PATCH: the files that PATCH touches.
+changed() {
+	sed -n 's,^[-+]\{3\} [ab]/\([^[:space:]]*\).*,\1,p' "$1" | sort -u
+}
+
+# apply PATCH TREE: make copies of what PATCH changes, and change those.
+apply() {
+	changed "$1" | while read -r file; do
+		if [ -h "$2/$file" ]; then
+			cp --remove-destination "$(readlink "$2/$file")" "$2/$file"
+		fi
+	done
+	patch -s -p1 -N -E -F0 -d "$2" < "$1" || refuse "$(basename "$1") does not apply to this tree" \
+		"is it changed already? use a pristine one: leave --kernel-tree out"
+}
+
+# toolchain TREE: apply the layer's patches.
+toolchain() {
+	for patch in /layer/patches/*.patch; do
+		[ ! -e "$patch" ] || apply "$patch" "$1"
+	done
+}

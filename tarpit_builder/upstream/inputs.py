@@ -1,0 +1,145 @@
+"""What the user hands in for a kernel of theirs, looked at before a container is started."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tarpit_builder.errors import UserError
+from tarpit_builder.upstream.plan import UpstreamRequest
+from tarpit_builder.versions import KernelVersion
+
+LARGEST = 16 << 20  # bytes; Module.symvers of a distribution's kernel has less than one MiB
+HEADER = re.compile(r"^# Linux kernel version: (\S+)", re.MULTILINE)
+SYMBOL = re.compile(r"0x[0-9a-f]{8,16}\t\S+\t\S+(\t\S+)?")
+NEEDED = {
+    "CONFIG_MODULES": ("y",),
+    "CONFIG_NET": ("y",),
+    "CONFIG_INET": ("y",),
+    "CONFIG_NETFILTER": ("y",),
+    "CONFIG_NETFILTER_XTABLES": ("y", "m"),
+    "CONFIG_IP_NF_IPTABLES": ("y", "m"),
+}
+"""Settings without which no module of ours can work."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelFiles:
+    """The content of ``.config`` and ``Module.symvers``, where given, and what to say of them."""
+
+    config: bytes | None = None
+    symvers: bytes | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def read(request: UpstreamRequest) -> KernelFiles:
+    """The files that *request* names.
+
+    :raises UserError: if one cannot be read, is damaged, or is not of this kernel.
+    """
+    config = _read(request.config, "--config") if request.config else None
+    symvers = _read(request.symvers, "--symvers") if request.symvers else None
+    warnings: tuple[str, ...] = ()
+    settings: dict[str, str] = {}
+    if config is not None:
+        settings, warnings = check_config(config, request.kernel, request.arch)
+    if symvers is not None:
+        check_symvers(symvers, versions=settings.get("CONFIG_MODVERSIONS") == "y")
+    elif settings.get("CONFIG_MODVERSIONS") == "y":
+        warnings += (
+            "this kernel checks symbol versions (CONFIG_MODVERSIONS), and the module has none "
+            "without --symvers: it loads only by force",
+        )
+    return KernelFiles(
+        config.encode() if config is not None else None,
+        symvers.encode() if symvers is not None else None,
+        warnings,
+    )
+
+
+def check_config(
+    text: str, kernel: KernelVersion, arch: str
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The settings in *text*, and warnings.
+
+    :raises UserError: if it is no configuration of *kernel* on *arch*, or lacks netfilter.
+    """
+    pairs = (line.split("=", 1) for line in text.splitlines() if line.startswith("CONFIG_"))
+    settings = {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+    if not settings:
+        raise UserError(
+            "--config has no CONFIG_ line in it: it is no kernel configuration",
+            hint="take /boot/config-RELEASE, or `zcat /proc/config.gz`, from the machine",
+        )
+    warnings: tuple[str, ...] = ()
+    if header := HEADER.search(text):
+        theirs = KernelVersion.parse(header[1])
+        if theirs.series != kernel.series:
+            raise UserError(
+                f"--config is of Linux {theirs}, not {kernel}",
+                hint=f"add --kernel {theirs}, or take the configuration of that kernel",
+            )
+        if theirs != kernel:
+            warnings += (
+                f"--config is of Linux {theirs}: a module for {kernel} will not load there unless "
+                f"its kernel calls itself {kernel}; --kernel {theirs} builds for that",
+            )
+    is_64 = settings.get("CONFIG_X86_64") == "y" or settings.get("CONFIG_64BIT") == "y"
+    if is_64 != (arch == "amd64"):
+        other = "amd64" if is_64 else "i386"
+        raise UserError(f"--config is of {other}, not {arch}", hint=f"add --arch {other}")
+    for name, values in NEEDED.items():
+        if settings.get(name) not in values:
+            raise UserError(
+                f"--config has no {name}: TARPIT cannot work in that kernel",
+                hint=f"set {name} in it and build that kernel anew",
+            )
+    return settings, warnings
+
+
+def check_symvers(text: str, *, versions: bool) -> None:
+    """See that *text* is a ``Module.symvers`` of a kernel with or without symbol *versions*.
+
+    :raises UserError: if it is not.
+    """
+    lines = text.splitlines()
+    bad = next((line for line in lines if not SYMBOL.match(line)), None)
+    if not lines or bad is not None:
+        raise UserError(
+            f"--symvers is no Module.symvers: {(bad or 'empty')[:60]!r}",
+            hint="take Module.symvers from the folder that the kernel was built in, or its headers",
+        )
+    symbols = {line.split("\t")[1]: int(line.split("\t")[0], 16) for line in lines}
+    if "xt_register_target" not in symbols:
+        raise UserError(
+            "--symvers has no xt_register_target: that kernel has no x_tables",
+            hint="take Module.symvers of the kernel that the module is for, modules included",
+        )
+    if versions != any(symbols.values()):
+        raise UserError(
+            "Module.symvers is of another kernel: "
+            + ("it has no checksums" if versions else "it has checksums")
+            + f", and --config has CONFIG_MODVERSIONS {'on' if versions else 'off'}",
+            hint="take both files from the kernel that the module is for",
+        )
+
+
+def _read(path: Path, option: str) -> str:
+    try:
+        if path.stat().st_size > LARGEST:
+            raise UserError(
+                f"{option} {path} is larger than {LARGEST >> 20} MiB", hint="is it the right file?"
+            )
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{option} {path} cannot be read: {error.strerror}", hint="name a file that is there"
+        ) from error
+    if b"\0" in data:
+        raise UserError(f"{option} {path} is no text", hint="unpack it first, as with zcat")
+    if b"\r" in data:
+        raise UserError(
+            f"{option} {path} has line ends of DOS", hint=f"mend it: sed -i 's/\\r$//' {path}"
+        )
+    return data.decode("utf-8", errors="replace")

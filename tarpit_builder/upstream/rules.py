@@ -1,0 +1,108 @@
+"""The tables of ``rules/``: which release gets what, and the reason.  No decisions but look-ups."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tarpit_builder.errors import UserError
+from tarpit_builder.versions import AnyVersion, IptablesVersion, KernelVersion, VersionRange
+
+RULES = Path(__file__).resolve().parent.parent / "rules"
+
+
+@dataclass(frozen=True, slots=True)
+class KernelRule:
+    """A row of ``kernels.toml`` that something is built for."""
+
+    releases: VersionRange[KernelVersion]
+    module: str
+    directory: str
+    patch: str
+    reason: str
+    iptables: IptablesVersion
+    pairing: str
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """Kernel headers that iptables is built against in place of the kernel's own."""
+
+    kernels: VersionRange[KernelVersion]
+    release: KernelVersion
+    warning: str
+
+
+@dataclass(frozen=True, slots=True)
+class IptablesRule:
+    """A row of ``iptables.toml`` that something is built for."""
+
+    releases: VersionRange[IptablesVersion]
+    patch: str
+    reason: str
+    headers: tuple[Headers, ...]
+
+
+def kernel(version: KernelVersion) -> KernelRule:
+    """How *version* is built for.
+
+    :raises UserError: if it is not.
+    """
+    row = _row("kernels.toml", "kernel", version)
+    _refuse(f"Linux {version} is not built for", row)
+    return KernelRule(
+        releases=VersionRange.parse(row["releases"], KernelVersion),
+        module=row["module"],
+        directory=row["directory"],
+        patch=row["patch"],
+        reason=row["reason"],
+        iptables=IptablesVersion.parse(row["iptables"]),
+        pairing=row["pairing"],
+    )
+
+
+def iptables(version: IptablesVersion) -> IptablesRule:
+    """What is done about *version*.
+
+    :raises UserError: if it is not built here.
+    """
+    row = _row("iptables.toml", "iptables", version)
+    _refuse(f"iptables {version} is not built", row)
+    return IptablesRule(
+        releases=VersionRange.parse(row["releases"], IptablesVersion),
+        patch=row["patch"],
+        reason=row["reason"],
+        headers=tuple(
+            Headers(
+                VersionRange.parse(item["kernels"], KernelVersion),
+                KernelVersion.parse(item["release"]),
+                item["warning"],
+            )
+            for item in row.get("headers", ())
+        ),
+    )
+
+
+@cache
+def table(name: str) -> Mapping[str, Any]:
+    """The table *name* of ``rules/``."""
+    return tomllib.loads((RULES / name).read_text())
+
+
+def _row(name: str, kind: str, version: AnyVersion) -> dict[str, Any]:
+    row: dict[str, Any]
+    for row in table(name)[kind]:
+        if version in VersionRange.parse(row["releases"], type(version)):
+            return row
+    raise UserError(
+        f"{version} is in no row of rules/{name}", hint="add one, with the reason for it"
+    )
+
+
+def _refuse(what: str, row: Mapping[str, Any]) -> None:
+    if reason := row.get("refused"):
+        raise UserError(f"{what}: {reason}", hint=row["hint"])

@@ -1,0 +1,165 @@
+"""The toolchain layer: today's compiler made to build yesterday's kernels."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tarpit_builder import paths
+from tarpit_builder.upstream import rules
+from tarpit_builder.versions import IptablesVersion, KernelVersion, VersionRange
+
+PATCHES = paths.PROJECT / "patches" / "toolchain"
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """A row of ``toolchain.toml``; the meaning of each field is written there."""
+
+    name: str
+    why: str
+    cc: tuple[str, ...] = ()
+    hostcc: tuple[str, ...] = ()
+    make: tuple[tuple[str, str], ...] = ()
+    rewrite: tuple[tuple[str, str], ...] = ()
+    patch: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Everything between a pristine tree and the compiler: *compiler* and the *fixes* for it."""
+
+    compiler: tuple[str, ...]
+    fixes: tuple[Fix, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the fixes."""
+        return tuple(fix.name for fix in self.fixes)
+
+    def make_arguments(self) -> list[str]:
+        """Variables for make's command line; ``/layer`` is where :meth:`files` are."""
+        arguments = [f"{key}={value}" for fix in self.fixes for key, value in fix.make]
+        return [*arguments, "CC=sh /layer/cc", "HOSTCC=sh /layer/hostcc"]
+
+    def files(self) -> dict[str, bytes]:
+        """The layer as files: the two compilers, make's arguments, the patches in order."""
+        files = {"make": "".join(f"{line}\n" for line in self.make_arguments()).encode()}
+        rewrite = [pair for fix in self.fixes for pair in fix.rewrite]
+        cc = [*self.compiler, *(word for fix in self.fixes for word in fix.cc)]
+        files["cc"] = wrapper(cc, rewrite).encode()
+        hostcc = [self.compiler[0], *(word for fix in self.fixes for word in fix.hostcc)]
+        files["hostcc"] = wrapper(hostcc).encode()
+        patches = [fix.patch for fix in self.fixes if fix.patch]
+        for number, name in enumerate(patches):
+            files[f"patches/{number:02}-{name}"] = (PATCHES / name).read_bytes()
+        return files
+
+
+def suite() -> str:
+    """The Debian suite of the building image."""
+    return str(rules.table("toolchain.toml")["suite"]["name"])
+
+
+def compiler() -> str:
+    """The Debian package of the compiler, and its command."""
+    return str(rules.table("toolchain.toml")["suite"]["compiler"])
+
+
+def proven() -> VersionRange[KernelVersion]:
+    """The releases that the layer was seen to build."""
+    return VersionRange.parse(rules.table("toolchain.toml")["suite"]["proven"], KernelVersion)
+
+
+def for_kernel(version: KernelVersion, arch: str, *, image: bool) -> Layer:
+    """The layer for *version* on *arch*; with *image* for a whole kernel, else for modules."""
+    return Layer(
+        (compiler(),),
+        tuple(
+            _fix(row)
+            for row in rules.table("toolchain.toml")["fix"]
+            if version in VersionRange.parse(row["releases"], KernelVersion)
+            and row.get("arch", arch) == arch
+            and (image or row["for"] == "module")
+        ),
+    )
+
+
+def for_period_image(version: KernelVersion, arch: str) -> Layer:
+    """The layer for an image with a compiler of the kernel's age: what is marked ``period``."""
+    return Layer(
+        ("gcc",),
+        tuple(
+            _fix(row)
+            for row in rules.table("toolchain.toml")["fix"]
+            if row.get("period")
+            and version in VersionRange.parse(row["releases"], KernelVersion)
+            and row.get("arch", arch) == arch
+        ),
+    )
+
+
+def for_iptables(version: IptablesVersion, arch: str) -> Layer:
+    """The layer for a static iptables of *arch*."""
+    section = rules.table("toolchain.toml")["iptables"]
+    return Layer(
+        tuple(section["cc"][arch]),
+        tuple(
+            _fix(row)
+            for row in section["fix"]
+            if version in VersionRange.parse(row["releases"], IptablesVersion)
+        ),
+    )
+
+
+def wrapper(command: Iterable[str], rewrite: Iterable[tuple[str, str]] = ()) -> str:
+    """A shell script that runs *command* with its arguments, some of them rewritten.
+
+    :param rewrite: an argument, or two in a row with a blank between, and what is put in its place.
+    """
+    pairs = dict(rewrite)
+    first = shlex.join(command)
+    if not pairs:
+        return f'#!/bin/sh\nexec {first} "$@"\n'
+    whole = [
+        f'\t{shlex.quote(old)}) set -- "$@" {shlex.quote(new)}; held=; continue ;;'
+        for old, new in pairs.items()
+    ]
+    begun = "|".join(
+        shlex.quote(word) for word in sorted({old.split()[0] for old in pairs if " " in old})
+    )
+    return "\n".join(
+        [
+            "#!/bin/sh",
+            "held=",
+            "for argument; do",
+            "\tshift",
+            '\tcase "${held:+$held }$argument" in',
+            *whole,
+            "\tesac",
+            '\t[ -z "$held" ] || set -- "$@" "$held"',
+            "\theld=",
+            "\tcase $argument in",
+            f"\t{begun or '-'}) held=$argument; continue ;;",
+            "\tesac",
+            '\tset -- "$@" "$argument"',
+            "done",
+            '[ -z "$held" ] || set -- "$@" "$held"',
+            f'exec {first} "$@"',
+            "",
+        ]
+    )
+
+
+def _fix(row: Mapping[str, Any]) -> Fix:
+    return Fix(
+        name=row["name"],
+        why=row["why"],
+        cc=tuple(row.get("cc", ())),
+        hostcc=tuple(row.get("hostcc", ())),
+        make=tuple(row.get("make", {}).items()),
+        rewrite=tuple(row.get("rewrite", {}).items()),
+        patch=row.get("patch", ""),
+    )
