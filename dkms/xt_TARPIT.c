@@ -211,19 +211,26 @@ static void tarpit_set_ct(struct sk_buff *skb, struct nf_conn *ct,
 static bool tarpit_can_recycle(const struct sk_buff *skb, unsigned int headroom,
 			       unsigned int len)
 {
-	return tarpit_can_steal() && !skb_shared(skb) && !skb_cloned(skb) &&
-	       !skb_is_gso(skb) && !skb_has_frag_list(skb) &&
-	       skb_headlen(skb) >= len && skb_headroom(skb) >= headroom;
+	return !skb_shared(skb) && !skb_cloned(skb) && !skb_is_gso(skb) &&
+	       !skb_has_frag_list(skb) && skb_headlen(skb) >= len &&
+	       skb_headroom(skb) >= headroom;
 }
 
-static bool tarpit_recycle(struct sk_buff *skb, unsigned int headroom,
-			   unsigned int len)
+/* Turn the segment into the reply, if possible. Where it must stay with the
+ * caller, a clone will do: the caller only frees it.
+ */
+static struct sk_buff *tarpit_recycle(struct sk_buff *skb,
+				      unsigned int headroom, unsigned int len)
 {
 	enum ip_conntrack_info ctinfo;
 	struct nf_conn *ct;
 
 	if (!tarpit_can_recycle(skb, headroom, len) || pskb_trim(skb, len))
-		return false;
+		return NULL;
+
+	skb = tarpit_steal(skb);
+	if (!skb)
+		return NULL;
 
 	skb_orphan(skb);
 
@@ -242,7 +249,7 @@ static bool tarpit_recycle(struct sk_buff *skb, unsigned int headroom,
 	skb_init_secmark(skb);
 	__vlan_hwaccel_clear_tag(skb);
 	memset(skb->cb, 0, sizeof(skb->cb));
-	return true;
+	return skb;
 }
 
 static void tarpit_attach_ct(struct sk_buff *nskb, struct sk_buff *oldskb)
@@ -276,7 +283,8 @@ static struct sk_buff *tarpit_alloc(unsigned int headroom, unsigned int len)
  * @mark: mark of the reply
  * @len: length of the reply from the network header on
  *
- * Return: @oldskb itself, or a new buffer, or NULL (then @dst is released).
+ * Return: @oldskb itself, which then is no longer the caller's, or another
+ * buffer, or NULL (then @dst is released).
  */
 static struct sk_buff *tarpit_skb(struct sk_buff *oldskb,
 				  struct dst_entry *dst, u32 mark,
@@ -286,9 +294,8 @@ static struct sk_buff *tarpit_skb(struct sk_buff *oldskb,
 				dst->header_len;
 	struct sk_buff *nskb;
 
-	if (tarpit_recycle(oldskb, headroom, len)) {
-		nskb = oldskb;
-	} else {
+	nskb = tarpit_recycle(oldskb, headroom, len);
+	if (!nskb) {
 		nskb = tarpit_alloc(headroom, len);
 		if (!nskb) {
 			dst_release(dst);
@@ -306,6 +313,20 @@ static bool tarpit_is_unicast4(__be32 addr)
 {
 	return !ipv4_is_multicast(addr) && !ipv4_is_lbcast(addr) &&
 	       !ipv4_is_zeronet(addr);
+}
+
+/* nf_ip_checksum() would sum up the headers as well, once or twice. */
+static bool tarpit_csum4_ok(struct sk_buff *skb, unsigned int hook)
+{
+	const struct iphdr *iph = ip_hdr(skb);
+	unsigned int thoff = ip_hdrlen(skb);
+	unsigned int len = skb->len - thoff;
+
+	if (skb->ip_summed != CHECKSUM_NONE)
+		return !nf_ip_checksum(skb, hook, thoff, IPPROTO_TCP);
+
+	return !tcp_v4_check(len, iph->saddr, iph->daddr,
+			     skb_checksum(skb, thoff, len, 0));
 }
 
 static u32 tarpit_hash4(const struct iphdr *iph, const struct tcphdr *th)
@@ -465,7 +486,7 @@ tarpit_tg4(struct sk_buff *skb, const struct xt_action_param *par)
 
 	reply = tarpit_classify(info->variant, th, payload);
 	if (reply == TARPIT_SILENCE ||
-	    nf_ip_checksum(skb, xt_hooknum(par), ip_hdrlen(skb), IPPROTO_TCP))
+	    !tarpit_csum4_ok(skb, xt_hooknum(par)))
 		return NF_DROP;
 
 	tarpit_build(&tcph, reply, info->variant, th, payload,
@@ -498,6 +519,19 @@ tarpit_tg4(struct sk_buff *skb, const struct xt_action_param *par)
 }
 
 #ifdef TARPIT_IPV6
+static bool tarpit_csum6_ok(struct sk_buff *skb, unsigned int hook,
+			    unsigned int thoff)
+{
+	const struct ipv6hdr *ip6h = ipv6_hdr(skb);
+	unsigned int len = skb->len - thoff;
+
+	if (skb->ip_summed != CHECKSUM_NONE)
+		return !nf_ip6_checksum(skb, hook, thoff, IPPROTO_TCP);
+
+	return !tcp_v6_check(len, &ip6h->saddr, &ip6h->daddr,
+			     skb_checksum(skb, thoff, len, 0));
+}
+
 static u32 tarpit_hash6(const struct ipv6hdr *ip6h, const struct tcphdr *th)
 {
 	const struct {
@@ -624,7 +658,7 @@ tarpit_tg6(struct sk_buff *skb, const struct xt_action_param *par)
 
 	reply = tarpit_classify(info->variant, th, payload);
 	if (reply == TARPIT_SILENCE ||
-	    nf_ip6_checksum(skb, xt_hooknum(par), thoff, IPPROTO_TCP))
+	    !tarpit_csum6_ok(skb, xt_hooknum(par), thoff))
 		return NF_DROP;
 
 	tarpit_build(&tcph, reply, info->variant, th, payload,

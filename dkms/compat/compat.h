@@ -295,10 +295,11 @@ static inline void ip6_flow_hdr(struct ipv6hdr *ip6h, unsigned int tclass,
 #define TARPIT_COMPAT_CONNTRACK 1
 #define tarpit_note_caller(par) do { } while (0)
 
-static inline bool tarpit_recycle(struct sk_buff *skb, unsigned int headroom,
-				  unsigned int len)
+static inline struct sk_buff *tarpit_recycle(struct sk_buff *skb,
+					     unsigned int headroom,
+					     unsigned int len)
 {
-	return false;
+	return NULL;
 }
 
 static inline void tarpit_attach_ct(struct sk_buff *nskb,
@@ -338,11 +339,15 @@ static inline void skb_set_nfct(struct sk_buff *skb, unsigned long nfct)
  * verdict, stolen or not. Rules of iptables-legacy are safe.
  */
 #ifdef TARPIT_HAVE_NFT_TRACEINFO
-#define tarpit_can_steal() true
+#define tarpit_steal(skb) (skb)
 #define tarpit_note_caller(par) do { } while (0)
 #elif defined(TARPIT_HAVE_IP_CT_UNTRACKED)
 static bool tarpit_under_nft __read_mostly;
-#define tarpit_can_steal() (!READ_ONCE(tarpit_under_nft))
+
+static inline struct sk_buff *tarpit_steal(struct sk_buff *skb)
+{
+	return READ_ONCE(tarpit_under_nft) ? skb_clone(skb, GFP_ATOMIC) : skb;
+}
 
 static inline void tarpit_note_caller(const struct xt_tgchk_param *par)
 {
