@@ -148,6 +148,31 @@ def test_interrupted_build_leaves_nothing(tmp_path: Path, how: signal.Signals) -
     assert list(tmp_path.iterdir()) == []
 
 
+def without_network(**environment: str) -> subprocess.CompletedProcess[str]:
+    """A build that sees no network, not even loopback; the engine's socket is a file."""
+    if os.geteuid() != 0:
+        pytest.skip("taking the network away needs root")
+    return subprocess.run(
+        ["unshare", "--net", *BUILD_CLOUD],
+        cwd=paths.PROJECT, env={**os.environ, "CI": "true", **environment},
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+
+
+def test_no_network_but_a_warm_cache_still_builds(built: BuildResult, tmp_path: Path) -> None:
+    result = without_network(TARPIT_DIST=str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert "going on with what trixie had before" in result.stderr
+    assert digests(tmp_path / built.folder.name) == digests(built.folder)
+
+
+def test_no_network_and_a_cold_cache_is_one_line(tmp_path: Path) -> None:
+    result = without_network(TARPIT_DIST=str(tmp_path / "d"), TARPIT_CACHE=str(tmp_path / "c"))
+    assert result.returncode == 3
+    assert "error: the Debian mirror cannot be reached" in result.stderr
+    assert not (tmp_path / "d").exists()
+
+
 def test_no_engine_is_one_line(
     archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
