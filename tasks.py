@@ -47,6 +47,7 @@ def _request(c: Context, kernel: str, arch: str, flavour: str) -> Request:
     help={
         **KERNEL,
         "force": "build again even if the same result is there",
+        "json": "write what was built to this file, as JSON",
         "quiet": "print only the result",
     }
 )
@@ -59,16 +60,20 @@ def build(
     mirror: str = "",
     offline: bool = False,
     force: bool = False,
+    json: str = "",
     quiet: bool = False,
 ) -> None:
     """Build the packages for a kernel into dist/."""
-    from tarpit_builder import report
+    from tarpit_builder import paths, report
     from tarpit_builder.build import build
     from tarpit_builder.console import Console
 
     console = Console(quiet=quiet)
     archive = _archive(c, console, mirror, offline=offline)
     result = build(_request(c, kernel, arch, flavour), archive, console, force=force)
+    if where := report.path(json):
+        with paths.replacing(where) as stage:
+            stage.write_text(report.build_data(result, console.stages))
     print(report.build_summary(result))
 
 
@@ -249,3 +254,68 @@ def test(c: Context, quick: bool = False, slow: bool = False, only: str = "") ->
 
     gates.lint(fix=False)
     gates.tests(quick=quick, slow=slow, only=only)
+
+
+@task(
+    iterable=["only"],
+    help={
+        "run": "build all of it on this machine; the same command again goes on where it stopped",
+        "verify": "with --run: also boot each kernel and prove the smoke set",
+        "all": "with --verify: every group of checks",
+        "jobs": "cells at once (default: as many as there are processors)",
+        "memory": "MiB that all running cells may need together (default: three quarters)",
+        "format": "print the matrix for github, gitlab or as json",
+        "only": "cells whose name fits this pattern (may be repeated)",
+        "shard": "one part of several: 3/10",
+        "file": "another matrix than matrix.toml",
+        "force": "build again even what is there already",
+        "kernel-git": "repository to take kernels of kernel.org from, instead of tarballs",
+        "iptables-git": "repository to take iptables from, instead of tarballs",
+        "mirror": KERNEL["mirror"],
+        "offline": KERNEL["offline"],
+        "json": "write the result also to this file, as JSON",
+        "junit": "write the result also to this file, as JUnit XML",
+    },
+)
+@guarded
+def matrix(
+    c: Context,
+    run: bool = False,
+    verify: bool = False,
+    all: bool = False,
+    jobs: int = 0,
+    memory: int = 0,
+    format: str = "",
+    only: list[str] | None = None,
+    shard: str = "",
+    file: str = "",
+    force: bool = False,
+    kernel_git: str = "",
+    iptables_git: str = "",
+    mirror: str = "",
+    offline: bool = False,
+    json: str = "",
+    junit: str = "",
+) -> None:
+    """List, print for CI, or build and prove every kernel of matrix.toml."""
+    from tarpit_builder import matrix, report
+
+    cells = matrix.select(matrix.read(report.path(file)), only or (), shard)
+    if format or not run:
+        print(matrix.render(cells, format) if format else matrix.overview(cells))
+        return
+    options = matrix.Options(
+        jobs=jobs,
+        memory=memory,
+        verify=verify,
+        force=force,
+        checks=("--all",) if all else (),
+        sources=matrix.Sources(mirror, kernel_git, iptables_git, offline=offline),
+    )
+    summary = matrix.run(cells, options)
+    if where := report.path(json):
+        summary.write_json(where)
+    if where := report.path(junit):
+        summary.write_junit(where)
+    print(summary.table())
+    raise SystemExit(summary.exit_code)

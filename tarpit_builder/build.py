@@ -73,6 +73,7 @@ def build(
     with locked(f"dist-{_digest([str(folder)])[:16]}"):
         if not force and (manifest := finished(folder, key)) is not None:
             return BuildResult(folder, manifest, fresh=False)
+        paths.remove_leftovers(folder)
         engine = Engine.connect()
         headers = _fetch(plan, archive, console)
         image = engine.ensure_image(plan.recipe, console)
@@ -173,7 +174,7 @@ def _run(
     with console.stage(f"build for {plan.name}") as step, log.open("w", encoding="utf-8") as out:
 
         def note(line: str) -> None:
-            out.write(line + "\n")
+            out.write(f"[{time.monotonic() - step.started:8.2f}] {line}\n")
             step.note(line.strip())
 
         try:

@@ -61,6 +61,8 @@ class Console:
         self._stream = stream or sys.stderr
         self._live = is_live(self._stream) and not quiet
         self._quiet = quiet
+        self.stages: list[tuple[str, float]] = []
+        """Every stage that has ended: its title and the seconds it took."""
         self._running: list[Stage] = []
         self._stop: threading.Event | None = None
         self._lock = threading.Lock()
@@ -79,6 +81,7 @@ class Console:
         finally:
             self._end(stage)
             elapsed = time.monotonic() - stage.started
+            self.stages.append((stage.title, elapsed))
             tail = f"  {summary}" if summary else ""
             self.say(f"  {stage.title:<44} {elapsed:6.1f} s{tail}")
 

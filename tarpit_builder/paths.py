@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -94,6 +95,17 @@ def staged_dir(final: Path) -> Iterator[Path]:
             raise explain_os_error(error, final) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def remove_leftovers(final: Path) -> None:
+    """Remove temporary siblings of *final* that a killed process left.
+
+    Only for who holds a lock on *final*: nobody else may be at work in one.
+    """
+    pattern = re.compile(rf"\.{re.escape(final.name)}\.[a-z0-9_]{{8}}(\.old)?")  # as mkdtemp's
+    for path in make_dir(final.parent).iterdir():
+        if pattern.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager

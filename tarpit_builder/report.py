@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,20 @@ def build_summary(result: BuildResult) -> str:
         f"details   {folder}/manifest.json, {folder}/build.log",
     ]
     return "\n".join(lines)
+
+
+def build_data(result: BuildResult, stages: Sequence[tuple[str, float]]) -> str:
+    """A build as JSON: its folder, its key, its packages, and the seconds that each stage took."""
+    data = {
+        "folder": str(result.folder),
+        "fresh": result.fresh,
+        "key": result.manifest["key"],
+        "packages": [
+            item["file"] for item in result.manifest["outputs"] if item["file"].endswith(".deb")
+        ],
+        "stages": [[title, round(seconds, 3)] for title, seconds in stages],
+    }
+    return json.dumps(data, indent=2) + "\n"
 
 
 def plan_table(plan: BuildPlan) -> str:

@@ -1,0 +1,26 @@
+"""All the builds that a distributor makes at once: what they are, running them, what came of it.
+
+``definition`` reads ``matrix.toml`` into cells, ``pipelines`` prints them for CI systems,
+``runner`` carries them out and ``outcome`` judges.  A cell is one ``invoke build`` and, if asked
+for, one ``invoke verify``, each in a process of its own: what hangs there can be stopped, and the
+command that failed is the command that a person repeats.
+"""
+
+from tarpit_builder.matrix.definition import Cell, overview, read, select
+from tarpit_builder.matrix.outcome import Outcome, Result, Summary
+from tarpit_builder.matrix.pipelines import render
+from tarpit_builder.matrix.runner import Options, Sources, run
+
+__all__ = [
+    "Cell",
+    "Options",
+    "Outcome",
+    "Result",
+    "Sources",
+    "Summary",
+    "overview",
+    "read",
+    "render",
+    "run",
+    "select",
+]
