@@ -1,36 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The TARPIT target for iptables and ip6tables.
+ * The TARPIT target for iptables and ip6tables, 1.4.0 to today. For 1.3.8,
+ * compile with -DTARPIT_IPTABLES_1_3 (IPv4) inside its source tree.
  */
+#include <getopt.h>
+#include <netdb.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#ifdef TARPIT_IPTABLES_1_3
+#include <iptables.h>
+#else
 #include <xtables.h>
+#endif
+#include <linux/netfilter_ipv4/ip_tables.h>
+#ifndef TARPIT_IPTABLES_1_3
+#include <linux/netfilter_ipv6/ip6_tables.h>
+#endif
 
 #include "xt_TARPIT.h"
-
-enum {
-	O_TARPIT = 0,
-	O_HONEYPOT,
-	O_RESET,
-	F_TARPIT = 1 << O_TARPIT,
-	F_HONEYPOT = 1 << O_HONEYPOT,
-	F_RESET = 1 << O_RESET,
-};
-
-static const struct xt_option_entry tarpit_tg_opts[] = {
-	{
-		.name = "tarpit", .id = O_TARPIT, .type = XTTYPE_NONE,
-		.excl = F_HONEYPOT | F_RESET,
-	},
-	{
-		.name = "honeypot", .id = O_HONEYPOT, .type = XTTYPE_NONE,
-		.excl = F_TARPIT | F_RESET,
-	},
-	{
-		.name = "reset", .id = O_RESET, .type = XTTYPE_NONE,
-		.excl = F_TARPIT | F_HONEYPOT,
-	},
-	XTOPT_TABLEEND,
-};
+#include "libxt_TARPIT.h"
 
 static void tarpit_tg_help(void)
 {
@@ -38,65 +30,348 @@ static void tarpit_tg_help(void)
 "TARPIT target options (one of):\n"
 "  --tarpit      accept the connection and hold it at window 0 (default)\n"
 "  --honeypot    accept the connection and acknowledge what arrives\n"
-"  --reset       refuse the connection\n");
+"  --reset       refuse the connection\n"
+"Needs -p tcp; valid in INPUT and FORWARD of filter, mangle and security.\n");
 }
+
+/*
+ * iptables tells an extension nothing about the rule around it until one of
+ * the extension's own options comes by, and about chain and table not even
+ * then. Without the following the user would be told "Invalid argument", and
+ * have to look for the reason in the kernel's log. So look at the command
+ * line itself; what cannot be made out there is left to the kernel. The rules
+ * that iptables-restore reads are not on it, but those that iptables-save
+ * wrote have a mode, so that at least their protocol is known.
+ */
+struct tarpit_command {
+	const char *table;
+	const char *chain;	/* of a rule to be inserted, else NULL */
+	const char *protocol;
+	bool protocol_inverted;
+	bool protocol_unclear;
+};
+
+/* If argv[i] is the option, in whatever form, return its argument. */
+static const char *tarpit_option(char **argv, int i, char letter,
+				 const char *name)
+{
+	const char *arg = argv[i];
+	size_t len;
+
+	if (arg[0] != '-')
+		return NULL;
+	if (arg[1] == letter)
+		return arg[2] != '\0' ? arg + 2 : argv[i + 1];
+	if (arg[1] != '-')
+		return NULL;
+
+	arg += 2;
+	len = strcspn(arg, "=");
+	if (len < 3 || strncmp(arg, name, len) != 0)
+		return NULL;
+	return arg[len] == '=' ? arg + len + 1 : argv[i + 1];
+}
+
+/* By the time that we look, iptables has blanked the "!" that it understood.
+ * An empty argument of an option it can only be after that option.
+ */
+static bool tarpit_is_inverted(char **argv, int i)
+{
+	return strcmp(argv[i - 1], "!") == 0 ||
+	       (i > 1 && argv[i - 1][0] == '\0' && argv[i - 2][0] != '-');
+}
+
+static void tarpit_read_command(struct tarpit_command *cmd, char **argv)
+{
+	const char *arg;
+	int i;
+
+	memset(cmd, 0, sizeof(*cmd));
+	for (i = 1; argv[0] != NULL && argv[i] != NULL; i++) {
+		if ((arg = tarpit_option(argv, i, 'A', "append")) != NULL ||
+		    (arg = tarpit_option(argv, i, 'I', "insert")) != NULL ||
+		    (arg = tarpit_option(argv, i, 'R', "replace")) != NULL)
+			cmd->chain = arg;
+		else if ((arg = tarpit_option(argv, i, 't', "table")) != NULL)
+			cmd->table = arg;
+		else if ((arg = tarpit_option(argv, i, 'p', "protocol"))
+			 != NULL) {
+			cmd->protocol = arg;
+			cmd->protocol_inverted = tarpit_is_inverted(argv, i);
+		} else if (argv[i][0] == '-' && argv[i][1] != '-' &&
+			   strchr(argv[i], 'p') != NULL)
+			/* perhaps several short options in one */
+			cmd->protocol_unclear = true;
+	}
+}
+
+static bool tarpit_is_tcp(const char *protocol)
+{
+	const struct protoent *entry;
+	unsigned long number;
+	char *end;
+
+	number = strtoul(protocol, &end, 0);
+	if (end != protocol && *end == '\0')
+		return number == IPPROTO_TCP;
+	if (strcasecmp(protocol, "tcp") == 0)
+		return true;
+	entry = getprotobyname(protocol);
+	/* Unknown names iptables itself complains about. */
+	return entry == NULL || entry->p_proto == IPPROTO_TCP;
+}
+
+static void tarpit_check_command(char **argv, bool protocol_known)
+{
+	struct tarpit_command cmd;
+
+	tarpit_read_command(&cmd, argv);
+	if (cmd.chain == NULL)
+		return;
+
+	if (cmd.table != NULL && strcmp(cmd.table, "filter") != 0 &&
+	    strcmp(cmd.table, "mangle") != 0 &&
+	    strcmp(cmd.table, "security") != 0)
+		tarpit_error(PARAMETER_PROBLEM,
+			     "TARPIT: only valid in the filter, mangle and security tables, not in \"%s\"",
+			     cmd.table);
+	if (strcmp(cmd.chain, "OUTPUT") == 0 ||
+	    strcmp(cmd.chain, "PREROUTING") == 0 ||
+	    strcmp(cmd.chain, "POSTROUTING") == 0)
+		tarpit_error(PARAMETER_PROBLEM,
+			     "TARPIT: only valid in INPUT and FORWARD and the chains they call, not in %s",
+			     cmd.chain);
+
+	if (protocol_known || cmd.protocol_unclear)
+		return;
+	if (cmd.protocol == NULL)
+		tarpit_error(PARAMETER_PROBLEM,
+			     "TARPIT: answers TCP only: the rule needs \"-p tcp\"");
+	if (cmd.protocol_inverted || !tarpit_is_tcp(cmd.protocol))
+		tarpit_error(PARAMETER_PROBLEM,
+			     "TARPIT: answers TCP only: the rule needs \"-p tcp\", not \"%s-p %s\"",
+			     cmd.protocol_inverted ? "! " : "", cmd.protocol);
+}
+
+/* The rule that is being parsed, if one of our options told us */
+static const void *tarpit_rule;
+
+static void tarpit_check(bool protocol_known)
+{
+	char text[16384], *argv[1024];
+	size_t len, argc = 0;
+	char *arg;
+	FILE *file;
+
+	file = fopen("/proc/self/cmdline", "r");
+	if (file == NULL)
+		return;
+	len = fread(text, 1, sizeof(text), file);
+	fclose(file);
+	if (len == 0 || len == sizeof(text))
+		return;
+
+	text[len] = '\0';
+	for (arg = text; arg < text + len; arg += strlen(arg) + 1) {
+		if (argc == sizeof(argv) / sizeof(*argv) - 1)
+			return;
+		argv[argc++] = arg;
+	}
+	argv[argc] = NULL;
+	tarpit_check_command(argv, protocol_known);
+}
+
+static void tarpit_check_protocol(unsigned int proto, bool inverted)
+{
+	if (proto != IPPROTO_TCP || inverted)
+		tarpit_error(PARAMETER_PROBLEM,
+			     "TARPIT: answers TCP only: the rule needs \"-p tcp\"");
+}
+
+static void tarpit_check4(void)
+{
+	const struct ipt_entry *e = tarpit_rule;
+
+	tarpit_rule = NULL;
+	tarpit_check(e != NULL);
+	if (e != NULL)
+		tarpit_check_protocol(e->ip.proto,
+				      e->ip.invflags & IPT_INV_PROTO);
+}
+
+#ifndef TARPIT_IPTABLES_1_3
+static void tarpit_check6(void)
+{
+	const struct ip6t_entry *e = tarpit_rule;
+
+	tarpit_rule = NULL;
+	tarpit_check(e != NULL);
+	if (e != NULL)
+		tarpit_check_protocol(e->ipv6.proto,
+				      e->ipv6.invflags & IP6T_INV_PROTO);
+}
+#endif
+
+#ifdef TARPIT_X6
+static const struct xt_option_entry tarpit_tg_opts[] = {
+	{
+		.name = "tarpit", .id = XT_TARPIT_TARPIT, .type = XTTYPE_NONE,
+		.excl = 1 << XT_TARPIT_HONEYPOT | 1 << XT_TARPIT_RESET,
+	},
+	{
+		.name = "honeypot", .id = XT_TARPIT_HONEYPOT,
+		.type = XTTYPE_NONE,
+		.excl = 1 << XT_TARPIT_TARPIT | 1 << XT_TARPIT_RESET,
+	},
+	{
+		.name = "reset", .id = XT_TARPIT_RESET, .type = XTTYPE_NONE,
+		.excl = 1 << XT_TARPIT_TARPIT | 1 << XT_TARPIT_HONEYPOT,
+	},
+	XTOPT_TABLEEND,
+};
 
 static void tarpit_tg_parse(struct xt_option_call *cb)
 {
 	struct xt_tarpit_tginfo *info = cb->data;
 
 	xtables_option_parse(cb);
-	switch (cb->entry->id) {
-	case O_TARPIT:
-		info->variant = XT_TARPIT_TARPIT;
-		break;
-	case O_HONEYPOT:
-		info->variant = XT_TARPIT_HONEYPOT;
-		break;
-	case O_RESET:
-		info->variant = XT_TARPIT_RESET;
-		break;
-	}
+	info->variant = cb->entry->id;
+	tarpit_rule = cb->xt_entry;
 }
 
-static void tarpit_tg_save(const void *ip, const struct xt_entry_target *target)
+static void tarpit_tg_check4(struct xt_fcheck_call *cb)
+{
+	tarpit_check4();
+}
+
+static void tarpit_tg_check6(struct xt_fcheck_call *cb)
+{
+	tarpit_check6();
+}
+#else
+static TARPIT_CONST struct option tarpit_tg_opts[] = {
+	{ "tarpit", no_argument, NULL, XT_TARPIT_TARPIT },
+	{ "honeypot", no_argument, NULL, XT_TARPIT_HONEYPOT },
+	{ "reset", no_argument, NULL, XT_TARPIT_RESET },
+	{ NULL, 0, NULL, 0 },
+};
+
+static int tarpit_tg_parse(int c, char **argv, int invert,
+			   unsigned int *flags, const tarpit_entry_t *entry,
+			   struct xt_entry_target **target)
+{
+	struct xt_tarpit_tginfo *info = (void *)(*target)->data;
+
+	if (c < XT_TARPIT_TARPIT || c > XT_TARPIT_RESET)
+		return 0;
+
+	if (invert)
+		tarpit_error(PARAMETER_PROBLEM,
+			     "TARPIT: option \"--%s\" cannot be inverted",
+			     tarpit_tg_opts[c].name);
+	if (*flags & 1 << c)
+		tarpit_error(PARAMETER_PROBLEM,
+			     "TARPIT: option \"--%s\" can only be used once",
+			     tarpit_tg_opts[c].name);
+	if (*flags != 0)
+		tarpit_error(PARAMETER_PROBLEM,
+			     "TARPIT: option \"--%s\" cannot be used together with \"--%s\"",
+			     tarpit_tg_opts[c].name,
+			     tarpit_tg_opts[info->variant].name);
+
+	*flags |= 1 << c;
+	info->variant = c;
+	tarpit_rule = entry;
+	return 1;
+}
+
+static void tarpit_tg_check4(unsigned int flags)
+{
+	tarpit_check4();
+}
+
+#ifndef TARPIT_IPTABLES_1_3
+static void tarpit_tg_check6(unsigned int flags)
+{
+	tarpit_check6();
+}
+#endif
+#endif
+
+static void tarpit_tg_save(const tarpit_ip_t *ip,
+			   const struct xt_entry_target *target)
 {
 	const struct xt_tarpit_tginfo *info = (const void *)target->data;
 
 	switch (info->variant) {
 	case XT_TARPIT_TARPIT:
-		printf(" --tarpit");
+		printf(TARPIT_PRINT("--tarpit"));
 		break;
 	case XT_TARPIT_HONEYPOT:
-		printf(" --honeypot");
+		printf(TARPIT_PRINT("--honeypot"));
 		break;
 	case XT_TARPIT_RESET:
-		printf(" --reset");
+		printf(TARPIT_PRINT("--reset"));
 		break;
 	}
 }
 
-static void tarpit_tg_print(const void *ip,
+static void tarpit_tg_print(const tarpit_ip_t *ip,
 			    const struct xt_entry_target *target, int numeric)
 {
 	tarpit_tg_save(ip, target);
 }
 
-static struct xtables_target tarpit_tg_reg = {
+static struct xtables_target tarpit_tg4_reg = {
 	.version = XTABLES_VERSION,
 	.name = "TARPIT",
 	.revision = 0,
-	.family = NFPROTO_UNSPEC,
+#ifndef TARPIT_IPTABLES_1_3
+	.family = AF_INET,
+#endif
 	.size = XT_ALIGN(sizeof(struct xt_tarpit_tginfo)),
 	.userspacesize = XT_ALIGN(sizeof(struct xt_tarpit_tginfo)),
 	.help = tarpit_tg_help,
+#ifdef TARPIT_X6
+	.x6_parse = tarpit_tg_parse,
+	.x6_fcheck = tarpit_tg_check4,
+	.x6_options = tarpit_tg_opts,
+#else
+	.parse = tarpit_tg_parse,
+	.final_check = tarpit_tg_check4,
+	.extra_opts = tarpit_tg_opts,
+#endif
 	.print = tarpit_tg_print,
 	.save = tarpit_tg_save,
-	.x6_parse = tarpit_tg_parse,
-	.x6_options = tarpit_tg_opts,
 };
 
-static void __attribute__((constructor)) tarpit_tg_init(void)
+#ifndef TARPIT_IPTABLES_1_3
+static struct xtables_target tarpit_tg6_reg = {
+	.version = XTABLES_VERSION,
+	.name = "TARPIT",
+	.revision = 0,
+	.family = AF_INET6,
+	.size = XT_ALIGN(sizeof(struct xt_tarpit_tginfo)),
+	.userspacesize = XT_ALIGN(sizeof(struct xt_tarpit_tginfo)),
+	.help = tarpit_tg_help,
+#ifdef TARPIT_X6
+	.x6_parse = tarpit_tg_parse,
+	.x6_fcheck = tarpit_tg_check6,
+	.x6_options = tarpit_tg_opts,
+#else
+	.parse = tarpit_tg_parse,
+	.final_check = tarpit_tg_check6,
+	.extra_opts = tarpit_tg_opts,
+#endif
+	.print = tarpit_tg_print,
+	.save = tarpit_tg_save,
+};
+#endif
+
+void _init(void)
 {
-	xtables_register_target(&tarpit_tg_reg);
+	xtables_register_target(&tarpit_tg4_reg);
+#ifndef TARPIT_IPTABLES_1_3
+	xtables_register_target(&tarpit_tg6_reg);
+#endif
 }
