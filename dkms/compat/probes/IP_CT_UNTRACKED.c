@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 4.12: untracked is a state, not an entry */
 #include <linux/skbuff.h>
 #include <linux/netfilter/nf_conntrack_common.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 2.6.25: hooks have the same names in all families */
 #include <linux/skbuff.h>
 #include <linux/netfilter.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 6.11: skb_set_delivery_time() takes a clock instead of a flag */
 #include <linux/skbuff.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 5.0: the presence of a VLAN tag is no bit of the tag */
 #include <linux/skbuff.h>
 #include <linux/if_vlan.h>

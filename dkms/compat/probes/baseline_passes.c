@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* Must compile: if it does not, neither would anything else. */
 #include <linux/skbuff.h>
 

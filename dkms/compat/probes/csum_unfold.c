@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 2.6.20: types for checksums; skb->nfmark became skb->mark in the same release */
 #include <linux/skbuff.h>
 #include <net/checksum.h>

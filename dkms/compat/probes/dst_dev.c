@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 6.17: dst->dev is read through dst_dev() */
 #include <linux/skbuff.h>
 #include <net/dst.h>

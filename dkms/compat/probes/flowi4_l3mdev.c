@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 6.0: a flow has its VRF apart from its output interface. Needs: flowi4 */
 #include <linux/skbuff.h>
 #include <net/flow.h>

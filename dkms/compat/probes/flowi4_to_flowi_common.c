@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 5.11: security_skb_classify_flow() takes flowi_common. Needs: flowi4 */
 #include <linux/skbuff.h>
 #include <net/flow.h>

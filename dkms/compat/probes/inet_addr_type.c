@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 2.6.25: it and ip_route_output_key() take the net namespace */
 #include <linux/skbuff.h>
 #include <net/route.h>

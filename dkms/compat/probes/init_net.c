@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 2.6.24: network namespaces */
 #include <linux/skbuff.h>
 #include <linux/netdevice.h>

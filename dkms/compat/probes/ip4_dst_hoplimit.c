@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 2.6.38: the default TTL is not copied to every route */
 #include <linux/skbuff.h>
 #include <net/route.h>

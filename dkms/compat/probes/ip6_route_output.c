@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 2.6.26: takes the net namespace */
 #include <linux/skbuff.h>
 #include <net/ip6_route.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 2.6.22: accessors of the headers in a packet */
 #include <linux/skbuff.h>
 #include <linux/ip.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 3.0 */
 #include <linux/skbuff.h>
 #include <net/ip.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 4.4: sending takes the net namespace and the socket */
 #include <linux/skbuff.h>
 #include <net/ip.h>

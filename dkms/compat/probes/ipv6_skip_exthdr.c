@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 3.3: tells about fragments */
 #include <linux/skbuff.h>
 #include <net/ipv6.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 6.8 and stable releases: looks the device up in a net namespace */
 #include <linux/skbuff.h>
 #include <linux/netfilter_bridge.h>

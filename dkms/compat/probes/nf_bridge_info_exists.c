@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 5.0: what bridge netfilter knows is an extension of the packet */
 #include <linux/skbuff.h>
 #include <linux/netfilter_bridge.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 5.19: nftables, when it traces, leaves stolen packets alone */
 #include <linux/skbuff.h>
 #include <net/netfilter/nf_tables.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 2.6.31: skb->dst became a number with flags */
 #include <linux/skbuff.h>
 

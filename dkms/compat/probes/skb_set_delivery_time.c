@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 5.18: skb->tstamp can be a delivery time, and says so in another field */
 #include <linux/skbuff.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 5.9: accessors of the conntrack entry of a packet */
 #include <linux/skbuff.h>
 

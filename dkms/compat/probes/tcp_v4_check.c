@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 2.6.21: lost an argument that it did not use */
 #include <linux/skbuff.h>
 #include <net/tcp.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 3.9: moved to a header, from 2.6 on private to tcp_ipv6.c */
 #include <linux/skbuff.h>
 #include <net/ip6_checksum.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 2.6.23: checkentry returns bool, before that it returned int */
 #include <linux/skbuff.h>
 #include <linux/netfilter/x_tables.h>

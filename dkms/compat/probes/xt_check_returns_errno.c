@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 2.6.35: checkentry returns an error number, before that it returned true or false */
 #include <linux/skbuff.h>
 #include <linux/netfilter/x_tables.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 4.10: struct xt_action_param points to the state of the hook */
 #include <linux/skbuff.h>
 #include <linux/netfilter/x_tables.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 2.6.24: a target gets the packet, not the address of its pointer */
 #include <linux/skbuff.h>
 #include <linux/netfilter/x_tables.h>

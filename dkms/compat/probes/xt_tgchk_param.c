@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /* 2.6.28: arguments of a target come in structures */
 #include <linux/skbuff.h>
 #include <linux/netfilter/x_tables.h>
