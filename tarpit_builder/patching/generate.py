@@ -1,0 +1,260 @@
+"""The patch for one release, from ``dkms/`` and the rules."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+
+from tarpit_builder import paths
+from tarpit_builder.errors import InfrastructureError, SourceError
+from tarpit_builder.patching import rules
+from tarpit_builder.patching.conditions import Symbols
+from tarpit_builder.patching.diff import EXECUTABLE, REGULAR, FilePatch, Patch, added, inserted
+from tarpit_builder.patching.layout import relaid
+from tarpit_builder.patching.macros import Macro, expand
+from tarpit_builder.patching.ctokens import items, names
+from tarpit_builder.patching.prune import prune
+from tarpit_builder.patching.resolve import Layer, melt, tidy, with_include
+from tarpit_builder.patching.rewrite import Rule
+from tarpit_builder.patching.rules import Edit, Form, Range, Rules
+from tarpit_builder.patching.tree import Tree
+from tarpit_builder.versions import IptablesVersion, KernelVersion, VersionRange
+
+MAN = Path(__file__).resolve().parent / "TARPIT.man"
+ABOUT = {
+    "linux": "TARPIT answers incoming TCP connections from within the firewall and holds them: the "
+    "handshake succeeds, the window closes, and the other side waits until its own timers give "
+    "up. Nothing is remembered about a connection.",
+    "iptables": "TARPIT was dropped from iptables with 1.3.8. This adds it back, with the modes "
+    "--tarpit, --honeypot and --reset. The hidden test beside it has to be executable, or the "
+    "extension is left out in silence.",
+}
+_INCLUDE = re.compile(r'#include [<"]([^>"]+)[>"]\n')
+_CONFIG_IPV6 = ("CONFIG_IPV6", "CONFIG_IPV6_MODULE")
+
+
+def module(version: KernelVersion, form: Form, table: Rules, source: Path | None = None) -> str:
+    """The module as a file of the kernel *version*, a series: rules go by those.
+
+    :raises InfrastructureError: if *source* (default: ``dkms/``) and the rules do not fit.
+    """
+    folder = source or paths.PROJECT / "dkms"
+    text = (folder / "xt_TARPIT.c").read_text()
+    originals = [text]
+    text = _rewritten(text, table.rewrites_for(version, form, after=False), version)
+    layer, layer_texts = _layer(version, form, table, folder, text)
+    originals += layer_texts
+    text = melt(text, layer)
+    text = _say_constants(text)
+    text = prune(text)
+    text = _rewritten(text, table.rewrites_for(version, form, after=True), version)
+    text = _includes(text, form, table)
+    return relaid(
+        tidy(_renamed(text, form)), [_renamed(original, form) for original in originals]
+    )
+
+
+def header(form: Form, source: Path | None = None) -> str:
+    """The interface between module and extension, as a header of the kernel."""
+    folder = source or paths.PROJECT / "dkms"
+    return _renamed((folder / "xt_TARPIT.h").read_text(), form)
+
+
+def _rewritten(
+    text: str, rewrites: Iterable[Rule], version: KernelVersion | IptablesVersion
+) -> str:
+    for rule in rewrites:
+        try:
+            text = rule.apply(text)
+        except LookupError as error:
+            raise InfrastructureError(
+                f"a rewrite for {version.what} {version} is out of date: {error}",
+                hint=f"compare {rules.FILE.name} with the source in dkms/ ({rule.reason})",
+            ) from error
+    return text
+
+
+def _layer(
+    version: KernelVersion, form: Form, table: Rules, folder: Path, text: str
+) -> tuple[Layer, list[str]]:
+    values = {name: "1" for name, since in table.symbols.items() if version >= since}
+    have = rules.probed(folder / "compat/probes")
+    values |= {name: "1" for name, since in have.items() if version >= since}
+
+    def owns(name: str) -> bool:
+        if not form.ipv6 and name in _CONFIG_IPV6:
+            return True
+        return name.startswith(("TARPIT_", "_TARPIT_")) or name in table.symbols
+
+    def lacks(name: str) -> bool:
+        return name in table.headers and version < table.headers[name]
+
+    local = folder / "compat/include"
+    headers = [
+        (local / name).read_text()
+        for name in _INCLUDE.findall(text)
+        if lacks(name) and (local / name).is_file()
+    ]
+    headers.append((folder / "compat/compat.h").read_text())
+    includes = frozenset({"compat/compat.h", "compat/entry.h", "tarpit-probes.h"})
+    return Layer(Symbols(values, owns), headers, includes, lacks), headers
+
+
+def _say_constants(text: str) -> str:
+    """Write out what functions that do nothing, or return a constant, stand for."""
+    while True:
+        parts = items(text)
+        macros = {
+            item.name: macro
+            for item in parts
+            if item.is_static and (macro := Macro.from_function(item)) and macro.is_constant
+        }
+        if not macros:
+            return text
+        rest = "".join(item.text for item in parts if item.name not in macros)
+        text = expand(rest, macros)
+
+
+def _includes(text: str, form: Form, table: Rules) -> str:
+    """*text* with the headers that it needs there."""
+    used = names(text)
+
+    def judged(match: re.Match[str]) -> str:
+        users = table.includes.get(match[1])
+        return "" if users is not None and not used.intersection(users) else match[0]
+
+    text = _INCLUDE.sub(judged, text)
+    text = text.replace('#include "xt_TARPIT.h"\n', "")
+    return with_include(text, form.header.removeprefix("include/").replace("ipt_", "xt_"))
+
+
+def _renamed(text: str, form: Form) -> str:
+    for old, new in form.rename.items():
+        text = re.sub(rf"(?<!\w){re.escape(old)}(?!\w)", new, text)
+    return text
+
+
+# -- iptables --------------------------------------------------------------------------------
+
+_VERSION_1_3 = VersionRange.parse("<1.4.0", IptablesVersion)
+
+
+def extension(
+    version: IptablesVersion, family: str, table: Rules, source: Path | None = None
+) -> str:
+    """The extension as a file of iptables *version*, below 1.4.1.
+
+    :param family: ``ipt`` for iptables, ``ip6t`` for ip6tables.
+    :raises InfrastructureError: if *source* (default: ``dkms/``) and the rules do not fit.
+    """
+    folder = source or paths.PROJECT / "dkms"
+    original = (folder / "libxt_TARPIT.c").read_text()
+    values = {"_init": "1"}  # a macro, which the Makefile of the time defines
+    if version in _VERSION_1_3:
+        values["TARPIT_IPTABLES_1_3"] = "1"
+
+    def owns(name: str) -> bool:
+        return name.startswith(("TARPIT_", "_LIBXT_")) or name in table.extension.later
+
+    header = (folder / "libxt_TARPIT.h").read_text()
+    layer = Layer(
+        Symbols(values, owns), [header], frozenset({"libxt_TARPIT.h"}), lacks=lambda _: False
+    )
+    text = _rewritten(original, table.extension.rewrites_for(version, family, after=False), version)
+    text = prune(melt(text, layer))
+    text = _rewritten(text, table.extension.rewrites_for(version, family, after=True), version)
+    text = text.replace('#include "xt_TARPIT.h"\n', "")
+    text = with_include(text, table.extension.header.removeprefix("include/"))
+    return relaid(tidy(text), [original, header])
+
+
+def _extension_files(
+    version: IptablesVersion, table: Rules, source: Path | None = None
+) -> list[tuple[str, str, str]]:
+    """What is added to iptables *version*: path, mode and text of each file."""
+    folder = source or paths.PROJECT / "dkms"
+    rules_ = table.extension
+    files = [(rules_.header, REGULAR, (folder / "xt_TARPIT.h").read_text())]
+    for family, releases in rules_.families.items():
+        if version not in releases:
+            continue
+        stem = f"extensions/lib{family}_TARPIT"
+        test = "extensions/.TARPIT-test" + family.removeprefix("ip").removesuffix("t")
+        files.append((f"{stem}.c", REGULAR, extension(version, family, table, source)))
+        files.append((f"{stem}.man", REGULAR, MAN.read_text()))
+        files.append((test, EXECUTABLE, rules_.test))
+    return files
+
+
+# -- contexts --------------------------------------------------------------------------------
+
+
+def edited(edit: Edit, version: KernelVersion | IptablesVersion, tree: Tree) -> FilePatch:
+    """What *edit* does to its file in *tree*.
+
+    :raises SourceError: if the tree has no such file, or no place for the piece in it.
+    """
+    text = tree.read(edit.path)
+    if text is None:
+        raise SourceError(
+            f"{tree.name} has no {edit.path}", hint=f"is it the tree of {version}, and whole?"
+        )
+    for number, line in enumerate(text.split("\n")):
+        if edit.before.match(line):
+            return inserted(edit.path, text, [(number, edit.for_release(version))])
+    raise SourceError(
+        f"{edit.path} of {tree.name} has no line that matches {edit.before.pattern!r}",
+        hint=f"give {rules.FILE.name} another place for the piece",
+    )
+
+
+def linux(version: KernelVersion, entry: Range, table: Rules, tree: Tree) -> Patch:
+    """The patch of the range *entry*, for its release *version* in *tree*.
+
+    :raises SourceError: if the tree has no place for it.
+    :raises InfrastructureError: if ``dkms/`` and the rules do not fit.
+    """
+    form = table.forms[entry.form]
+    files = [edited(edit, version, tree) for edit in form.edits]
+    files += [added(path, text) for path, text in _new_files(version, form, table)]
+    return Patch(tuple(sorted(files, key=lambda file: file.path)), describe(entry))
+
+
+def iptables(version: IptablesVersion, entry: Range, table: Rules) -> Patch:
+    """The patch of the range *entry* of iptables; it only adds files.
+
+    :raises InfrastructureError: if ``dkms/`` and the rules do not fit.
+    """
+    files = [added(path, text, mode) for path, mode, text in _extension_files(version, table)]
+    return Patch(tuple(sorted(files, key=lambda file: file.path)), describe(entry))
+
+
+def contributions(
+    version: KernelVersion | IptablesVersion, entry: Range, table: Rules
+) -> dict[str, tuple[str, str]]:
+    """What the patch of *entry* adds to each file, and the modes of new ones; asks no tree.
+
+    :raises InfrastructureError: if ``dkms/`` and the rules do not fit.
+    """
+    if isinstance(version, IptablesVersion):
+        return {path: (mode, text) for path, mode, text in _extension_files(version, table)}
+    form = table.forms[entry.form]
+    found = {edit.path: ("", edit.for_release(version)) for edit in form.edits}
+    found |= {path: (REGULAR, text) for path, text in _new_files(version, form, table)}
+    return found
+
+
+def _new_files(version: KernelVersion, form: Form, table: Rules) -> list[tuple[str, str]]:
+    return [(form.header, header(form)), (form.source, module(version.series, form, table))]
+
+
+def describe(entry: Range) -> str:
+    """The text above the patch of *entry*; its first line is the subject of a mail."""
+    what, releases = ("Linux", "iptables")[entry.kind == "iptables"], entry.name
+    first = f"{'iptables: ' if what == 'iptables' else 'netfilter: '}add the TARPIT target"
+    lines = [f"{first} ({what} {releases})", "", *textwrap.wrap(ABOUT[entry.kind], 72), ""]
+    lines += [f"Apply with: patch -p1 -NE < {entry.path.name}", ""]
+    lines += ["Made from dkms/ by `invoke regen`; changes belong there."]
+    return "\n".join(lines)

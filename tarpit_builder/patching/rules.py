@@ -1,0 +1,274 @@
+"""``rules/patches.toml``: which release gets which patch, and what patches consist of."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tarpit_builder import paths
+from tarpit_builder.errors import InfrastructureError, UserError
+from tarpit_builder.patching.rewrite import Rule
+from tarpit_builder.versions import AnyVersion, IptablesVersion, KernelVersion, VersionRange
+
+FILE = Path(__file__).resolve().parent.parent / "rules" / "patches.toml"
+_SINCE = re.compile(r"^@(\S+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """*text* goes into the file *path*, before the first line that *before* matches."""
+
+    path: str
+    before: re.Pattern[str]
+    text: str
+
+    def for_release(self, version: KernelVersion | IptablesVersion) -> str:
+        """*text* with the lines that *version* understands: ``@2.6.25`` leads one since then."""
+        lines = []
+        for line in self.text.splitlines(keepends=True):
+            match = _SINCE.match(line)
+            if match and version < type(version).parse(match[1]):
+                continue
+            lines.append(line[match.end() :] if match else line)
+        return "".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A shape in which the module is put into a kernel."""
+
+    name: str
+    source: str
+    header: str
+    option: str
+    ipv6: bool
+    rename: Mapping[str, str]
+    edits: tuple[Edit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Releases that share one patch of kind ``linux`` or ``iptables``."""
+
+    kind: str
+    releases: VersionRange[Any]
+    form: str
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """The range as its folder is called: ``2.6.19`` or ``2.6.31-2.6.32``."""
+        return str(self.releases)
+
+    @property
+    def path(self) -> Path:
+        """Where the patch is kept, below ``patches/``."""
+        stem = f"tarpit-{self.name}" if self.kind == "linux" else f"iptables-{self.name}-tarpit"
+        return Path(self.kind) / self.name / f"{stem}.patch"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Releases that get no patch, why, and what to do instead."""
+
+    kind: str
+    releases: VersionRange[Any]
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class DatedRule:
+    """An idiom of certain releases; *form* and *after* narrow down where and when it counts.
+
+    Those that come *after* find the layer melted in and what is superfluous gone.
+    """
+
+    releases: VersionRange[Any]
+    rule: Rule
+    form: str = ""
+    after: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """How the extension is put into iptables.
+
+    *families* says for ``ipt`` and ``ip6t`` which releases get a file of their own; *later* are
+    the names of interfaces that came after all of these; *test* is the hidden script.
+    """
+
+    header: str
+    families: Mapping[str, VersionRange[IptablesVersion]]
+    later: frozenset[str]
+    test: str
+    rewrites: tuple[DatedRule, ...]
+
+    def rewrites_for(self, version: IptablesVersion, family: str, *, after: bool) -> list[Rule]:
+        """The idioms of *version*, in order."""
+        return _applicable(self.rewrites, version, family, after=after)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The whole table."""
+
+    ranges: tuple[Range, ...]
+    refusals: tuple[Refusal, ...]
+    forms: Mapping[str, Form]
+    symbols: Mapping[str, KernelVersion]
+    headers: Mapping[str, KernelVersion]
+    includes: Mapping[str, tuple[str, ...]]
+    rewrites: tuple[DatedRule, ...]
+    extension: Extension
+
+    def of_kind(self, kind: str) -> tuple[Range, ...]:
+        """The ranges of ``linux`` or ``iptables``, oldest first."""
+        return tuple(entry for entry in self.ranges if entry.kind == kind)
+
+    def rewrites_for(self, version: KernelVersion, form: Form, *, after: bool) -> list[Rule]:
+        """The idioms of *version*, in order."""
+        return _applicable(self.rewrites, version, form.name, after=after)
+
+    def choose(self, version: KernelVersion | IptablesVersion) -> Range:
+        """The range that *version* is in.
+
+        :raises UserError: if it gets no patch; the message says why.
+        """
+        kind, what = ("linux", "Linux")
+        if isinstance(version, IptablesVersion):
+            kind, what = "iptables", "iptables"
+        for entry in self.ranges:
+            if entry.kind == kind and version in entry.releases:
+                return entry
+        for refusal in self.refusals:
+            if refusal.kind == kind and version in refusal.releases:
+                raise UserError(
+                    f"no patch for {what} {version}: {refusal.reason}", hint=refusal.hint
+                )
+        known = ", ".join(entry.name for entry in self.of_kind(kind))
+        raise UserError(f"no patch for {what} {version}", hint=f"there are patches for {known}")
+
+
+@cache
+def load(file: Path = FILE) -> Rules:
+    """Read the table.
+
+    :raises InfrastructureError: if it is not as it should be.
+    """
+    try:
+        data = tomllib.loads(file.read_text())
+        return Rules(
+            ranges=(
+                *_ranges(data, "linux", KernelVersion),
+                *_ranges(data, "iptables", IptablesVersion),
+            ),
+            refusals=tuple(
+                Refusal(
+                    kind := row.get("kind", "linux"),
+                    VersionRange.parse(
+                        row["releases"], KernelVersion if kind == "linux" else IptablesVersion
+                    ),
+                    row["reason"],
+                    row["hint"],
+                )
+                for row in data["refused"]
+            ),
+            forms={name: _form(name, row) for name, row in data["form"].items()},
+            symbols=_since(data["symbols"]),
+            headers=_since(data["headers"]),
+            includes={name: tuple(users) for name, users in data["includes"].items()},
+            rewrites=_rewrites(data["rewrite"], KernelVersion),
+            extension=_extension(data["extension"]),
+        )
+    except (OSError, KeyError, TypeError, ValueError, re.error, UserError) as error:
+        raise InfrastructureError(
+            f"{file} cannot be used: {error}", hint="mend it, or restore it with `git checkout`"
+        ) from error
+
+
+def probed(folder: Path | None = None) -> dict[str, KernelVersion]:
+    """Since which release each ``TARPIT_HAVE_x`` is defined, as the probes themselves say.
+
+    :raises InfrastructureError: if a probe does not begin with a comment that says so.
+    """
+    found = {}
+    for probe in sorted((folder or paths.PROJECT / "dkms/compat/probes").glob("*.c")):
+        if probe.stem.startswith("baseline_"):
+            continue
+        match = re.match(r"/\* (\d+(?:\.\d+)+)", probe.read_text())
+        if not match:
+            raise InfrastructureError(
+                f"{probe} does not say since which release it compiles",
+                hint="begin it with a comment such as /* 2.6.24: why */",
+            )
+        found[f"TARPIT_HAVE_{probe.stem.upper()}"] = KernelVersion.parse(match[1])
+    return found
+
+
+def _ranges(data: Mapping[str, Any], kind: str, versions: type[AnyVersion]) -> tuple[Range, ...]:
+    return tuple(
+        Range(kind, VersionRange.parse(row["releases"], versions), row["form"], row["reason"])
+        for row in data.get(kind, ())
+    )
+
+
+def _applicable(
+    rewrites: Iterable[DatedRule], version: Any, form: str, *, after: bool
+) -> list[Rule]:
+    return [
+        dated.rule
+        for dated in rewrites
+        if version in dated.releases and dated.form in {"", form} and dated.after is after
+    ]
+
+
+def _rewrites(
+    rows: Iterable[Mapping[str, Any]], versions: type[AnyVersion]
+) -> tuple[DatedRule, ...]:
+    return tuple(
+        DatedRule(
+            VersionRange.parse(row["releases"], versions),
+            Rule(
+                row["find"],
+                row["replace"],
+                row["reason"],
+                tuple(row.get("within", ())),
+                row.get("raw", False),
+            ),
+            row.get("form", ""),
+            row.get("after", False),
+        )
+        for row in rows
+    )
+
+
+def _extension(row: Mapping[str, Any]) -> Extension:
+    families = {
+        name: VersionRange.parse(text, IptablesVersion) for name, text in row["families"].items()
+    }
+    return Extension(
+        row["header"],
+        families,
+        frozenset(row["later"]),
+        row["test"].removeprefix("\n"),
+        _rewrites(row["rewrite"], IptablesVersion),
+    )
+
+
+def _since(table: Mapping[str, str]) -> dict[str, KernelVersion]:
+    return {name: KernelVersion.parse(text) for name, text in table.items()}
+
+
+def _form(name: str, row: Mapping[str, Any]) -> Form:
+    edits = tuple(
+        Edit(edit["path"], re.compile(edit["before"]), edit["text"].removeprefix("\n"))
+        for edit in row["edit"]
+    )
+    words = (row[key] for key in ("source", "header", "option", "ipv6", "rename"))
+    return Form(name, *words, edits)
