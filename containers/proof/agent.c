@@ -812,7 +812,7 @@ static int op_flood(struct request *r, struct buffer *reply)
 	return 0;
 }
 
-/* spawn_flood(slot, frame...) -> job that sends until it is killed */
+/* spawn_flood(slot, frame...) -> job that sends until it is killed, and leaves some of the processor to others */
 static int op_spawn_flood(struct request *r, struct buffer *reply)
 {
 	int fd = *slot(&r->argv[0]), i;
@@ -832,8 +832,10 @@ static int op_spawn_flood(struct request *r, struct buffer *reply)
 	if (!jobs[i].pid) {
 		setsid();
 		fcntl(fd, F_SETFL, 0);
-		for (;;)
-			send_many(fd, 1 << 20, r, 1);
+		for (;;) {
+			send_many(fd, r->argc - 1, r, 1);
+			usleep(500);
+		}
 	}
 	put_number(reply, i);
 	return 0;

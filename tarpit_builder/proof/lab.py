@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import random
 import socket
+import struct
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -33,6 +34,7 @@ EXPECTED_MESSAGES = (
     "8021q",
     "Bridge firewalling registered",
     "br0: port",
+    "netem: version",
     "allmulticast mode",
     "hrtimer: interrupt took",  # a host that was busy elsewhere
 )
@@ -66,6 +68,7 @@ class Lab:
         self.random = random.Random(guest.release)  # noqa: S311  (repeatable, not secret)
         self._ports = itertools.count(1)
         self._log_seen = 0
+        self._discover = False
         self.transcript: list[Segment] = []
         self.ladder: list[Segment] = []
         self.notes: list[str] = []
@@ -83,7 +86,24 @@ class Lab:
                 hint="this kernel's packages hold no driver for QEMU's virtio or e1000 card",
             )
         self.network = network.configure(self.guest)
+        self.pin_neighbours()
         self.settle()
+
+    def pin_neighbours(self) -> None:
+        """Make the gateways permanent neighbours.
+
+        A reply that had to wait for neighbour discovery would come after the ping that is to
+        tell that there is none.  IPv6 takes iproute2 for it; without, :meth:`settle` sees to
+        it that discovery has happened.
+        """
+        has_ip = 6 in self.families and self.has_program("ip")
+        for wire, side in zip(self.wires, SIDES, strict=False):
+            device = f"eth{wire.index}"
+            self.network.neighbour(device, side.gateway4, wire.mac)
+            if has_ip:
+                where = f"{side.gateway6} lladdr {wire.mac} dev {device} nud permanent"
+                self.guest.run("ip", "-6", "neigh", "replace", *where.split())
+        self._discover = 6 in self.families and not has_ip
 
     def guest_has(self, interface: str) -> bool:
         """Whether a network interface exists."""
@@ -172,6 +192,8 @@ class Lab:
         """Return once the guest has dealt with everything sent so far."""
         for index in cards or range(len(self.wires)):
             side = SIDES[index]
+            if self._discover:
+                self.wires[index].settle(side.gateway6, side.guest6)
             self.wires[index].settle(side.gateway4, side.guest4)
 
     def send(self, packets: Iterable[bytes], *, card: int = 0) -> list[Segment]:
@@ -297,9 +319,14 @@ class Lab:
         return self.module in self.guest.modules()
 
     def client(self, family: int, *, netns: str = "") -> GuestSocket:
-        """A TCP socket in the guest, to play the client with."""
+        """A TCP socket in the guest, to play client or server with.
+
+        Closing it resets the connection, so that nothing of one check lives on in the next.
+        """
         kind = socket.AF_INET6 if family == 6 else socket.AF_INET
-        return self.guest.socket(kind, socket.SOCK_STREAM, netns=netns)
+        sock = self.guest.socket(kind, socket.SOCK_STREAM, netns=netns)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("<ii", 1, 0))
+        return sock
 
     def close(self) -> None:
         """Let go of the wires."""

@@ -34,16 +34,16 @@ class Pair:
             lab.guest.run("ip", "netns", "del", self.netns)
             raise Unavailable("this kernel has no veth")
         for netns, interface, number in (("", self.here, 1), (self.netns, self.there, 2)):
-            prefix = f"-n {netns} " if netns else ""
             commands = [f"addr add 10.3.0.{number}/24 dev {interface}"]
-            commands += [f"link set {interface} up", "link set lo up"]
             if 6 in lab.families:
-                commands.insert(1, f"addr add fd03::{number}/64 dev {interface} nodad")
-            for command in commands:
-                lab.guest.run("ip", *(prefix + command).split())
+                commands.append(f"addr add fd03::{number}/64 dev {interface} nodad")
+            commands += [f"link set {interface} up", "link set lo up"]
+            where = ("-n", netns) if netns else ()
+            lab.guest.run("ip", *where, "-batch", "-", stdin="\n".join(commands) + "\n")
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._lab.machine.running:
+            # The link by itself: the end of a namespace frees its interfaces some time later.
             self._lab.guest.attempt("ip", "link", "del", self.here)
             self._lab.guest.attempt("ip", "netns", "del", self.netns)

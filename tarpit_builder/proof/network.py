@@ -20,6 +20,8 @@ from tarpit_builder.proof.guest import Guest, GuestSocket
 
 SIOCADDRT, SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCSIFADDR = 0x890B, 0x8913, 0x8914, 0x8916
 SIOCSIFNETMASK, SIOCSIFMTU, SIOCGIFINDEX = 0x891C, 0x8922, 0x8933
+SIOCSARP = 0x8955
+ATF_COM, ATF_PERM = 2, 4
 IFF_UP = 1
 RTF_UP, RTF_GATEWAY = 1, 2
 
@@ -111,6 +113,12 @@ class Configurator:
         mask = socket.inet_ntoa(struct.pack(">I", 0xFFFFFFFF << (32 - prefix) & 0xFFFFFFFF))
         for what, value in ((SIOCSIFADDR, address), (SIOCSIFNETMASK, mask)):
             self._four.ioctl(what, _name(interface) + _inet(value) + bytes(8))
+
+    def neighbour(self, interface: str, address: str, mac: str) -> None:
+        """Tell *interface* once and for all who has an IPv4 *address*."""
+        hardware = struct.pack("<H", 1) + bytes.fromhex(mac.replace(":", "")) + bytes(8)
+        request = _inet(address) + hardware + struct.pack("<I", ATF_COM | ATF_PERM)
+        self._four.ioctl(SIOCSARP, request + _inet("255.255.255.255") + _name(interface))
 
     def route(self, network: str, prefix: int, gateway: str, interface: str) -> None:
         """Send what is for *network* to *gateway*."""

@@ -169,6 +169,7 @@ def vrf(lab: Lab, family: int) -> None:
         for version in ("-4", "-6") if 6 in lab.families else ("-4",):
             gateway = SIDES[1].gateway(6 if version == "-6" else 4)
             ip(lab, f"{version} route replace default via {gateway} dev eth1 table {TABLE}")
+        lab.pin_neighbours()
         lab.settle()
         lab.tarpit()
         flow = lab.flow(family, dst=SIDES[1].guest(family))
@@ -208,6 +209,7 @@ def restore_eth1(lab: Lab) -> None:
     if 6 in lab.families:
         ip(lab, "-6 addr replace fd02::1/64 dev eth1 nodad")
         ip(lab, "-6 route replace 2001:db8:203::/64 via fd02::fe dev eth1")
+    lab.pin_neighbours()
     lab.settle()
 
 

@@ -15,10 +15,14 @@ ESTABLISHED = 1
 FROM_ETH1 = ("-i", "eth1")
 
 
+@smoke.setup
+def prepare(lab: Lab) -> None:
+    """One rule, for what comes in at eth1."""
+    lab.tarpit(match=FROM_ETH1)
+
+
 @smoke.check("the module loads and a rule can be inserted", section="5")
 def loads(lab: Lab) -> None:
-    lab.require_module()
-    lab.tarpit(match=FROM_ETH1)
     if not lab.guest.modules().get(lab.module):
         raise Deviation(f"a rule is in place, but {lab.module} counts no user")
 

@@ -1,0 +1,114 @@
+"""Contract section 5: what an answer costs, in guest instructions per packet above DROP's.
+
+QEMU counts instructions (``-icount shift=0``: one nanosecond of the guest's clock, and one tick
+of its time stamp counter, for each), so the figures repeat to a fraction of a percent on any
+host.  Packets come in through veth; replies leave through a dummy interface to a neighbour that
+does nothing with them.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+
+from tarpit_builder.console import format_table
+from tarpit_builder.proof.guest import packet_address
+from tarpit_builder.proof.lab import Deviation, Lab, Unavailable
+from tarpit_builder.proof.namespaces import Pair
+from tarpit_builder.proof.network import CLIENT, Configurator
+from tarpit_builder.proof.registry import Group
+from tarpit_builder.proof.segment import Flow, Segment, frame
+
+cost = Group("cost", "instructions per packet", order=90, icount="shift=0", cards=0)
+
+PACKETS = 400
+REPEATS = 5
+PACKET_QDISC_BYPASS = 20
+SINK = "sink0"  # dummy0 comes into being with its module
+REJECT = ("REJECT", "--reject-with", "tcp-reset")
+TARGETS = (("DROP",), REJECT, ("TARPIT",))
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Instructions per packet of one kind for each target."""
+
+    kind: str
+    drop: float
+    reject: float
+    tarpit: float
+
+    @property
+    def ratio(self) -> float:
+        """TARPIT above DROP, relative to REJECT above DROP."""
+        return (self.tarpit - self.drop) / (self.reject - self.drop)
+
+    def row(self) -> list[str]:
+        """For the table."""
+        figures = [f"{value:.0f}" for value in (self.drop, self.reject, self.tarpit)]
+        return [self.kind, *figures, f"{self.ratio:.2f}"]
+
+
+class Bench:
+    """Packets in by veth, replies out by dummy."""
+
+    def __init__(self, lab: Lab, pair: Pair) -> None:
+        self.lab = lab
+        self._pair = pair
+        guest = lab.guest
+        if guest.attempt("ip", "link", "add", SINK, "type", "dummy").status:
+            raise Unavailable("this kernel has no dummy interface")
+        commands = [f"link set {SINK} up", f"addr add 10.9.0.1/24 dev {SINK}"]
+        for family in lab.families:
+            client = CLIENT[family]
+            length = 128 if family == 6 else 32
+            commands.append(f"route add {client}/{length} dev {SINK}")
+            commands.append(
+                f"neigh replace {client} lladdr 02:00:00:00:00:77 dev {SINK} nud permanent"
+            )
+        guest.run("ip", "-batch", "-", stdin="\n".join(commands) + "\n")
+        self._mac = guest.read(f"/sys/class/net/{pair.here}/address").strip()
+        self._socket = guest.socket(socket.AF_PACKET, socket.SOCK_RAW, 0, netns=pair.netns)
+        there = Configurator(guest, netns=pair.netns)
+        self._socket.setsockopt(263, PACKET_QDISC_BYPASS, 1)
+        self._socket.bind(packet_address(there.index(pair.there), 0x88B5))
+
+    def instructions(self, family: int, payload: bytes, target: tuple[str, ...]) -> float:
+        """Instructions that a packet costs when it meets *target*."""
+        lab = self.lab
+        flow = Flow(CLIENT[family], self._pair.address(family), 1234, 25)
+        segment = Segment(flow, "S", seq=1)
+        if payload:
+            segment = Segment(flow, "PA", seq=2, ack=3, payload=payload)
+        data = frame(segment.packet(), src="02:00:00:00:00:77", dst=self._mac)
+        lab.rule(family, "-A", "INPUT", "-p", "tcp", "-j", *target)
+        try:
+            self._socket.flood(PACKETS, [data], seconds=60)  # fill caches, resolve what is lazy
+            runs = [self._socket.flood(PACKETS, [data], seconds=60) for _ in range(REPEATS)]
+        finally:
+            lab.clear()
+        return min(cycles / sent for sent, _, cycles in runs)
+
+    def close(self) -> None:
+        """Take the dummy interface away."""
+        self._socket.close()
+        self.lab.guest.attempt("ip", "link", "del", SINK)
+
+
+@cost.check("never more than REJECT --reject-with tcp-reset", section="5")
+def table(lab: Lab) -> None:
+    costs: list[Cost] = []
+    with Pair(lab) as pair:
+        bench = Bench(lab, pair)
+        try:
+            for family in lab.families:
+                for kind, payload in (("SYN", b""), ("1400 B", b"x" * 1400)):
+                    figures = [bench.instructions(family, payload, t) for t in TARGETS]
+                    costs.append(Cost(f"IPv{family} {kind}", *figures))
+        finally:
+            bench.close()
+    header = ("instructions per packet", "DROP", "REJECT", "TARPIT", "ratio above DROP")
+    lab.notes += format_table([each.row() for each in costs], header=header).splitlines()
+    dear = [f"{each.kind}: {each.ratio:.2f} times REJECT" for each in costs if each.ratio > 1]
+    if dear:
+        raise Deviation("; ".join(dear))

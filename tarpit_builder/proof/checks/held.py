@@ -1,0 +1,280 @@
+"""Contract section 1: held, really held — in the guest's own time.
+
+QEMU counts instructions and, whenever the guest has nothing to do, moves its clock on to the
+next timer (``-icount …,sleep=off``).  Half an hour of a client's patience passes in seconds, and
+its stack cannot tell.  The host's time is not the guest's here, so clients run in batches that
+the agent carries out on its own.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from tarpit_builder.proof.guest import Op, Reply, Request, packet_address, sockaddr
+from tarpit_builder.proof.lab import Deviation, Lab, Unavailable
+from tarpit_builder.proof.namespaces import Pair
+from tarpit_builder.proof.network import Configurator
+from tarpit_builder.proof.registry import Group
+from tarpit_builder.proof.segment import Flow, Segment, frame, parse
+
+held = Group("held", "clients are held", order=70, icount="shift=3,sleep=off", cards=0)
+
+PORT = 25
+ETH_P_ALL = 0x0300  # in network order
+WATCHED = 1800  # seconds of the guest's time
+INTERVAL = 10
+FIN_WAIT_1 = 4
+LATENCY = "20ms"
+RETRIES = "net.ipv4.tcp_retries2"
+TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT = 4, 5, 6
+
+
+@dataclass(slots=True)
+class Client:
+    """A client, what it does once it is connected, and what became of it.
+
+    *states* is its TCP state at each :data:`INTERVAL`, 0 when the socket was gone.
+    """
+
+    label: str
+    steps: list[tuple[Op, tuple[int | bytes, ...]]] = field(default_factory=list)
+    keepalive: bool = False
+    at_once: bool = False
+    slot: int = 0
+    port: int = 0
+    states: list[int] = field(default_factory=list)
+
+    @property
+    def lasted(self) -> int:
+        """Seconds until the socket was gone, or until nobody watched any more."""
+        gone = [n for n, state in enumerate(self.states) if not state]
+        return (gone[0] if gone else len(self.states)) * INTERVAL
+
+
+def send(count: int) -> tuple[Op, tuple[int | bytes, ...]]:
+    """A client's step: write that many bytes."""
+    return Op.SEND, (b"x" * count, 0, b"")
+
+
+SHUTDOWN: tuple[Op, tuple[int | bytes, ...]] = (Op.SHUTDOWN, (socket.SHUT_WR,))
+CLOSE: tuple[Op, tuple[int | bytes, ...]] = (Op.CLOSE, ())
+
+
+class World:
+    """A client's host and the tarpit, with or without a second network namespace."""
+
+    def __init__(self, lab: Lab, family: int) -> None:
+        self.lab = lab
+        self.family = family
+        self._pair: Pair | None = None
+
+    def __enter__(self) -> World:
+        try:
+            self._pair = Pair(self.lab)
+            self._pair.__enter__()
+        except Unavailable:
+            self._pair = None
+        interface = self._pair.here if self._pair else "lo"
+        match = ("-i", interface, "--dport", str(PORT))
+        self.lab.tarpit(match=match, families=(self.family,))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.lab.clear()
+        if self._pair:
+            self._pair.__exit__()
+
+    @property
+    def netns(self) -> str:
+        """Where the clients live."""
+        return self._pair.netns if self._pair else ""
+
+    @property
+    def server(self) -> bytes:
+        """Where they connect to."""
+        if self._pair:
+            return sockaddr(self._pair.address(self.family), PORT)
+        return sockaddr("::1" if self.family == 6 else "127.0.0.1", PORT)
+
+    def delay(self) -> None:
+        """Put a distance between client and tarpit."""
+        if not self._pair or not self.lab.has_program("tc"):
+            raise Unavailable("needs a second namespace and tc")
+        command = f"qdisc add dev {self._pair.there} root netem delay {LATENCY}"
+        if self.lab.guest.attempt("tc", "-n", self.netns, *command.split()).status:
+            raise Unavailable("this kernel has no netem")
+
+    def watch(self, clients: Iterable[Client], seconds: int) -> None:
+        """Connect *clients*, let them act, and follow their sockets for *seconds*.
+
+        :raises Deviation: if one cannot connect.
+        """
+        clients = list(clients)
+        requests: list[Request] = []
+        for client in clients:
+            self._prepare(client)
+            requests.append(Request(Op.CONNECT, (client.slot, self.server, 5000), seconds=5))
+            requests.append(Request(Op.GETSOCKNAME, (client.slot,)))
+            requests += self._steps(client) if client.at_once else []
+        requests.append(Request(Op.SLEEP, (1000,), seconds=1))
+        for client in clients:
+            requests += [] if client.at_once else self._steps(client)
+        table = "/proc/net/tcp6" if self.family == 6 else "/proc/net/tcp"
+        for _ in range(seconds // INTERVAL):
+            requests.append(Request(Op.SLEEP, (INTERVAL * 1000,), seconds=2))
+            requests.append(Request(Op.READ, (table, 1 << 20), netns=self.netns))
+        replies = self.lab.guest.batch(requests)
+        self._evaluate(clients, list(zip(requests, replies, strict=True)))
+        for client in clients:
+            self.lab.guest.submit(Request(Op.CLOSE, (client.slot,)))
+
+    def _prepare(self, client: Client) -> None:
+        kind = socket.AF_INET6 if self.family == 6 else socket.AF_INET
+        sock = self.lab.guest.socket(kind, socket.SOCK_STREAM, netns=self.netns)
+        client.slot = sock.slot
+        if client.keepalive:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, TCP_KEEPIDLE, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, TCP_KEEPINTVL, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, TCP_KEEPCNT, 3)
+
+    @staticmethod
+    def _evaluate(clients: list[Client], done: list[tuple[Request, Reply]]) -> None:
+        connected = [reply for request, reply in done if request.op is Op.CONNECT]
+        names = [reply for request, reply in done if request.op is Op.GETSOCKNAME]
+        for client, connection, name in zip(clients, connected, names, strict=True):
+            if connection.errno:
+                raise Deviation(f"{client.label}: connect() failed, errno {connection.errno}")
+            address = name.results[0]
+            assert isinstance(address, bytes)
+            client.port = int.from_bytes(address[2:4], "big")
+        for request, reply in done:
+            if request.op is Op.READ:
+                text = reply.results[0]
+                assert isinstance(text, bytes)
+                states = socket_states(text.decode())
+                for client in clients:
+                    client.states.append(states.get(client.port, 0))
+
+    @staticmethod
+    def _steps(client: Client) -> list[Request]:
+        return [Request(op, (client.slot, *arguments)) for op, arguments in client.steps]
+
+
+def socket_states(table: str) -> dict[int, int]:
+    """State by local port, from /proc/net/tcp."""
+    lines = (line.split() for line in table.splitlines()[1:])
+    return {int(line[1].rsplit(":", 1)[1], 16): int(line[3], 16) for line in lines}
+
+
+def live_clients() -> list[Client]:
+    """Clients that want their connection to live."""
+    return [
+        Client("idle with keepalive (3 probes, 1 s)", keepalive=True),
+        Client("one byte pending", [send(1)]),
+        Client("100 bytes pending", [send(100)]),
+        Client("bulk pending", [send(4000), send(4000), send(4000)]),
+        Client("data pending and keepalive", [send(100)], keepalive=True),
+        Client("data written at once", [send(3)], at_once=True),
+        Client("bulk written at once", [send(4000), send(4000)], at_once=True),
+        Client("after shutdown(SHUT_WR)", [SHUTDOWN]),
+        Client("data pending, then shutdown(SHUT_WR)", [send(100), SHUTDOWN]),
+        Client("data and shutdown(SHUT_WR) at once", [send(100), SHUTDOWN], at_once=True),
+    ]
+
+
+def expect_held(clients: Iterable[Client]) -> None:
+    """Nobody lost a connection."""
+    lost = [
+        f"{client.label}: gone after {client.lasted} s"
+        for client in clients
+        if client.lasted < WATCHED
+    ]
+    if lost:
+        raise Deviation("\n".join(lost))
+
+
+@held.check(f"live clients are held for {WATCHED // 60} minutes of their time")
+def live(lab: Lab, family: int) -> None:
+    with World(lab, family) as world:
+        clients = live_clients()
+        world.watch(clients, WATCHED)
+        expect_held(clients)
+
+
+@held.check("so are clients far away, whose first data crosses our window 0")
+def distant(lab: Lab, family: int) -> None:
+    with World(lab, family) as world:
+        world.delay()
+        clients = live_clients()
+        world.watch(clients, WATCHED)
+        expect_held(clients)
+
+
+@held.check("so are clients that give up early (tcp_retries2=4)")
+def impatient(lab: Lab, family: int) -> None:
+    with World(lab, family) as world:
+        saved = lab.guest.read("/proc/sys/net/ipv4/tcp_retries2", netns=world.netns)
+        lab.guest.sysctl(RETRIES, 4, netns=world.netns)
+        try:
+            clients = live_clients()
+            world.watch(clients, WATCHED)
+            expect_held(clients)
+        finally:
+            lab.guest.sysctl(RETRIES, saved.strip(), netns=world.netns)
+
+
+@held.check("one SYN gets one reply, however long one waits for another", section="1")
+def once(lab: Lab, family: int) -> None:
+    with Pair(lab) as pair:
+        lab.tarpit(families=(family,))
+        there = Configurator(lab.guest, netns=pair.netns)
+        tap = lab.guest.socket(socket.AF_PACKET, socket.SOCK_RAW, ETH_P_ALL, netns=pair.netns)
+        tap.bind(packet_address(there.index(pair.there)))
+        mac = lab.guest.read(f"/sys/class/net/{pair.here}/address").strip()
+        syn = Segment(Flow(pair.other(family), pair.address(family), 1234, PORT), "S", seq=1)
+        # Its own host answers the SYN+ACK with a RST; that must not be what ends it.
+        lab.rule(family, "-I", "INPUT", "-p", "tcp", "--tcp-flags", "RST", "RST", "-j", "DROP")
+        tap.send(frame(syn.packet(), src=mac, dst=mac))
+        lab.guest.sleep(200)
+        replies = [s for s in map(parse, tap.drain()) if s and s.flow == syn.flow.back]
+        tap.close()
+    if len(replies) != 1:
+        raise Deviation(f"{len(replies)} replies within 200 s", [syn, *replies])
+
+
+@held.check("a client that closed with its FIN behind window 0 stays in FIN-WAIT-1 for 300 s")
+def closed(lab: Lab, family: int) -> None:
+    with World(lab, family) as world:
+        clients = [
+            Client("100 bytes, then close()", [send(100), CLOSE]),
+            Client("bulk, then close()", [send(4000), send(4000), CLOSE]),
+        ]
+        world.watch(clients, 600)
+        judge_closed(lab, family, clients, least=300)
+
+
+@held.check("a client whose FIN crossed our first window 0 stays for about 108 s")
+def crossed(lab: Lab, family: int) -> None:
+    with World(lab, family) as world:
+        world.delay()
+        clients = [
+            Client("close() at once", [CLOSE], at_once=True),
+            Client("3 bytes, then close(), at once", [send(3), CLOSE], at_once=True),
+        ]
+        world.watch(clients, 300)
+        judge_closed(lab, family, clients, least=100)
+
+
+def judge_closed(lab: Lab, family: int, clients: Iterable[Client], *, least: int) -> None:
+    """Closed connections last, in FIN-WAIT-1; how long is noted."""
+    wrong = []
+    for client in clients:
+        lab.notes.append(f"IPv{family}, {client.label}: FIN-WAIT-1 for {client.lasted} s")
+        others = set(client.states) - {FIN_WAIT_1, 0}
+        if client.lasted < least or others:
+            wrong.append(f"{client.label}: gone after {client.lasted} s, other states: {others}")
+    if wrong:
+        raise Deviation("\n".join(wrong))

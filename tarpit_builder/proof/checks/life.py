@@ -1,0 +1,132 @@
+"""Contract section 5: coming and going, under traffic, in namespaces, on several CPUs."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from tarpit_builder.proof.guest import packet_address, sockaddr
+from tarpit_builder.proof.lab import Deviation, Lab, Unavailable
+from tarpit_builder.proof.namespaces import Pair
+from tarpit_builder.proof.network import CLIENT, Configurator
+from tarpit_builder.proof.registry import Group
+from tarpit_builder.proof.segment import Flow, Segment, frame
+
+life = Group("life", "loading, unloading, namespaces", order=80, backends=("legacy", "nft"))
+
+ROUNDS = 20
+NAMESPACES = 10
+SIGKILL = 9
+
+
+class Traffic:
+    """A context in which the second namespace keeps sending SYNs and data."""
+
+    def __init__(self, lab: Lab, pair: Pair) -> None:
+        self._lab = lab
+        self._pair = pair
+        self._job = -1
+
+    def __enter__(self) -> Traffic:
+        lab, pair = self._lab, self._pair
+        mac = lab.guest.read(f"/sys/class/net/{pair.here}/address").strip()
+        frames = []
+        for family in lab.families:
+            for sport in range(5000, 5010):
+                flow = Flow(pair.other(family), pair.address(family), sport, 25)
+                for segment in (
+                    Segment(flow, "S", seq=1),
+                    Segment(flow, "PA", seq=2, ack=1, payload=b"x" * 100),
+                ):
+                    frames.append(frame(segment.packet(), src="02:00:00:00:00:99", dst=mac))
+        self._socket = lab.guest.socket(
+            socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88B5), netns=pair.netns
+        )
+        there = Configurator(lab.guest, netns=pair.netns)
+        self._socket.bind(packet_address(there.index(pair.there)))
+        self._job = self._socket.spawn_flood(frames)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lab.machine.running:
+            self._lab.guest.wait(self._job, seconds=5, kill=SIGKILL)
+            self._socket.close()
+
+    def sent(self) -> int:
+        """Frames that have reached the first namespace."""
+        statistics = f"/sys/class/net/{self._pair.here}/statistics/rx_packets"
+        return int(self._lab.guest.read(statistics))
+
+
+@life.check(f"loads and unloads {ROUNDS} times under traffic", section="5")
+def rounds(lab: Lab) -> None:
+    with Pair(lab) as pair, Traffic(lab, pair) as traffic:
+        before = traffic.sent()
+        for number in range(ROUNDS):
+            lab.tarpit(families=(lab.families[number % len(lab.families)],))
+            if not lab.loaded:
+                raise Deviation(f"round {number + 1}: the module is not loaded")
+            lab.clear()
+            lab.unload()
+        if traffic.sent() - before < ROUNDS:
+            raise Unavailable("there was no traffic")
+    lab.require_module()
+
+
+@life.check("inserting a rule loads the module by itself", section="5")
+def autoload(lab: Lab, family: int) -> None:
+    lab.clear()
+    lab.unload()
+    if lab.loaded:
+        raise Deviation("the module is still loaded")
+    lab.tarpit(families=(family,))
+    if not lab.loaded:
+        raise Deviation("the rule is in place, but the module is not loaded")
+
+
+@life.check(
+    "rmmod is refused while a rule is in use, also in a chain that nobody calls", section="5"
+)
+def in_use(lab: Lab, family: int) -> None:
+    lab.rule(family, "-N", "idle")
+    lab.rule(family, "-A", "idle", "-p", "tcp", "-j", "TARPIT")
+    try:
+        lab.guest.rmmod(lab.module)
+    except OSError as error:
+        if error.errno not in {errno.EAGAIN, errno.EBUSY}:
+            raise
+    else:
+        raise Deviation("the module could be unloaded")
+
+
+@life.check("namespaces come and go with rules in place and traffic on the way", section="5")
+def namespaces(lab: Lab) -> None:
+    if not lab.has_program("ip"):
+        raise Unavailable("this user land has no iproute2")
+    for _ in range(NAMESPACES):
+        with Pair(lab) as pair:
+            for family in lab.families:
+                done = lab.guest.attempt(
+                    lab.program(family),
+                    *("-w", "-A", "INPUT", "-p", "tcp", "-j", "TARPIT"),
+                    netns=pair.netns,
+                )
+                if done.status:
+                    raise Deviation(f"{done.command}: {done.stderr.strip()}")
+            client = lab.client(4)
+            client.connect(sockaddr(pair.other(4), 25), seconds=5)
+            client.send(b"x" * 100)
+            client.close()
+    lab.unload()  # every rule went with its namespace
+    lab.require_module()
+
+
+@life.check("rules change on one side while packets come in on the other", section="5")
+def changing(lab: Lab, family: int) -> None:
+    with Pair(lab) as pair, Traffic(lab, pair):
+        for mode in ("tarpit", "honeypot", "reset") * 3:
+            lab.tarpit(mode, families=(family,))
+            lab.clear()
+    lab.tarpit(families=(family,))
+    probe = lab.probe(family, "S", flow=lab.flow(family, src=CLIENT[family]))
+    lab.expect(probe, lab.answers(probe), "SYN", flags="SA", window=5)

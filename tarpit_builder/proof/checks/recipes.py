@@ -1,0 +1,206 @@
+"""Contract section 4: the recipes that people have copied for twenty years."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from scapy.layers.inet import IP
+
+from tarpit_builder.proof.guest import GuestSocket, sockaddr
+from tarpit_builder.proof.lab import Deviation, Lab, Unavailable
+from tarpit_builder.proof.mirror import NEIGHBOUR, Mirror
+from tarpit_builder.proof.namespaces import Pair
+from tarpit_builder.proof.network import SIDES, UNUSED
+from tarpit_builder.proof.registry import Group
+from tarpit_builder.proof.segment import Segment
+
+recipes = Group("recipes", "the seeds' recipes", order=65, backends=("legacy", "nft"))
+scan = Group("scan", "nmap before and after", order=75, icount="shift=0,sleep=off", cards=0)
+
+HOSTILE = {4: "123.123.123.123", 6: "2001:db8:123::123"}
+
+
+def apply(lab: Lab, family: int, rule: str) -> None:
+    """Insert a rule as it is written in the recipe."""
+    done = lab.attempt_rule(family, *shlex.split(rule))
+    if done.status:
+        if "-m string" in rule and "TARPIT" not in done.stderr:
+            raise Unavailable("this kernel has no string match")
+        raise Deviation(f"{done.command}: {done.stderr.strip()}")
+
+
+def held(lab: Lab, family: int, port: int, **where: str) -> bool:
+    """Whether a SYN to *port* gets the tarpit's answer, and not the guest's own."""
+    probe = lab.probe(family, "S", flow=lab.flow(family, port=port, **where))
+    replies = lab.answers(probe)
+    if len(replies) > 1:
+        raise Deviation(f"a SYN to port {port} got {len(replies)} replies", [probe, *replies])
+    return bool(replies) and replies[0].flags == "SA" and replies[0].window == 5
+
+
+def expect_ports(lab: Lab, family: int, hold: tuple[int, ...], leave: tuple[int, ...]) -> None:
+    """These ports are tarpits, those are not."""
+    wrong = [f"port {port} does not hold" for port in hold if not held(lab, family, port)]
+    wrong += [f"port {port} holds" for port in leave if held(lab, family, port)]
+    if wrong:
+        raise Deviation("; ".join(wrong))
+
+
+@recipes.check("this server has no database: --dport mysql, --dport ms-sql-s", section="4")
+def databases(lab: Lab, family: int) -> None:
+    apply(lab, family, "-A INPUT -p tcp --dport mysql -j TARPIT")
+    apply(lab, family, "-A INPUT -p tcp --dport ms-sql-s -j TARPIT")
+    expect_ports(lab, family, (3306, 1433), (22, 80, 3305, 1434))
+
+
+@recipes.check("look like Windows: ports 135, 139, 1025", section="4")
+def windows(lab: Lab, family: int) -> None:
+    for port in (135, 139, 1025):
+        apply(lab, family, f"-A INPUT -p tcp -m tcp --dport {port} -j TARPIT")
+    expect_ports(lab, family, (135, 139, 1025), (134, 445, 1024))
+
+
+@recipes.check("everything from one hostile address", section="4")
+def address(lab: Lab, family: int) -> None:
+    apply(lab, family, f"-A INPUT -p tcp -s {HOSTILE[family]} -j TARPIT")
+    if not held(lab, family, 25, src=HOSTILE[family]):
+        raise Deviation("the hostile address is not held")
+    if held(lab, family, 25):
+        raise Deviation("another address is held")
+
+
+@recipes.check("the last rule before DROP: every other port is a tarpit", section="4")
+def last(lab: Lab, family: int) -> None:
+    server = listener(lab, family, SIDES[0].guest(family), 22)
+    try:
+        apply(lab, family, "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT")
+        apply(lab, family, "-A INPUT -p tcp -j TARPIT")
+        apply(lab, family, "-A INPUT -p udp -j DROP")
+        expect_ports(lab, family, (1, 80, 443, 8080, 65535), (22,))
+        probe = lab.probe(family, "S", flow=lab.flow(family, port=22))
+        replies = lab.answers(probe)
+        if not replies or replies[0].flags != "SA" or not replies[0].options:
+            raise Deviation("the real service does not answer any more", [probe, *replies])
+        reset = Segment(probe.flow, "R", seq=probe.end)
+        lab.answers(reset)
+    finally:
+        server.close()
+
+
+def listener(lab: Lab, family: int, where: str, port: int) -> GuestSocket:
+    """A service in the guest."""
+    server = lab.client(family)
+    server.setsockopt(1, 2, 1)  # SOL_SOCKET, SO_REUSEADDR
+    server.bind(sockaddr(where, port))
+    server.listen()
+    return server
+
+
+def worm(text: str) -> None:
+    """The recipe against one worm."""
+
+    @recipes.check(
+        f'-m string --string "{text}": the worm is held, browsers are served', section="4"
+    )
+    def string(lab: Lab, family: int) -> None:
+        match = f'-p tcp --dport 80 -m string --string "{text}" --algo bm'
+        apply(lab, family, f"-I INPUT {match} -j TARPIT")
+        server = listener(lab, family, SIDES[1].guest(family), 80)
+        try:
+            with Mirror(lab) as mirror:
+                browser = lab.client(family)
+                browser.connect(sockaddr(NEIGHBOUR[0][family], 80), seconds=5)
+                peer = server.accept(seconds=5)
+                browser.send(b"GET /index.html HTTP/1.0\r\n\r\n")
+                if not peer.recv(1000, seconds=5).startswith(b"GET /index.html"):
+                    raise Deviation("the browser's request did not arrive", mirror.seen)
+                browser.close()
+                peer.close()
+                hostile = lab.client(family)
+                hostile.connect(sockaddr(NEIGHBOUR[0][family], 80), seconds=5)
+                peer = server.accept(seconds=5)
+                mirror.seen.clear()
+                hostile.send(f"GET /scripts/{text}?/c+dir HTTP/1.0\r\n\r\n".encode())
+                # The request, our window 0, a probe or repetition of it, our window 0 again.
+                mirror.await_segments(4, 10, "the worm's request")
+                answers = [s for s in mirror.seen if s.flow.sport == 80]
+                if not answers or any(s.window or s.flags != "A" for s in answers):
+                    raise Deviation("the answer is not an ACK with window 0", mirror.seen)
+                try:
+                    got = peer.recv(1000, seconds=0)
+                except OSError:
+                    got = b""
+                if got:
+                    raise Deviation(f"the server received {got!r}", mirror.seen)
+                if hostile.state != 1:
+                    raise Deviation(f"the worm is in state {hostile.state}", mirror.seen)
+                hostile.close()
+                peer.close()
+        finally:
+            server.close()
+
+
+worm("cmd.exe")
+worm("default.ida")
+
+
+@recipes.check("a whole unused subnet: FORWARD TARPIT, then DROP", section="4")
+def subnet(lab: Lab, family: int) -> None:
+    apply(lab, family, "-A FORWARD -p tcp -j TARPIT")
+    apply(lab, family, "-A FORWARD -j DROP")
+    stem = UNUSED[family].rsplit(":" if family == 6 else ".", 1)[0]
+    for host in (1, 2, 77, 200):
+        there = f"{stem}{':' if family == 6 else '.'}{host}"
+        if not held(lab, family, 445, dst=there):
+            raise Deviation(f"{there} is not a tarpit")
+    lab.wires[1].frames = 0
+    if family == 4:
+        lab.send([bytes(IP(src="198.51.100.7", dst=UNUSED[4], proto=17) / bytes(8))])
+        if lab.wires[1].frames > 1:  # the ping's answer
+            raise Deviation("what is not TCP was forwarded")
+
+
+# -- nmap --------------------------------------------------------------------------------------
+
+PORTS = "1-20"
+PATIENCE = 3600  # seconds of the guest's time
+
+
+def nmap(lab: Lab, pair: Pair, *options: str) -> tuple[float, str]:
+    """Scan the first namespace; seconds of the guest's time, and nmap's output."""
+    before = lab.guest.clock()
+    done = lab.guest.attempt(
+        *("nmap", "-n", "-Pn", "-p", PORTS, *options, pair.address(4)),
+        netns=pair.netns,
+        seconds=PATIENCE,
+    )
+    if done.status:
+        raise Deviation(f"{done.command}: {done.stderr.strip()[-200:]}")
+    return lab.guest.clock() - before, done.stdout
+
+
+def open_ports(output: str) -> int:
+    """Ports that nmap calls open."""
+    return len(re.findall(r"^\d+/tcp +open", output, re.M))
+
+
+@scan.check("nmap sees every port open, and -sV takes minutes instead of seconds", section="4")
+def versions(lab: Lab) -> None:
+    if not lab.has_program("nmap"):
+        raise Unavailable("this user land has no nmap")
+    with Pair(lab) as pair:
+        before, output = nmap(lab, pair, "-sV")
+        if open_ports(output):
+            raise Deviation(f"open before there is a rule:\n{output}")
+        lab.tarpit(match=("-i", pair.here))
+        quick, output = nmap(lab, pair, "-sS")
+        if open_ports(output) != 20:
+            raise Deviation(f"-sS finds {open_ports(output)} of 20 ports open:\n{output}")
+        after, output = nmap(lab, pair, "-sV")
+        lab.notes.append(
+            f"nmap -sV of 20 ports: {before:.1f} s and none open before, {after:.0f} s and "
+            f"{open_ports(output)} open after; a plain -sS after: {quick:.1f} s"
+        )
+        if open_ports(output) != 20 or after < 120 or after < 5 * before:
+            raise Deviation(f"-sV took {before:.1f} s before and {after:.1f} s after:\n{output}")
