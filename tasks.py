@@ -319,3 +319,47 @@ def matrix(
         summary.write_junit(where)
     print(summary.table())
     raise SystemExit(summary.exit_code)
+
+
+@task(
+    iterable=["suite"],
+    help={
+        "output": "where the repository is or shall be (default: dist/repo)",
+        "key": "secret key of your GnuPG to sign with: fingerprint, id or address",
+        "gpg-home": "another GnuPG home than yours",
+        "test-key": "sign with a throw-away key instead, made for trials and kept in the cache",
+        "new-key": "let the repository change its key; its users must fetch the new one",
+        "suite": "publish for this suite only (may be repeated)",
+        "keep": "versions of each package that stay (default: 3; 0: all)",
+        "url": "where users will find it, for the .sources files",
+        "check": "publish nothing; check signatures, indexes and packages of what is there",
+    },
+)
+@guarded
+def repo(
+    c: Context,
+    output: str = "",
+    key: str = "",
+    gpg_home: str = "",
+    test_key: bool = False,
+    new_key: bool = False,
+    suite: list[str] | None = None,
+    keep: int = 3,
+    url: str = "",
+    check: bool = False,
+) -> None:
+    """Publish what is in dist/ as a signed apt repository."""
+    from tarpit_builder import paths, publish, report
+    from tarpit_builder.console import Console
+
+    top = report.path(output) or paths.dist_dir() / "repo"
+    if check:
+        print(f"good: {len(publish.audit(top))} packages and sources, as they were signed")
+        return
+    console = Console()
+    home = report.path(gpg_home)
+    signer = publish.choose(key or c.config.tarpit.key, home, test=test_key)
+    if signer.warning:
+        console.warn(signer.warning)
+    options = publish.Options(keep=keep, wanted=tuple(suite or ()), new_key=new_key, url=url)
+    print(publish.publish(paths.dist_dir(), top, signer, console, options=options).table())

@@ -1,0 +1,217 @@
+"""Signing with GnuPG on this machine: private keys go into no image, container or folder of ours.
+
+So a smart card, an agent or a passphrase works as it does anywhere else.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tarpit_builder import paths
+from tarpit_builder.errors import InfrastructureError, SourceError, ToolMissingError, UserError
+
+THROWAWAY = "tarpit-builder throw-away key, for trials only"
+THROWAWAY_DAYS = 90
+ARMOUR = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"
+SOON = 30 * 86400  # seconds before its end that a key is warned of
+
+# Fields of --with-colons output, from 0; doc/DETAILS of GnuPG.
+_KIND, _VALIDITY, _CREATED, _EXPIRES, _VALUE, _CAPABILITIES = 0, 1, 5, 6, 9, 11
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key that can sign; *home* of None is the user's own GnuPG, *expires* 0 is never."""
+
+    fingerprint: str
+    owner: str
+    expires: int = 0
+    home: Path | None = None
+
+    @property
+    def warning(self) -> str:
+        """What its owner should know, if anything."""
+        if self.expires and self.expires - time.time() < SOON:
+            return (
+                f"the key {self.fingerprint[-16:]} expires on {_day(self.expires)}, and apt then "
+                "refuses the repository: gpg --quick-set-expire extends it"
+            )
+        return ""
+
+    def public(self) -> bytes:
+        """The public key, as a file for ``Signed-By``."""
+        return _gpg(
+            self.home, "--armor", "--export-options", "export-minimal", "--export", self.fingerprint
+        )
+
+    def clearsign(self, text: bytes) -> bytes:
+        """*text*, signed in line: an ``InRelease``.
+
+        :raises InfrastructureError: if GnuPG does not sign.
+        """
+        return self._sign("--clearsign", text)
+
+    def detach_sign(self, text: bytes) -> bytes:
+        """The signature of *text* alone: a ``Release.gpg``.
+
+        :raises InfrastructureError: if GnuPG does not sign.
+        """
+        return self._sign("--detach-sign", text)
+
+    def _sign(self, how: str, text: bytes) -> bytes:
+        return _gpg(
+            self.home, "--armor", "--digest-algo", "SHA512", "--local-user", self.fingerprint, how,
+            content=text,
+        )  # fmt: skip
+
+
+def choose(name: str, home: Path | None = None, *, test: bool = False) -> Key:
+    """The key to sign with: the one called *name*, or with *test* one that is made for trials.
+
+    :raises UserError: if that is not one key that can sign.
+    """
+    if test and (name or home):
+        raise UserError("--test-key and a key of yours contradict each other", hint="name one")
+    if test:
+        return throwaway(paths.cache_dir() / "test-key")
+    if not name:
+        raise UserError(
+            "no key was named to sign with",
+            hint="--key ID takes one of your GnuPG; --test-key makes one for trials",
+        )
+    return find(name, home)
+
+
+def find(name: str, home: Path | None = None) -> Key:
+    """The secret key that *name* (fingerprint, id or address) means.
+
+    :raises UserError: if there is none, or several, or it is expired, revoked or cannot sign.
+    """
+    try:
+        listing = _gpg(home, "--with-colons", "--list-secret-keys", "--", name).decode(
+            errors="replace"
+        )
+    except InfrastructureError as error:
+        raise UserError(
+            f"there is no secret key {name!r}",
+            hint="gpg --list-secret-keys shows those there are; GNUPGHOME or --gpg-home names "
+            "another keyring; --test-key makes one for trials",
+        ) from error
+    rows = [line.split(":") for line in listing.splitlines()]
+    if sum(row[_KIND] == "sec" for row in rows) > 1:
+        raise UserError(f"{name!r} fits several secret keys", hint="name one by its fingerprint")
+    primary = next(row for row in rows if row[_KIND] == "sec")
+    fingerprint = next(row[_VALUE] for row in rows if row[_KIND] == "fpr")
+    owner = next((row[_VALUE] for row in rows if row[_KIND] == "uid"), "nobody")
+    short = fingerprint[-16:]
+    expires = int(primary[_EXPIRES] or 0)
+    if primary[_VALIDITY] == "e" or (expires and expires <= time.time()):
+        raise UserError(
+            f"the key {short} ({owner}) expired on {_day(expires)}",
+            hint=f"extend it with `gpg --quick-set-expire {fingerprint} 1y`, or name another --key",
+        )
+    if primary[_VALIDITY] in {"r", "d", "i"}:
+        state = {"r": "was revoked", "d": "is disabled", "i": "is not valid"}
+        raise UserError(
+            f"the key {short} ({owner}) {state[primary[_VALIDITY]]}", hint="name another --key"
+        )
+    if "S" not in primary[_CAPABILITIES]:
+        raise UserError(
+            f"the key {short} ({owner}) cannot sign (any more)",
+            hint="a signing subkey may have expired: see `gpg --list-secret-keys`, or name another",
+        )
+    return Key(fingerprint, owner, expires, home)
+
+
+def throwaway(home: Path, *, lifetime: str = f"{THROWAWAY_DAYS}d") -> Key:
+    """The key for trials in *home*, made there if it is not yet, or not any more.
+
+    :param lifetime: as gpg writes it: ``30d``, ``seconds=60``.
+    :raises ToolMissingError: if GnuPG is not installed.
+    """
+    if not home.is_dir():
+        paths.make_dir(home.parent)
+        home.mkdir(mode=0o700)
+    try:
+        return find(THROWAWAY, home)
+    except UserError:
+        pass
+    for fingerprint in _fingerprints(home):
+        _gpg(home, "--yes", "--delete-secret-and-public-key", fingerprint)
+    _gpg(home, "--passphrase", "", "--quick-generate-key", THROWAWAY, "ed25519", "sign", lifetime)
+    return find(THROWAWAY, home)
+
+
+def verify(signed: Path, public: bytes, *, expired: bool = False) -> tuple[str, bytes]:
+    """The fingerprint that signed the file *signed* in line, and the text that was signed.
+
+    :param public: armoured keys that count.
+    :param expired: whether the key may have expired.
+    :raises SourceError: if the signature is not of the key *public*, is damaged, or is of a key
+        that has expired.
+    """
+    with tempfile.TemporaryDirectory(prefix="tarpit-key-") as name:
+        keyring, text = Path(name, "keyring.gpg"), Path(name, "text")
+        for block in public.split(ARMOUR)[1:]:
+            with keyring.open("ab") as file:
+                file.write(_gpg(Path(name), "--dearmor", content=ARMOUR + block, agent=False))
+        command = ["gpgv", "--status-fd", "1", "--keyring", str(keyring), "--output", str(text)]
+        run = _run([*command, str(signed)])
+        status = [
+            line.split()[1:] for line in run.stdout.decode().splitlines() if "[GNUPG:]" in line
+        ]
+        kinds = {words[0]: words for words in status if words}
+        if "EXPKEYSIG" in kinds and not expired:
+            raise SourceError(
+                f"{signed} is signed by a key that has expired: apt refuses it",
+                hint="extend the key with `gpg --quick-set-expire`, then `invoke repo` again",
+            )
+        if run.returncode != 0 or "VALIDSIG" not in kinds:
+            raise SourceError(
+                f"{signed} has no good signature of the repository's key",
+                hint="it was changed or half copied: `invoke repo` makes it anew",
+            )
+        return kinds["VALIDSIG"][1], text.read_bytes()
+
+
+def _fingerprints(home: Path) -> list[str]:
+    """All primary keys in *home*."""
+    rows = [
+        line.split(":") for line in _gpg(home, "--with-colons", "--list-keys").decode().splitlines()
+    ]
+    return [rows[number + 1][_VALUE] for number, row in enumerate(rows) if row[_KIND] == "pub"]
+
+
+def _gpg(home: Path | None, *arguments: str, content: bytes = b"", agent: bool = True) -> bytes:
+    place = ["--homedir", str(home)] if home else []
+    try:
+        run = _run(["gpg", *place, "--batch", "--quiet", "--no-tty", *arguments], content)
+    finally:
+        if home and agent:
+            # gpg starts an agent for each home, and it stays; the user's own is left alone.
+            _run(["gpgconf", "--homedir", str(home), "--kill", "all"])
+    if run.returncode != 0:
+        lines = run.stderr.decode(errors="replace").strip().splitlines()
+        raise InfrastructureError(
+            f"GnuPG fails: {lines[-1] if lines else run.returncode}",
+            hint="try it by hand: echo test | gpg --clearsign",
+        )
+    return run.stdout
+
+
+def _run(command: list[str], content: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(command, input=content, capture_output=True, check=False)
+    except FileNotFoundError as error:
+        raise ToolMissingError(
+            f"{command[0]} is not installed", hint="apt-get install gnupg gpgv"
+        ) from error
+
+
+def _day(moment: int) -> str:
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d}"
