@@ -264,6 +264,8 @@ class Downloader:
         limit: int,
         stage: Stage | None,
     ) -> None:
+        if response.status_code == 416 and _full_length(response) == have:
+            return  # all of it had arrived, and then something else went wrong
         have = self._judge_status(response, url, partial, have)
         length = response.headers.get("Content-Length", "")
         total = have + int(length) if length.isdigit() else None
@@ -395,6 +397,12 @@ def _range_start(response: requests.Response) -> int | None:
     unit, _, rest = response.headers.get("Content-Range", "").partition(" ")
     start, _, _ = rest.partition("-")
     return int(start) if unit == "bytes" and start.isdigit() else None
+
+
+def _full_length(response: requests.Response) -> int | None:
+    """How long the file is, of an answer that has none of the range asked for."""
+    length = response.headers.get("Content-Range", "").removeprefix("bytes */")
+    return int(length) if length.isdigit() else None
 
 
 def _retry_after(response: requests.Response) -> float | None:

@@ -35,6 +35,7 @@ def fetch(package: str, suite: str, archive_of: Archive, context: Context) -> Fe
                 deb = store.get(found.blob(), stage)
                 stage.note("unpacking")
                 path = _tarball(deb, found, context)
+                store.discard(found.blob())  # it holds nothing else
                 with archive_opener(path, name, archive.KERNEL)() as entries:
                     content = archive.examine(entries, name)
                 record = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,7 +63,7 @@ def fetch(wanted: Wanted, context: Context) -> FetchedTree:
         found = _find(Reader(repository, place, context.keys, wanted.role), wanted)
         origin = f"{place}#{found.ref}"
         vouchers = context.judge.vouchers(
-            wanted.version.stem if wanted.version else origin,
+            _trusted_as(wanted) or origin,
             found.tree,
             expected=wanted.release.tree if wanted.release else "",
             vouchers=found.vouchers,
@@ -82,6 +82,13 @@ def fetch(wanted: Wanted, context: Context) -> FetchedTree:
             opener=opener,
             cached=True,
         )
+
+
+def _trusted_as(wanted: Wanted) -> str:
+    """What the lock file calls a release: of iptables, a tarball has another tree than git."""
+    if wanted.version is None:
+        return ""
+    return wanted.version.stem + (".git" if wanted.role == "iptables" else "")
 
 
 def _checked(
@@ -283,7 +290,12 @@ def _commands(folder: Path) -> git.Git:
     commands.set_persistent_git_options(
         c=["core.autocrlf=false", "core.eol=lf", "core.fsmonitor=false", "tar.umask=0022"]
     )
-    commands.update_environment(GIT_NO_LAZY_FETCH="1", GIT_TERMINAL_PROMPT="0", LC_ALL="C")
+    commands.update_environment(
+        GIT_ALLOW_PROTOCOL="file:git:http:https:ssh",
+        GIT_NO_LAZY_FETCH="1",
+        GIT_TERMINAL_PROMPT="0",
+        LC_ALL="C",
+    )
     commands.rev_parse("--git-dir")
     return commands
 
@@ -312,19 +324,16 @@ def _mirror(wanted: Wanted, context: Context) -> git.Git:
         if context.store.offline:
             raise context.absent(f"{targets[0][0]} of {public}")
         with context.console.stage(f"fetch {targets[0][0][:20]} of {public}") as progress:
-            failure: git.GitCommandError | None = None
             for target, refspec in targets:
                 progress.note(target)
-                try:
-                    repository.fetch(
-                        "--depth=1", "--no-tags", "--end-of-options", wanted.location, refspec
-                    )
-                except git.GitCommandError as error:
-                    failure = error
-                else:
+                with suppress(git.GitCommandError):
+                    repository.fetch("--depth=1", "--no-tags", wanted.location, refspec)
                     return repository
-            assert failure is not None
-            raise failure
+            # No such tag, and not every server gives out commits by their id: take all there is.
+            progress.note("the whole history")
+            shallow = ["--unshallow"] if (path / "shallow").exists() else []
+            repository.fetch(*shallow, wanted.location, "+refs/heads/*:refs/heads/*", "--tags")
+        return repository
 
 
 def _targets(wanted: Wanted) -> list[tuple[str, str]]:

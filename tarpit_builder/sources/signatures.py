@@ -79,7 +79,7 @@ class Keys:
 
     pinned: Sequence[PinnedKey]
     store: Store
-    _missing: list[str] = field(default_factory=list)
+    _missing: set[str] = field(default_factory=set)
 
     def verify_clear(self, text: bytes, what: str, role: str) -> tuple[bytes, Signature]:
         """The part of clear-signed *text* that the signature covers, and the signature.
@@ -92,6 +92,12 @@ class Keys:
             run = subprocess.run(
                 [*_gpgv(keyring), "--output", plain, signed], capture_output=True, check=False
             )
+            # Of several texts in one file gpgv prints all that it can, whoever signed which.
+            if run.stdout.count(b"[GNUPG:] NEWSIG") > 1:
+                raise SourceError(
+                    f"{what} has more than one signature",
+                    hint="somebody added to it on the way: use another --mirror",
+                )
             signature = self._judge(run.stdout, what, role)
             return plain.read_bytes(), signature
 
@@ -212,7 +218,7 @@ class Keys:
             with suppress(OSError):
                 return path.read_bytes()
         if self.store.offline or key.name in self._missing:
-            self._missing.append(key.name)
+            self._missing.add(key.name)
             return None
         name = f"key-{key.fingerprint}"
         for url in key.urls:
@@ -222,7 +228,7 @@ class Keys:
                     with paths.replacing(kept) as stage:
                         stage.write_bytes(data)
                     return data
-        self._missing.append(key.name)
+        self._missing.add(key.name)
         return None
 
     def _kept(self, key: PinnedKey) -> Path:

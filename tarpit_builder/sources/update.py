@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tarpit_builder.errors import NetworkError, SourceError, UserError
-from tarpit_builder.sources import catalogue as catalogues
 from tarpit_builder.sources.catalogue import Catalogue, Release, merged
 from tarpit_builder.sources.context import Context
 from tarpit_builder.sources.download import AbsentError
@@ -105,11 +104,6 @@ def from_git(
             catalogue = replace(catalogue, kernels=kernels)
         stage.done(str(learnt))
     return catalogue, learnt
-
-
-def save(catalogue: Catalogue) -> None:
-    """Write the tables of *catalogue* to where it was read from."""
-    catalogues.write(catalogue)
 
 
 def _tagged(

@@ -21,7 +21,7 @@ from tarpit_builder.sources import (
     fetch_kernel,
     update,
 )
-from tarpit_builder.sources.catalogue import Catalogue
+from tarpit_builder.sources.catalogue import Catalogue, write
 from tarpit_builder.sources.context import Context
 from tarpit_builder.sources.store import Item, Store
 from tarpit_builder.sources.tree import FetchedTree
@@ -127,7 +127,7 @@ def catalog_update(
         raise UserError(
             "there is nothing to learn from offline", hint="add --kernel-git PATH, or go online"
         )
-    update.save(context.catalogue)
+    write(context.catalogue)
     return "\n".join(lines)
 
 

@@ -276,6 +276,8 @@ def https(site: Site, certificate: Path) -> Iterator[Site]:
             self.send_response(status)
             if fault.location:
                 self.send_header("Location", fault.location)
+            if status == 416:
+                self.send_header("Content-Range", f"bytes */{len(site.files[path])}")
             if status == 206:
                 end = len(content) - 1
                 self.send_header("Content-Range", f"bytes {start}-{end}/{len(content)}")

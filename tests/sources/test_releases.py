@@ -220,6 +220,13 @@ def test_a_password_in_a_mirror_goes_no_further(world: World) -> None:
     assert b"hunter2" not in kept
 
 
+def test_a_mirror_that_compressed_anew_is_as_good_where_the_tree_is_known(world: World) -> None:
+    world.publish(V)
+    known = replace(world.catalogue.kernel(V), archive=f"{V.stem}.tar.xz", sha256="0" * 64)
+    world.catalogue = replace(world.catalogue, kernels={V: known})
+    assert world.kernel().version == V
+
+
 # -- iptables --------------------------------------------------------------------------------
 
 
@@ -474,6 +481,13 @@ def test_halves_of_two_mirrors_are_not_put_together_twice(world: World) -> None:
     partial.write_bytes(b"\xfd7zXZ\0" + b"something else" * 100)
     assert world.kernel().name == V.stem
     assert world.site.asked(XZ)[-1] == ""
+
+
+def test_what_had_arrived_whole_is_not_fetched_again(world: World) -> None:
+    world.publish(V)
+    world.store.partial(f"{V.stem}.tar.xz").write_bytes(world.site.files[XZ])
+    assert world.kernel().name == V.stem
+    assert world.site.asked(XZ) == [f"bytes={len(world.site.files[XZ])}-"]
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])

@@ -282,6 +282,15 @@ def test_from_a_url_no_more_than_the_release_is_fetched_and_once(world: World) -
         world.fetch(KernelVersion.parse("2.6.26"), location=url)
 
 
+def test_a_url_without_tags_that_gives_no_commits_by_id_is_fetched_whole(world: World) -> None:
+    made, _ = commit(world.repository, kernel_files(NEXT), world.commit)
+    git("config", "uploadpack.allowAnySHA1InWant", "false", cwd=world.repository)
+    signed_tag(world.repository, world.people, "v2.6.25", made, "developer")
+    url = world.repository.as_uri()
+    assert world.fetch(NEXT, location=url).version == NEXT  # shallow, by its tag
+    assert world.fetch(location=url).tree == world.tree  # an ancestor, by the pinned id
+
+
 def test_a_url_that_does_not_answer_is_a_network_error(world: World) -> None:
     for url in ("https://localhost:9/linux.git", (world.repository / "none").as_uri()):
         with pytest.raises(NetworkError, match="git cannot fetch"):

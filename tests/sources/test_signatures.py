@@ -55,6 +55,19 @@ def test_a_clear_signed_text_is_what_the_signature_covers(keys: Keys, people: Pe
     assert text == b"- dashes\nand lines\n"
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_strangers_text_beside_a_good_one_is_not_taken_for_good(
+    keys: Keys, people: People, first: bool
+) -> None:
+    texts = [people.ring.clear("developer", b"good\n"), people.ring.clear("stranger", b"evil\n")]
+    both = b"".join(texts if first else texts[::-1])
+    try:
+        text, _ = keys.verify_clear(both, "it", "kernel")
+    except SourceError:
+        text = b"good\n"  # refusing both is as good
+    assert text == b"good\n"
+
+
 def test_a_key_counts_only_for_its_role(keys: Keys, people: People) -> None:
     with pytest.raises(SourceError, match="not signed by anyone whose word counts"):
         keys.verify(DATA, people.ring.detach("developer", DATA), "it", "iptables")
