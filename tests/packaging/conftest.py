@@ -1,0 +1,63 @@
+"""Packages of each suite, built once for all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tarpit_builder import packaging, paths, plan
+from tarpit_builder.build import BuildResult, build
+from tarpit_builder.console import Console
+from tarpit_builder.container import Engine
+from tarpit_builder.plan import Request
+from tarpit_builder.sources.debian import Archive, Mirrors
+from tarpit_builder.sources.store import Store
+
+LATER = "99.0.0"
+
+Build = Callable[[str], BuildResult]
+
+
+def _build(suite: str, dist: Path) -> BuildResult:
+    # The cloud kernel, because its image is the smallest to install.
+    archive = Archive(Store(paths.cache_dir()), Mirrors.choose(None), Console())
+    return build(Request(f"debian:{suite}", flavour="cloud"), archive, Console(), dist=dist)
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    """The container engine of this machine."""
+    return Engine.connect()
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """Builds the packages for a suite's newest kernel, once."""
+    dist = tmp_path_factory.mktemp("dist")
+    return cache(lambda suite: _build(suite, dist))
+
+
+@pytest.fixture(scope="session")
+def built_later(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """Builds the same as a later release of the project, once."""
+    dist = tmp_path_factory.mktemp("later")
+    changelog = dist / "CHANGELOG.md"
+    news = f"## {LATER} — 2099-01-01\n\n- A later release.\n\n"
+    changelog.write_text(news + packaging.CHANGELOG.read_text().partition("\n\n## ")[2])
+
+    @cache
+    def later(suite: str) -> BuildResult:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(packaging, "__version__", LATER)
+            patch.setattr(plan, "__version__", LATER)
+            patch.setattr(packaging, "CHANGELOG", changelog)
+            packaging.releases.cache_clear()
+            try:
+                return _build(suite, dist)
+            finally:
+                packaging.releases.cache_clear()
+
+    return later

@@ -1,0 +1,154 @@
+"""The packages themselves: checked by lintian, installed by apt, beside xtables-addons.
+
+What runs always is trixie and bookworm, one order of installation each; ``-m docker`` with
+``slow`` is the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from tarpit_builder import packaging, paths, suites
+from tarpit_builder import plan as planning
+from tarpit_builder.build import BuildResult, header_input
+from tarpit_builder.console import Console
+from tarpit_builder.container import Engine, Files, Input, Limits, Recipe
+from tarpit_builder.plan import BuildPlan, Request
+from tarpit_builder.sources.debian import Archive, Mirrors
+from tarpit_builder.sources.store import Store
+from tests.packaging.conftest import Build
+
+pytestmark = pytest.mark.docker
+
+LIFECYCLE = Path(__file__).parent / "lifecycle.sh"
+ALWAYS = ("trixie", "bookworm")
+SUITES = [
+    pytest.param(suite, marks=() if suite in ALWAYS else pytest.mark.slow)
+    for suite in ("trixie", "bookworm", "bullseye", "forky", "sid")
+]
+ALWAYS_LIVED = (("trixie", "ours-first"), ("bookworm", "theirs-first"), ("trixie", "unfit-kernel"))
+LIVES = [
+    pytest.param(suite, order, marks=() if (suite, order) in ALWAYS_LIVED else pytest.mark.slow)
+    for suite in ("trixie", "bookworm", "bullseye", "forky", "sid")
+    for order in ("ours-first", "theirs-first", "unfit-kernel")
+]
+
+
+def archive() -> Archive:
+    return Archive(Store(paths.cache_dir()), Mirrors.choose(None), Console())
+
+
+def plan_of(result: BuildResult, suite: str) -> BuildPlan:
+    request = Request(f"debian:{suite}", flavour="cloud")
+    found = archive()
+    plan = planning.make(request, planning.resolve(request, found), found)
+    assert plan.name == result.folder.name
+    return plan
+
+
+def folder(path: Path) -> Files:
+    return Files({item.name: item for item in path.iterdir() if item.is_file()})
+
+
+def debs(result: BuildResult) -> Files:
+    return Files({path.name: path for path in result.packages()})
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_lintian_of_the_suite_finds_nothing(suite: str, built: Build, engine: Engine) -> None:
+    result = built(suite)
+    image = engine.ensure_image(plan_of(result, suite).recipe, Console())
+    run = engine.run(
+        image,
+        ["sh", "/scripts/check-packages.sh"],
+        inputs=[
+            Input("/packages", [folder(result.folder)]),
+            Input("/scripts", [packaging.build_scripts()]),
+        ],
+    )
+    assert run.status == 0, "\n".join(run.lines)
+
+
+@pytest.mark.parametrize(("suite", "order"), LIVES)
+def test_apt_never_ends_half_way(
+    suite: str, order: str, built: Build, built_later: Build, engine: Engine
+) -> None:
+    result = built(suite)
+    inputs = [
+        Input("/packages", [debs(result)]),
+        Input("/test", [Files({"lifecycle.sh": LIFECYCLE})]),
+    ]
+    if order == "ours-first":
+        inputs.append(Input("/upgrade", [debs(built_later(suite))]))
+    mirrors = Mirrors.choose(None)
+    sources = mirrors.apt_sources(suites.known()[suite])
+    bare = Recipe("bare", suite, "amd64", sources, mirrors.main)
+    run = engine.run(
+        engine.ensure_image(bare, Console()),
+        ["sh", "/test/lifecycle.sh", result.folder.name, order],
+        inputs=inputs,
+        environment={"APT_SOURCES": "\n".join(sources)},
+        limits=Limits(seconds=1500),
+        sealed=False,
+    )
+    assert run.status == 0, "\n".join(run.lines[-60:])
+    assert run.lines[-1] == "done"
+
+
+def test_one_processor_builds_the_same_bytes(built: Build, engine: Engine, tmp_path: Path) -> None:
+    result = built("trixie")
+    plan = plan_of(result, "trixie")
+    store = archive().store
+    files = [store.path(package.blob()) for package in plan.kernel.packages]
+    source = packaging.source_files(
+        packaging.PackageSet(
+            version=plan.version,
+            suite="trixie",
+            arch="amd64",
+            abi=plan.kernel.abi,
+            kernel_version=plan.kernel.version,
+            module_dir=plan.kernel.suite.module_dir,
+        )
+    )
+    run = engine.run(
+        engine.ensure_image(plan.recipe, Console()),
+        ["taskset", "-c", "0", "sh", "/scripts/build-packages.sh"],
+        inputs=[
+            header_input(plan.kernel.packages, files),
+            Input("/src", [source]),
+            Input("/scripts", [packaging.build_scripts()]),
+        ],
+        output=tmp_path,
+        environment={
+            "KERNEL_ABI": plan.kernel.abi,
+            "CC_PACKAGE": plan.kernel.compiler,
+            "SOURCE_DATE_EPOCH": str(packaging.source_date_epoch()),
+        },
+    )
+    assert run.status == 0, "\n".join(run.lines[-20:])
+    digests = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in tmp_path.iterdir()
+    }
+    assert digests == {item["file"]: item["sha256"] for item in result.manifest["outputs"]}
+
+
+def test_the_extension_is_hardened(built: Build, engine: Engine) -> None:
+    result = built("trixie")
+    run = engine.run(
+        engine.ensure_image(plan_of(result, "trixie").recipe, Console()),
+        [
+            "sh",
+            "-euc",
+            "dpkg-deb -x /packages/xt-tarpit-common_*.deb . && "
+            "readelf -dlW usr/lib/*/xtables/libxt_TARPIT.so",
+        ],
+        inputs=[Input("/packages", [debs(result)])],
+    )
+    assert run.status == 0, run.lines
+    text = "\n".join(run.lines)
+    assert "GNU_RELRO" in text
+    assert "BIND_NOW" in text or "NOW" in text.split("FLAGS_1")[1]
+    assert "TEXTREL" not in text
