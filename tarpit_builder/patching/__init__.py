@@ -9,7 +9,13 @@
 :mod:`.resolve`         the compatibility layer, melted into the source
 :mod:`.rewrite`         idioms of one age said in the idiom of another
 :mod:`.layout`          lines of at most 80 columns, aligned as in the kernel
+:mod:`.macros`          wrappers written out where they are used
+:mod:`.prune`           what nothing needs any more, out
 :mod:`.generate`        all of it together: the patch for one release
+:mod:`.kept`            the patches in ``patches/``
+:mod:`.apply`           ``invoke patch``: into a user's tree and out again
+:mod:`.regen`           ``invoke regen`` and ``check-patches``: against real trees
+:mod:`.show`            what the tasks print
 ======================  ==========================================================
 
 :mod:`tarpit_builder.patches` is the door to this room.

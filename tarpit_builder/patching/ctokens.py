@@ -142,7 +142,7 @@ def items(text: str) -> tuple[Item, ...]:
             found.append(Item("directive", _defined(token.text), text))
             pending = []
             at += 1
-        elif token.text == "{" or token.text == "(":
+        elif token.text in {"{", "("}:
             end = matching(tokens, at)
             is_body = token.text == "{" and _last(pending) == ")"
             pending += tokens[at : end + 1]

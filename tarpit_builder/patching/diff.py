@@ -102,16 +102,16 @@ class FilePatch:
             return "clean" if self.adds else "missing"
         if _fits(self.reverse, text):
             return "applied"
-        if self.adds:
-            return "exists"
+        if "\r\n" in text and self.fate(text.replace("\r\n", "\n")) in {"applied", "clean"}:
+            return "crlf"
+        return "exists" if self.adds else self._place(text)
+
+    def _place(self, text: str) -> Fate:
         if _fits(self.apply, text):
             return "clean"
-        if "\r\n" in text and self.fate(text.replace("\r\n", "\n")) != "differs":
-            return "crlf"
         lines = text.split("\n")
-        if all(_find(lines, hunk.old) for hunk in self.hunks):
-            return "shifted"
-        return "differs"
+        found = all(_find(lines, hunk.old) for hunk in self.hunks)
+        return "shifted" if found else "differs"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from tarpit_builder import paths
 from tarpit_builder.errors import InfrastructureError, SourceError
 from tarpit_builder.patching import rules
 from tarpit_builder.patching.conditions import Symbols
+from tarpit_builder.patching.ctokens import items, names
 from tarpit_builder.patching.diff import EXECUTABLE, REGULAR, FilePatch, Patch, added, inserted
 from tarpit_builder.patching.layout import relaid
 from tarpit_builder.patching.macros import Macro, expand
-from tarpit_builder.patching.ctokens import items, names
 from tarpit_builder.patching.prune import prune
 from tarpit_builder.patching.resolve import Layer, melt, tidy, with_include
 from tarpit_builder.patching.rewrite import Rule
@@ -22,7 +22,6 @@ from tarpit_builder.patching.rules import Edit, Form, Range, Rules
 from tarpit_builder.patching.tree import Tree
 from tarpit_builder.versions import IptablesVersion, KernelVersion, VersionRange
 
-MAN = Path(__file__).resolve().parent / "TARPIT.man"
 ABOUT = {
     "linux": "TARPIT answers incoming TCP connections from within the firewall and holds them: the "
     "handshake succeeds, the window closes, and the other side waits until its own timers give "
@@ -51,9 +50,7 @@ def module(version: KernelVersion, form: Form, table: Rules, source: Path | None
     text = prune(text)
     text = _rewritten(text, table.rewrites_for(version, form, after=True), version)
     text = _includes(text, form, table)
-    return relaid(
-        tidy(_renamed(text, form)), [_renamed(original, form) for original in originals]
-    )
+    return relaid(tidy(_renamed(text, form)), [_renamed(original, form) for original in originals])
 
 
 def header(form: Form, source: Path | None = None) -> str:
@@ -177,13 +174,15 @@ def _extension_files(
     folder = source or paths.PROJECT / "dkms"
     rules_ = table.extension
     files = [(rules_.header, REGULAR, (folder / "xt_TARPIT.h").read_text())]
+    manual = (folder / "libxt_TARPIT.man").read_text()
+    manual = _rewritten(manual, rules_.manual_rewrites_for(version), version)
     for family, releases in rules_.families.items():
         if version not in releases:
             continue
         stem = f"extensions/lib{family}_TARPIT"
         test = "extensions/.TARPIT-test" + family.removeprefix("ip").removesuffix("t")
         files.append((f"{stem}.c", REGULAR, extension(version, family, table, source)))
-        files.append((f"{stem}.man", REGULAR, MAN.read_text()))
+        files.append((f"{stem}.man", REGULAR, manual))
         files.append((test, EXECUTABLE, rules_.test))
     return files
 
@@ -210,25 +209,45 @@ def edited(edit: Edit, version: KernelVersion | IptablesVersion, tree: Tree) -> 
     )
 
 
-def linux(version: KernelVersion, entry: Range, table: Rules, tree: Tree) -> Patch:
-    """The patch of the range *entry*, for its release *version* in *tree*.
+def new_files(
+    version: KernelVersion | IptablesVersion,
+    entry: Range,
+    table: Rules,
+    source: Path | None = None,
+) -> tuple[FilePatch, ...]:
+    """The files that the patch of *entry* adds, as all releases of *version*'s series get them.
 
-    :raises SourceError: if the tree has no place for it.
-    :raises InfrastructureError: if ``dkms/`` and the rules do not fit.
+    :raises InfrastructureError: if *source* (default: ``dkms/``) and the rules do not fit.
     """
+    if isinstance(version, IptablesVersion):
+        return tuple(
+            added(path, text, mode) for path, mode, text in _extension_files(version, table, source)
+        )
     form = table.forms[entry.form]
-    files = [edited(edit, version, tree) for edit in form.edits]
-    files += [added(path, text) for path, text in _new_files(version, form, table)]
-    return Patch(tuple(sorted(files, key=lambda file: file.path)), describe(entry))
+    return (
+        added(form.header, header(form, source)),
+        added(form.source, module(version.series, form, table, source)),
+    )
 
 
-def iptables(version: IptablesVersion, entry: Range, table: Rules) -> Patch:
-    """The patch of the range *entry* of iptables; it only adds files.
+def edits(entry: Range, table: Rules) -> tuple[Edit, ...]:
+    """The pieces that the patch of *entry* puts into files that exist."""
+    return table.forms[entry.form].edits if entry.kind == "linux" else ()
 
-    :raises InfrastructureError: if ``dkms/`` and the rules do not fit.
+
+def patch(
+    version: KernelVersion | IptablesVersion,
+    entry: Range,
+    table: Rules,
+    tree: Tree,
+    files: Iterable[FilePatch],
+) -> Patch:
+    """The patch of the range *entry* for its release *version* in *tree*, with the new *files*.
+
+    :raises SourceError: if the tree has no place for a piece.
     """
-    files = [added(path, text, mode) for path, mode, text in _extension_files(version, table)]
-    return Patch(tuple(sorted(files, key=lambda file: file.path)), describe(entry))
+    changed = [edited(edit, version, tree) for edit in edits(entry, table)]
+    return Patch(tuple(sorted([*changed, *files], key=lambda file: file.path)), describe(entry))
 
 
 def contributions(
@@ -238,16 +257,9 @@ def contributions(
 
     :raises InfrastructureError: if ``dkms/`` and the rules do not fit.
     """
-    if isinstance(version, IptablesVersion):
-        return {path: (mode, text) for path, mode, text in _extension_files(version, table)}
-    form = table.forms[entry.form]
-    found = {edit.path: ("", edit.for_release(version)) for edit in form.edits}
-    found |= {path: (REGULAR, text) for path, text in _new_files(version, form, table)}
+    found = {edit.path: ("", edit.for_release(version)) for edit in edits(entry, table)}
+    found |= {file.path: (file.mode, file.content) for file in new_files(version, entry, table)}
     return found
-
-
-def _new_files(version: KernelVersion, form: Form, table: Rules) -> list[tuple[str, str]]:
-    return [(form.header, header(form)), (form.source, module(version.series, form, table))]
 
 
 def describe(entry: Range) -> str:

@@ -58,8 +58,11 @@ def _ends(pending: list[Token], depth: int) -> bool:
     if depth:
         return False
     last = words[-1]
-    return last.kind in {"comment", "directive"} or last.text in {";", "{", "}", ":", ")", "else"} \
+    return (
+        last.kind in {"comment", "directive"}
+        or last.text in {";", "{", "}", ":", ")", "else"}
         or (last.text == "," and depth == 0)
+    )
 
 
 def _laid_out(statement: str) -> str:

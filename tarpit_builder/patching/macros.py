@@ -73,7 +73,8 @@ class Macro:
     def from_function(cls, item: Item) -> Macro | None:
         """The macro that says what a one-line function does; nothing if it is longer."""
         match = re.fullmatch(
-            r".*?\b%s\s*\((?P<parameters>[^()]*)\)\s*\{(?P<body>[^;{}]*;|\s*)\s*\}\s*" % item.name,
+            rf".*?\b{item.name}\s*\((?P<parameters>[^()]*)\)\s*"
+            r"\{(?P<body>[^;{}]*;|\s*)\s*\}\s*",
             item.text,
             re.DOTALL,
         )
@@ -285,24 +286,19 @@ def _fits_between(before: Sequence[Token], body: Sequence[Token], after: str) ->
     own = _strength(body)
     if own > _UNARY:
         return True
+    follows = after in {":", ";"} or own > _STRENGTH.get(after, -1)
+    return _fits_behind(before, own) and follows and after not in {"->", ".", "[", "("}
+
+
+def _fits_behind(before: Sequence[Token], own: int) -> bool:
     words = [token for token in before if not token.is_blank]
     left = words[-1].text if words else ";"
-    if left in _STRENGTH and left not in {",", "="}:
-        binary = len(words) > 1 and (
-            words[-2].kind != "punct" or words[-2].text in {")", "]"}
-        )
-        if own <= (_STRENGTH[left] if binary else _UNARY):
-            return False
-    elif left in {"!", "~", "++", "--"} or (left == ")" and _ends_cast(words)):
-        return False
-    elif left in {",", "="}:
-        if own <= _STRENGTH[left]:
-            return False
-    elif left not in _EXPRESSION_STARTS and words[-1].kind != "name" and left != ":":
-        return False
-    if after in {"->", ".", "[", "("}:
-        return False
-    return own > _STRENGTH.get(after, -1) or after in {":", ";"}
+    if left in {",", "="}:
+        return own > _STRENGTH[left]
+    if left in _STRENGTH:
+        binary = len(words) > 1 and (words[-2].kind != "punct" or words[-2].text in {")", "]"})
+        return own > (_STRENGTH[left] if binary else _UNARY)
+    return left in _EXPRESSION_STARTS or (bool(words) and words[-1].kind == "name")
 
 
 def _variadic(macro: Macro, given: list[list[Token]]) -> list[list[Token]]:

@@ -161,13 +161,11 @@ def with_include(text: str, name: str) -> str:
     }
     if name in places.values():
         return text
-    folder = name.split("/")[0]
+    folder = name.split("/", maxsplit=1)[0]
     beside = {at: other for at, other in places.items() if other.split("/")[0] == folder}
     before = [at for at, other in beside.items() if _order(other) < _order(name)]
-    if before:
-        place = max(before) + 1
-    else:
-        place = min(beside, default=max(places, default=-1) + 1)
+    end = max(places, default=-1) + 1
+    place = max(before) + 1 if before else min(beside, default=end)
     lines.insert(place, f"#include <{name}>\n")
     return "".join(lines)
 
@@ -185,8 +183,12 @@ def tidy(text: str) -> str:
         text = re.sub(
             r"^#if[^\n]*\n\s*(#else[^\n]*\n\s*)?#endif[^\n]*\n", "", text, flags=re.MULTILINE
         )
-        text = re.sub(r"^(#if[^\n]*\n(?:(?!#)[^\n]*\n)*?)\s*#else[^\n]*\n\s*(?=#endif)", r"\1",
-                      text, flags=re.MULTILINE)
+        text = re.sub(
+            r"^(#if[^\n]*\n(?:(?!#)[^\n]*\n)*?)\s*#else[^\n]*\n\s*(?=#endif)",
+            r"\1",
+            text,
+            flags=re.MULTILINE,
+        )
         text = re.sub(r"\n{3,}", "\n\n", text)
         text = re.sub(r"\{\n\n+", "{\n", text)
         text = re.sub(r"\n\n+(\t*\})", r"\n\1", text)

@@ -39,18 +39,18 @@ class Rule:
         pattern = [] if self.raw else _words(tokenize(self.find))
         parts = [(item.name, item.text) for item in items(text)] if self.within else [("", text)]
         places = 0
-        for number, (name, part) in enumerate(parts):
-            if self.within and name not in self.within:
-                continue
+        output = []
+        for name, part in parts:
+            said, found = part, 0
             if self.raw:
-                part, found = re.subn(self.find, self.replace, part)
-            else:
-                part, found = _replace(part, pattern, self.replace)
-            parts[number] = name, part
+                said, found = re.subn(self.find, self.replace, part)
+            elif not self.within or name in self.within:
+                said, found = _replace(part, pattern, self.replace)
+            output.append(said)
             places += found
         if not places:
             raise LookupError(f"nothing looks like {' '.join(self.find.split())!r}")
-        return "".join(part for _, part in parts)
+        return "".join(output)
 
 
 def _words(tokens: Sequence[Token]) -> list[str]:

@@ -113,6 +113,14 @@ class Extension:
         """The idioms of *version*, in order."""
         return _applicable(self.rewrites, version, family, after=after)
 
+    def manual_rewrites_for(self, version: IptablesVersion) -> list[Rule]:
+        """What the manual of *version* says otherwise."""
+        return [
+            dated.rule
+            for dated in self.rewrites
+            if dated.form == "man" and version in dated.releases
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -201,7 +209,7 @@ def probed(folder: Path | None = None) -> dict[str, KernelVersion]:
     for probe in sorted((folder or paths.PROJECT / "dkms/compat/probes").glob("*.c")):
         if probe.stem.startswith("baseline_"):
             continue
-        match = re.match(r"/\* (\d+(?:\.\d+)+)", probe.read_text())
+        match = re.match(r"(?://.*\n)?/\* (\d+(?:\.\d+)+)", probe.read_text())
         if not match:
             raise InfrastructureError(
                 f"{probe} does not say since which release it compiles",
@@ -270,5 +278,12 @@ def _form(name: str, row: Mapping[str, Any]) -> Form:
         Edit(edit["path"], re.compile(edit["before"]), edit["text"].removeprefix("\n"))
         for edit in row["edit"]
     )
-    words = (row[key] for key in ("source", "header", "option", "ipv6", "rename"))
-    return Form(name, *words, edits)
+    return Form(
+        name,
+        source=row["source"],
+        header=row["header"],
+        option=row["option"],
+        ipv6=row["ipv6"],
+        rename=row["rename"],
+        edits=edits,
+    )

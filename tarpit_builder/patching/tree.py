@@ -129,11 +129,10 @@ def in_git(location: str, release: Release[AnyVersion]) -> GitTree | None:
 @contextmanager
 def _git_errors(name: str) -> Iterator[None]:
     import git
-    from gitdb.exc import ODBError
 
     try:
         yield
-    except (git.GitCommandError, ODBError, ValueError, OSError) as error:
+    except (git.GitCommandError, git.ODBError, ValueError, OSError) as error:
         raise SourceError(
             f"{name} cannot be read: {error}", hint="`git fsck` in the repository says more"
         ) from error

@@ -1,0 +1,120 @@
+"""The patches that are kept in ``patches/``, one for each range of releases."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tarpit_builder import paths
+from tarpit_builder.errors import InfrastructureError, UserError
+from tarpit_builder.patching import diff, rules
+from tarpit_builder.patching.diff import ENCODING, Patch
+from tarpit_builder.patching.rules import Range
+from tarpit_builder.versions import IptablesVersion, KernelVersion
+
+FOLDER = paths.PROJECT / "patches"
+AUTHOR = "tarpit-builder <tarpit-builder@localhost>"
+Release = KernelVersion | IptablesVersion
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A patch of ``patches/``, the file *path*, for the range *entry*."""
+
+    entry: Range
+    path: Path
+    patch: Patch
+
+
+def committed(version: Release) -> Committed:
+    """The patch that serves *version*.
+
+    :raises UserError: if it gets none; the message says why.
+    :raises InfrastructureError: if the file is not there, or is no patch.
+    """
+    return read(rules.load().choose(version))
+
+
+def read(entry: Range) -> Committed:
+    """The patch of the range *entry*.
+
+    :raises InfrastructureError: if the file is not there, or is no patch.
+    """
+    path = FOLDER / entry.path
+    try:
+        return Committed(entry, path, diff.parse(path.read_bytes().decode(ENCODING)))
+    except FileNotFoundError as error:
+        raise InfrastructureError(
+            f"patches/{entry.path} is not there", hint="make it: `invoke regen --write`"
+        ) from error
+    except diff.PatchSyntaxError as error:
+        raise InfrastructureError(
+            f"patches/{entry.path} is damaged: {error}",
+            hint="`git checkout` it, or make it anew: `invoke regen --write`",
+        ) from error
+
+
+def asked_for(kernel: str, iptables: str) -> Release | None:
+    """The release that ``--kernel`` or ``--iptables`` names, if one does.
+
+    :raises UserError: if both do, or what is named is no release.
+    """
+    if kernel and iptables:
+        raise UserError(
+            "--kernel and --iptables name two trees", hint="patch them one after the other"
+        )
+    if iptables:
+        return IptablesVersion.parse(iptables)
+    return KernelVersion.parse(kernel) if kernel else None
+
+
+def formatted(patch: Patch, style: str, version: Release) -> str:
+    """*patch* as text.
+
+    :param style: ``git``, ``quilt`` or ``mbox``.
+    :raises UserError: if it is none of these.
+    """
+    match style:
+        case "git":
+            return str(patch)
+        case "quilt":
+            return diff.quilt(patch, version.stem)
+        case "mbox":
+            return diff.mbox(patch, AUTHOR, _mail_date())
+    raise UserError(f"there is no patch format {style!r}", hint="choose git, quilt or mbox")
+
+
+def emit(text: str, output: str) -> None:
+    """Write *text* to the file *output*, or to standard output if that is ``-``.
+
+    :raises InfrastructureError: if the file cannot be written.
+    """
+    if output == "-":
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode(ENCODING))
+        return
+    with paths.replacing(Path(output).expanduser()) as stage:
+        stage.write_bytes(text.encode(ENCODING))
+
+
+def write_out(release: Release | None, style: str, output: str) -> None:
+    """Write the patch that serves *release* to *output*, in a format; see :func:`emit`.
+
+    :raises UserError: if it is not said which release, or where to.
+    """
+    if release is None or not output:
+        raise UserError(
+            "there is nothing to do: no tree to patch, and no file to write",
+            hint="add --tree DIR, or --kernel RELEASE and --output FILE",
+        )
+    emit(formatted(committed(release).patch, style, release), output)
+
+
+def _mail_date() -> str:
+    """The date of a mail: ``SOURCE_DATE_EPOCH``, or none, so that the bytes do not change."""
+    from email.utils import formatdate
+
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return formatdate(int(epoch)) if epoch.isdigit() else ""

@@ -1,0 +1,80 @@
+"""What the tasks ``patch``, ``regen`` and ``check-patches`` print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from tarpit_builder.console import format_table
+from tarpit_builder.patching.apply import Applied
+from tarpit_builder.patching.kept import Release
+from tarpit_builder.patching.regen import Regenerated, Verdict, joinable
+
+_SHOWN = 6
+
+
+def applied(done: Applied, *, dry_run: bool) -> str:
+    """What happened, or with *dry_run* would happen, to a user's tree, and what comes next."""
+    lines = [f"  {verb:<9} {path}" for verb, path in done.files]
+    head = f"{done.release.what} {done.release}: {done.entry.reason}"
+    if dry_run:
+        return "\n".join(["it applies at exactly its lines; nothing was changed", *lines])
+    if done.reverse:
+        return "\n".join(["the patch is out again", *lines])
+    if done.option:
+        following = f"next: make oldconfig && make   ({done.option} =m or =y)"
+    else:
+        following = "next: make && make install"
+    return "\n".join([head, *lines, following])
+
+
+def regenerated(made: Sequence[Regenerated], written: Iterable[Regenerated]) -> str:
+    """The state of each range, breaks and what to do about them."""
+    wrote = {id(one) for one in written}
+    rows = []
+    notes = []
+    for one in made:
+        state = "breaks" if one.breaks else "as committed"
+        if id(one) in wrote:
+            state = "written"
+        elif one.difference and not one.breaks:
+            state = "differs"
+        rows.append((one.entry.kind, one.entry.name, state, _trees(one.checked, one.absent)))
+        notes += [f"{one.entry.name} breaks at {stop.release}: {stop.why}" for stop in one.breaks]
+        if one.proposal:
+            notes.append(f"{one.entry.name} should be split into {one.proposal}")
+    notes += [
+        f"{one.name} and {other.name} have the same patch, and could be one range"
+        for one, other in joinable(made)
+    ]
+    return "\n".join([format_table(rows, header=("for", "range", "patch", "trees")), *notes])
+
+
+def verdicts(found: Sequence[Verdict], strays: Sequence[str]) -> str:
+    """The state of each patch, and what is wrong with it."""
+    rows = [
+        (
+            one.entry.kind,
+            one.entry.name,
+            "wrong" if one.wrong else "good",
+            _trees(one.checked, one.absent),
+        )
+        for one in found
+    ]
+    lines = [format_table(rows, header=("for", "range", "patch", "trees"))]
+    lines += [f"{one.entry.path}: {wrong}" for one in found for wrong in one.wrong]
+    lines += [f"{path}: no range has this patch" for path in strays]
+    absent = [release for one in found for release in one.absent if one.entry.kind == "linux"]
+    if absent:
+        lines.append(f"not held against a tree: {_named(absent)}")
+    return "\n".join(lines)
+
+
+def _trees(checked: Sequence[Release], absent: Sequence[Release]) -> str:
+    text = f"{len(checked)} of {len(checked) + len(absent)}"
+    return f"{text}, not {_named(absent)}" if checked and absent else text
+
+
+def _named(releases: Sequence[Release]) -> str:
+    names = [str(release) for release in releases[:_SHOWN]]
+    more = len(releases) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more else "")
