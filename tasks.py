@@ -363,3 +363,103 @@ def repo(
         console.warn(signer.warning)
     options = publish.Options(keep=keep, wanted=tuple(suite or ()), new_key=new_key, url=url)
     print(publish.publish(paths.dist_dir(), top, signer, console, options=options).table())
+
+
+@task(
+    help={
+        "kernel": "release of Linux, such as 2.6.22 (default: the one that the tree is)",
+        "iptables": "release of iptables instead: 1.3.8 or 1.4.0",
+        "tree": "folder of the unpacked source to patch",
+        "reverse": "take the patch out again",
+        "dry-run": "only say whether and how it applies",
+        "output": "write the patch to this file, or - for standard output",
+        "format": "of --output: git (default), quilt or mbox",
+    }
+)
+@guarded
+def patch(
+    c: Context,
+    kernel: str = "",
+    iptables: str = "",
+    tree: str = "",
+    reverse: bool = False,
+    dry_run: bool = False,
+    output: str = "",
+    format: str = "git",
+) -> None:
+    """Patch a kernel or iptables tree of your own, or write the patch."""
+    from tarpit_builder import patches, report
+
+    release = patches.asked_for(kernel, iptables)
+    if folder := report.path(tree):
+        done = patches.apply(folder, release, reverse=reverse, dry_run=dry_run)
+        print(patches.applied(done, dry_run=dry_run))
+        release = done.release
+    if output or not folder:
+        patches.write_out(release, format, output)
+
+
+SOURCES = {
+    "kernel": "only ranges of these releases of Linux: 2.6.24, 2.6.19-2.6.22, >=2.6.25",
+    "iptables": "only ranges of these releases of iptables",
+    "kernel-git": "clones of Linux, blanks between several (default: TARPIT_KERNEL_GIT)",
+    "iptables-git": "clones of iptables (default: TARPIT_IPTABLES_GIT)",
+    "fetch": "download releases that neither a clone nor the cache has",
+}
+
+
+@task(
+    help={
+        **SOURCES,
+        "write": "write what differs into patches/",
+        "force": "also where changes there are not committed",
+        "format": "of --output: git (default), quilt or mbox",
+        "output": "write the patches into this folder instead, for those who carry or mail them",
+    }
+)
+@guarded
+def regen(
+    c: Context,
+    kernel: str = "",
+    iptables: str = "",
+    kernel_git: str = "",
+    iptables_git: str = "",
+    fetch: bool = False,
+    write: bool = False,
+    force: bool = False,
+    format: str = "git",
+    output: str = "",
+) -> None:
+    """Make the in-tree patches anew from dkms/, and show what differs."""
+    from tarpit_builder import patches, report
+    from tarpit_builder.console import Console
+
+    trees = patches.Trees.choose(kernel_git, iptables_git, fetch=fetch)
+    made = patches.regenerate_all(patches.select(kernel, iptables), trees, Console())
+    print("".join(one.difference for one in made), end="")
+    if folder := report.path(output):
+        patches.export(made, folder, format)
+    wrote = [one for one in made if write and not one.breaks and patches.write(one, force=force)]
+    print(patches.regenerated(made, wrote))
+    patches.demand_whole(made)
+
+
+@task(help=SOURCES)
+@guarded
+def check_patches(
+    c: Context,
+    kernel: str = "",
+    iptables: str = "",
+    kernel_git: str = "",
+    iptables_git: str = "",
+    fetch: bool = False,
+) -> None:
+    """Check that patches/ is what dkms/ makes, and applies wherever it should."""
+    from tarpit_builder import patches
+    from tarpit_builder.console import Console
+
+    trees = patches.Trees.choose(kernel_git, iptables_git, fetch=fetch)
+    found = patches.check_all(patches.select(kernel, iptables), trees, Console())
+    strays = patches.strays()
+    print(patches.verdicts(found, strays))
+    patches.demand_good(found, strays)
