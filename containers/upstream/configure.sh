@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# Sourced after lib.sh by what needs a configured kernel: makes the farm /build/linux, its .config, and run_make.
+# Sourced after lib.sh by what needs a configured kernel: makes the farm /build/linux, its .config, run_make and finish.
 #   KARCH                the architecture's name in the kernel
 #   JOBS                 processes at once
 #   SUFFIX               what follows the version in `uname -r`, or nothing
@@ -15,6 +15,11 @@ toolchain "$linux"
 run_make() {
 	while read -r argument; do set -- "$@" "$argument"; done < /layer/make
 	make -s -C "$linux" -j"$JOBS" ARCH="$KARCH" "$@"
+}
+
+# finish MODULE: the layer's last steps.
+finish() {
+	while read -r program; do perl "/scripts/$program" "$1"; done < /layer/finish
 }
 
 configure() {

@@ -22,6 +22,9 @@ for image in "$linux"/arch/*/boot/bzImage; do
 	[ -h "$image" ] || cp "$image" /out/bzImage
 done
 mkdir /out/modules
-find "$linux/" -name '*.ko' -exec cp {} /out/modules/ \;
+find "$linux/" -name '*.ko' | while read -r module; do
+	finish "$module"
+	cp "$module" /out/modules/
+done
 cp "$linux/.config" /out/config
 cp "$linux/include/config/kernel.release" /out/release

@@ -38,6 +38,7 @@ fi
 mkdir /build/module
 cp -r /src/. /build/module
 run_make M=/build/module modules || { cat /build/module/*.log 2>/dev/null; exit 1; }
+finish "/build/module/$MODULE.ko"
 cp "/build/module/$MODULE.ko" /out/
 cp "$linux/.config" /out/config
 if [ -e /request/patch ]; then

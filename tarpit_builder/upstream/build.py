@@ -23,7 +23,7 @@ from tarpit_builder.sources import MODULE_BUILD, FetchedTree, GitRepository, Opt
 from tarpit_builder.sources.debian import Mirrors
 from tarpit_builder.sources.store import Store
 from tarpit_builder.suites import known
-from tarpit_builder.upstream import inputs, packages, toolchain
+from tarpit_builder.upstream import inputs, packages, rules, toolchain
 from tarpit_builder.upstream import plan as planning
 from tarpit_builder.upstream.plan import IptablesPlan, UpstreamPlan, UpstreamRequest
 from tarpit_builder.upstream.toolchain import Layer
@@ -31,7 +31,6 @@ from tarpit_builder.versions import IptablesVersion, KernelVersion
 
 SCRIPTS = paths.PROJECT / "containers" / "upstream"
 DEFAULT_CONFIG = SCRIPTS / "default.config"
-PATCHES = paths.PROJECT / "patches"
 REFUSED = "refused: "  # how a script says that the request, not the build, is wrong
 
 
@@ -145,13 +144,9 @@ def build(
 
 
 def patches(plan: UpstreamPlan) -> tuple[Path | None, Path | None]:
-    """The in-tree patches of *plan*, for the kernel and for iptables, where they exist."""
-    linux = PATCHES / "linux" / f"{plan.rule.patch}.patch"
-    tables = PATCHES / "iptables" / f"{plan.iptables.rule.patch}.patch" if plan.iptables else None
-    return (
-        linux if linux.is_file() else None,
-        tables if tables and tables.is_file() else None,
-    )
+    """The patches of *plan*, for the kernel and for iptables, where they exist."""
+    tables = rules.patch(plan.iptables.version) if plan.iptables else None
+    return rules.patch(plan.kernel), tables
 
 
 def image(
@@ -233,8 +228,8 @@ def _iptables_trees(
     if plan.iptables is None:
         return ()
     headers = kernel
-    if plan.iptables.headers != plan.kernel:
-        headers = trees.headers(plan.iptables.headers, console)
+    if plan.iptables.rule.headers != plan.kernel:
+        headers = trees.headers(plan.iptables.rule.headers, console)
     return trees.iptables(plan.iptables.version, console), headers
 
 
@@ -345,9 +340,8 @@ def _collect(plan: UpstreamPlan, results: Path, stage: Path) -> None:
     release = (results / "release").read_text().strip()
     shutil.copyfile(results / f"{plan.rule.module}.ko", stage / f"{plan.rule.module}.ko")
     shutil.copyfile(results / "config", stage / f"config-{release}")
-    for patch, name in zip(patches(plan), ("linux", "iptables"), strict=True):
-        if patch:
-            shutil.copyfile(patch, stage / f"tarpit-{name}-{patch.name}")
+    for patch in filter(None, patches(plan)):
+        shutil.copyfile(patch, stage / patch.name)
     if (results / "patched").is_dir():
         shutil.copytree(results / "patched", stage / "patched")
     if plan.image_layer:

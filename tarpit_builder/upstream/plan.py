@@ -49,13 +49,12 @@ class UpstreamRequest:
 
 @dataclass(frozen=True, slots=True)
 class IptablesPlan:
-    """The iptables that is built along, against the headers of the release *headers*."""
+    """The iptables that is built along; *warning* is what to say about it with this kernel."""
 
     version: IptablesVersion
     rule: IptablesRule
-    headers: KernelVersion
     layer: Layer
-    warning: str = ""
+    warning: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +127,7 @@ class UpstreamPlan:
             "arch": self.arch,
             "module": self.rule.module,
             "iptables": str(iptables.version) if iptables else None,
-            "iptables-headers": str(iptables.headers) if iptables else None,
+            "iptables-headers": str(iptables.rule.headers) if iptables else None,
             "toolchain": list(self.layer.names),
             "image": self.kernel_recipe.tag,
             "version": self.version,
@@ -242,10 +241,7 @@ def _iptables(request: UpstreamRequest, rule: KernelRule) -> IptablesPlan | None
     version = IptablesVersion.parse(request.iptables) if request.iptables else rule.iptables
     chosen = rules.iptables(version)
     layer = toolchain.for_iptables(version, request.arch)
-    for headers in chosen.headers:
-        if request.kernel in headers.kernels:
-            return IptablesPlan(version, chosen, headers.release, layer, headers.warning)
-    return IptablesPlan(version, chosen, request.kernel, layer)
+    return IptablesPlan(version, chosen, layer, chosen.warning_for(request.kernel))
 
 
 def _choices(
@@ -258,7 +254,7 @@ def _choices(
     choices = [
         Choice("kernel", f"Linux {request.kernel}, {request.arch}", _why_kernel(request)),
         Choice("module", f"{rule.module}, from dkms/", rule.reason),
-        Choice("patch", f"patches/linux/{rule.patch}", f"the same in {rule.directory}/, in-tree"),
+        _patch_choice(request.kernel),
         Choice(
             "config",
             str(request.config or "containers/upstream/default.config"),
@@ -282,8 +278,9 @@ def _choices(
         choices.append(
             Choice(
                 "headers",
-                f"of Linux {iptables.headers}",
-                iptables.warning or "iptables is built against the kernel it is for",
+                f"of Linux {iptables.rule.headers}",
+                iptables.warning
+                or "the same for every kernel, so that one package serves them all",
             )
         )
         choices += [Choice("  fix", fix.name, fix.why) for fix in iptables.layer.fixes]
@@ -297,6 +294,15 @@ def _choices(
     if request.with_kernel:
         choices.append(Choice("image", "bzImage", "asked for with --with-kernel"))
     return tuple(choices)
+
+
+def _patch_choice(version: KernelVersion) -> Choice:
+    patch = rules.patch(version)
+    if patch is None:
+        return Choice("patch", "none", "there is none for this release; the module needs none")
+    return Choice(
+        "patch", patch.name, "the same source for the kernel's own tree, handed out along"
+    )
 
 
 def _why_kernel(request: UpstreamRequest) -> str:

@@ -9,7 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tarpit_builder import paths
 from tarpit_builder.errors import UserError
+from tarpit_builder.patching import rules as patching
 from tarpit_builder.versions import AnyVersion, IptablesVersion, KernelVersion, VersionRange
 
 RULES = Path(__file__).resolve().parent.parent / "rules"
@@ -21,20 +23,9 @@ class KernelRule:
 
     releases: VersionRange[KernelVersion]
     module: str
-    directory: str
-    patch: str
     reason: str
     iptables: IptablesVersion
     pairing: str
-
-
-@dataclass(frozen=True, slots=True)
-class Headers:
-    """Kernel headers that iptables is built against in place of the kernel's own."""
-
-    kernels: VersionRange[KernelVersion]
-    release: KernelVersion
-    warning: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +33,14 @@ class IptablesRule:
     """A row of ``iptables.toml`` that something is built for."""
 
     releases: VersionRange[IptablesVersion]
-    patch: str
     reason: str
-    headers: tuple[Headers, ...]
+    headers: KernelVersion
+    warning: str
+    warned: VersionRange[KernelVersion] | None
+
+    def warning_for(self, kernel: KernelVersion) -> str:
+        """What to say about this release together with *kernel*, or nothing."""
+        return self.warning if self.warned and kernel in self.warned else ""
 
 
 def kernel(version: KernelVersion) -> KernelRule:
@@ -57,8 +53,6 @@ def kernel(version: KernelVersion) -> KernelRule:
     return KernelRule(
         releases=VersionRange.parse(row["releases"], KernelVersion),
         module=row["module"],
-        directory=row["directory"],
-        patch=row["patch"],
         reason=row["reason"],
         iptables=IptablesVersion.parse(row["iptables"]),
         pairing=row["pairing"],
@@ -72,19 +66,26 @@ def iptables(version: IptablesVersion) -> IptablesRule:
     """
     row = _row("iptables.toml", "iptables", version)
     _refuse(f"iptables {version} is not built", row)
+    warning = row.get("warning", {})
     return IptablesRule(
         releases=VersionRange.parse(row["releases"], IptablesVersion),
-        patch=row["patch"],
         reason=row["reason"],
-        headers=tuple(
-            Headers(
-                VersionRange.parse(item["kernels"], KernelVersion),
-                KernelVersion.parse(item["release"]),
-                item["warning"],
-            )
-            for item in row.get("headers", ())
-        ),
+        headers=KernelVersion.parse(row["headers"]),
+        warning=warning.get("text", ""),
+        warned=VersionRange.parse(warning["kernels"], KernelVersion) if warning else None,
     )
+
+
+def patch(version: KernelVersion | IptablesVersion) -> Path | None:
+    """The patch that puts TARPIT into the tree of *version*, if there is one.
+
+    :raises InfrastructureError: if the table of patches is damaged.
+    """
+    try:
+        path = paths.PROJECT / "patches" / patching.load().choose(version).path
+    except UserError:
+        return None
+    return path if path.is_file() else None
 
 
 @cache

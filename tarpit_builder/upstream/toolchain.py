@@ -25,6 +25,7 @@ class Fix:
     make: tuple[tuple[str, str], ...] = ()
     rewrite: tuple[tuple[str, str], ...] = ()
     patch: str = ""
+    finish: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,11 @@ class Layer:
         return [*arguments, "CC=sh /layer/cc", "HOSTCC=sh /layer/hostcc"]
 
     def files(self) -> dict[str, bytes]:
-        """The layer as files: the two compilers, make's arguments, the patches in order."""
-        files = {"make": "".join(f"{line}\n" for line in self.make_arguments()).encode()}
+        """The layer as files: two compilers, make's arguments, patches and last steps in order."""
+        files = {
+            "make": "".join(f"{line}\n" for line in self.make_arguments()).encode(),
+            "finish": "".join(f"{fix.finish}\n" for fix in self.fixes if fix.finish).encode(),
+        }
         rewrite = [pair for fix in self.fixes for pair in fix.rewrite]
         cc = [*self.compiler, *(word for fix in self.fixes for word in fix.cc)]
         files["cc"] = wrapper(cc, rewrite).encode()
@@ -162,4 +166,5 @@ def _fix(row: Mapping[str, Any]) -> Fix:
         make=tuple(row.get("make", {}).items()),
         rewrite=tuple(row.get("rewrite", {}).items()),
         patch=row.get("patch", ""),
+        finish=row.get("finish", ""),
     )
