@@ -32,7 +32,7 @@ MODULES = "xt-tarpit-modules"
 MODULE_SOURCES = ("Kbuild", "Makefile", "xt_TARPIT.c", "xt_TARPIT.h", "compat/**/*")
 """Patterns below ``dkms/``: what compiling the kernel module takes, and nothing else."""
 
-EXTENSION_SOURCES = ("libxt_TARPIT.c", "xt-tarpit.8", "examples/*")
+EXTENSION_SOURCES = ("libxt_TARPIT.[ch]", "xt-tarpit.8", "examples/*")
 """Patterns below ``dkms/``: what else the kernel-independent packages are made of."""
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
