@@ -73,5 +73,6 @@ class Context:
 
 def near(version: Version, known: Sequence[Version]) -> str:
     """A hint naming the releases that look like *version*."""
-    found = suggest(str(version), map(str, sorted(known)))
+    others = [str(other) for other in sorted(known) if other != version]
+    found = suggest(str(version), others)
     return f"did you mean {' or '.join(found)}?" if found else "`invoke kernels` lists releases"

@@ -204,6 +204,21 @@ def test_an_object_that_is_not_what_its_id_says_is_noticed(world: World, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+def test_a_commit_or_tag_that_is_not_what_its_id_says_is_noticed(world: World) -> None:
+    made, _ = commit(world.repository, kernel_files(NEXT), world.commit)
+    signed_tag(world.repository, world.people, "v2.6.25", made, "developer")
+    tag = git("rev-parse", "refs/tags/v2.6.25", cwd=world.repository).decode().strip()
+    signed_tag(world.repository, world.people, "v2.6.26", made, "developer")
+    other = git("rev-parse", "refs/tags/v2.6.26", cwd=world.repository).decode().strip()
+    for good, bad in ((world.commit, made), (tag, other)):
+        files = [world.repository / "objects" / name[:2] / name[2:] for name in (good, bad)]
+        files[0].chmod(0o644)
+        shutil.copyfile(files[1], files[0])
+    for version in (V, NEXT):  # some git notices by itself, and takes it for missing
+        with pytest.raises((SourceError, UserError)):
+            world.fetch(version, trust_on_first_use=True)
+
+
 def test_attributes_that_change_what_is_read_are_noticed(world: World) -> None:
     files = {**kernel_files(V), ".gitattributes": (0o100644, b"a.c export-ignore\n")}
     made, _ = commit(world.repository, files)

@@ -19,7 +19,7 @@ from tarpit_builder.sources.signatures import (
 )
 from tarpit_builder.sources.store import Store
 from tests.sources.conftest import People
-from tests.sources.kit import Site
+from tests.sources.kit import KeyRing, Site
 
 DATA = b"what is signed\n" * 1000
 
@@ -123,6 +123,40 @@ def test_an_expired_key_that_is_not_known_to_be_retired_does_not_count(
     ]
     signature = people.ring.detach("retired", DATA, when="20200601T000000!")
     with pytest.raises(SourceError, match="expired key"):
+        keys.verify(DATA, signature, "it", "kernel")
+
+
+def test_a_retired_key_does_not_count_for_what_it_signed_later(
+    keys: Keys, store: Store, tmp_path: Path
+) -> None:
+    """Whoever got hold of an old key can make it valid again for himself, but not for us."""
+    ring = KeyRing(tmp_path / "g")
+    try:
+        fingerprint = ring.make("old", when="20200101T000000!", expire="1y")
+        file = tmp_path / "old.asc"
+        file.write_bytes(ring.public("old"))
+        ring.gpg("--quick-set-expire", fingerprint, "0")
+        signature = ring.detach("old", DATA, when="20220101T000000!")
+    finally:
+        ring.stop()
+    keys.pinned = [PinnedKey("old", fingerprint, ("kernel",), file, retired=True)]
+    with pytest.raises(SourceError, match="expired key"):
+        keys.verify(DATA, signature, "it", "kernel")
+
+
+def test_a_revoked_key_does_not_count(keys: Keys, tmp_path: Path) -> None:
+    ring = KeyRing(tmp_path / "g")
+    try:
+        fingerprint = ring.make("lost")
+        signature = ring.detach("lost", DATA)
+        kept = (ring.home / "openpgp-revocs.d" / f"{fingerprint}.rev").read_bytes()
+        ring.gpg("--import", content=kept.replace(b":-----BEGIN", b"-----BEGIN"))
+        file = tmp_path / "lost.asc"
+        file.write_bytes(ring.public("lost"))
+    finally:
+        ring.stop()
+    keys.pinned = [PinnedKey("lost", fingerprint, ("kernel",), file)]
+    with pytest.raises(SourceError, match="revoked"):
         keys.verify(DATA, signature, "it", "kernel")
 
 
