@@ -39,7 +39,7 @@ class Cell:
     flavour: str = ""
     iptables: str = ""
     upstream: bool = False
-    minutes: int = 30
+    minutes: float = 30
     memory: int = 4096
     allowed: str = ""
 
@@ -148,7 +148,7 @@ def overview(cells: Sequence[Cell]) -> str:
         (
             cell.name,
             " ".join(["invoke build", *cell.arguments]),
-            f"{cell.minutes} min",
+            f"{cell.minutes:g} min",
             f"may fail: {cell.allowed}" if cell.allowed else "",
         )
         for cell in cells

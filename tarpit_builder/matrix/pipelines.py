@@ -7,6 +7,7 @@ command — is in ``.github/workflows/matrix.yml`` and ``.gitlab/cell.yml``, for
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -53,7 +54,7 @@ def github(cells: Sequence[Cell]) -> str:
     rows = [
         {
             "cell": cell.name,
-            "minutes": cell.minutes + SETUP_MINUTES,
+            "minutes": math.ceil(cell.minutes) + SETUP_MINUTES,
             "allowed": bool(cell.allowed),
         }
         for cell in cells
@@ -68,7 +69,7 @@ def gitlab(cells: Sequence[Cell]) -> str:
         jobs[cell.name] = {
             "extends": ".cell",
             "variables": {"CELL": cell.name},
-            "timeout": f"{cell.minutes + SETUP_MINUTES} minutes",
+            "timeout": f"{math.ceil(cell.minutes) + SETUP_MINUTES} minutes",
             "allow_failure": bool(cell.allowed),
         }
     return json.dumps(jobs, indent=2)

@@ -192,7 +192,7 @@ class Runner:
             log=str(step.log),
         )
         if step.stopping:
-            detail = f"{step.name} was stopped after its limit of {step.cell.minutes} min"
+            detail = f"{step.name} was stopped after its limit of {step.cell.minutes:g} min"
             result = replace(result, outcome=Outcome.TIMEOUT, status=5, detail=detail)
         elif status:
             result = replace(
