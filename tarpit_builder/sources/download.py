@@ -215,7 +215,7 @@ class Downloader:
         headers = {"User-Agent": f"tarpit-builder/{__version__}", "Accept-Encoding": "identity"}
         if have:
             headers["Range"] = f"bytes={have}-"
-            if state.url == url and state.validator:
+            if state.url == _public(url) and state.validator:
                 headers["If-Range"] = state.validator
         try:
             with requests.Session() as session:
@@ -246,7 +246,8 @@ class Downloader:
             requests.exceptions.InvalidURL,
         ) as error:
             raise _NextPlaceError(
-                f"{url!r} is not an address", hint="write a mirror as https://… or file://…"
+                f"{_public(url)!r} is not an address",
+                hint="write a mirror as https://… or file://…",
             ) from error
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             reason = _innermost(error)
@@ -273,7 +274,7 @@ class Downloader:
             raise _NextPlaceError(f"{_host(url)} offers {total} bytes, more than any release has")
         if have == 0:
             _discard(partial)
-        _write_state(partial, _State(url, _validator(response)))
+        _write_state(partial, _State(_public(url), _validator(response)))
         window, window_bytes = time.monotonic(), 0
         with _writing(partial, "ab") as out:
             for chunk in response.raw.stream(CHUNK, decode_content=False):

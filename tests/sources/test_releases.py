@@ -214,6 +214,16 @@ def test_a_candidate_comes_from_the_git_server_and_needs_the_catalogue(world: Wo
 def test_a_password_in_a_mirror_goes_no_further(world: World) -> None:
     world.publish(V)
     secret = world.site.url.replace("https://", "https://user:hunter2@") + "/pub/linux/kernel"
+    places = replace(world.catalogue.places, kernel=())
+    world.catalogue = replace(world.catalogue, places=places)
+    world.site.fail(XZ, Fault(after=17_000, cut=True), *[Fault(status=500)] * 9)
+    with pytest.raises(NetworkError) as caught:
+        world.kernel(mirrors=(secret,))
+    assert "hunter2" not in str(caught.value)
+    kept = b"".join(path.read_bytes() for path in world.store.root.rglob("*.json"))
+    assert b"localhost" in kept
+    assert b"hunter2" not in kept
+    world.site.faults.clear()
     tree = world.kernel(mirrors=(secret,))
     kept = b"".join(path.read_bytes() for path in world.store.root.rglob("*.json"))
     assert "hunter2" not in tree.origin
