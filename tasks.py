@@ -5,7 +5,7 @@ Imports are late, so that ``invoke --list`` and ``--help`` start at once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
 from invoke.tasks import task
@@ -16,13 +16,29 @@ if TYPE_CHECKING:
     from tarpit_builder.console import Console
     from tarpit_builder.plan import Request
     from tarpit_builder.sources.debian import Archive
+    from tarpit_builder.workflow import Wish
 
 KERNEL = {
-    "kernel": "debian:SUITE, an ABI such as 6.1.0-56-amd64, or running (default: debian:stable)",
+    "kernel": "debian:SUITE, an ABI such as 6.1.0-56-amd64, running, or a release of kernel.org"
+    " such as 2.6.24 (default: debian:stable)",
     "arch": "architecture (default: amd64)",
     "flavour": "kernel flavour where the ABI does not say it: cloud, rt (default: the ordinary)",
     "mirror": "Debian mirror to use instead of deb.debian.org",
     "offline": "use what the cache holds; never touch the network",
+}
+
+UPSTREAM = {
+    "iptables": "release to build along, such as 1.4.0, or none (default: the one that fits)",
+    "config": "the .config of your own kernel of that release (default: a documented one)",
+    "symvers": "its Module.symvers, if it checks symbol versions",
+    "release": "what uname -r says there (default: the release itself)",
+    "image": "container image with a compiler of the kernel's age, instead of ours",
+    "with-kernel": "build the kernel's image, too",
+    "kernel-git": "git repository with the kernel's history (default: release tarballs)",
+    "ref": "tag, branch or commit there, if it is not the release's own tag",
+    "kernel-tree": "folder or tarball with the kernel's tree",
+    "iptables-git": "git repository with the history of iptables (default: release tarballs)",
+    "trust-on-first-use": "accept a source that nobody vouches for, and pin its digest",
 }
 
 
@@ -37,6 +53,18 @@ def _archive(
     return Archive(store, Mirrors.choose(mirror or c.config.tarpit.mirror), console, write=write)
 
 
+def _wish(c: Context, options: dict[str, Any]) -> Wish:
+    """*options* of a task, which are named as the fields are, with the defaults filled in."""
+    from dataclasses import fields
+
+    from tarpit_builder.workflow import Wish
+
+    given = {field.name: options[field.name] for field in fields(Wish) if field.name in options}
+    given["kernel"] = given["kernel"] or c.config.tarpit.kernel
+    given["arch"] = given["arch"] or c.config.tarpit.arch
+    return Wish(**given)
+
+
 def _request(c: Context, kernel: str, arch: str, flavour: str) -> Request:
     from tarpit_builder.plan import Request
 
@@ -46,6 +74,7 @@ def _request(c: Context, kernel: str, arch: str, flavour: str) -> Request:
 @task(
     help={
         **KERNEL,
+        **UPSTREAM,
         "force": "build again even if the same result is there",
         "json": "write what was built to this file, as JSON",
         "quiet": "print only the result",
@@ -62,22 +91,33 @@ def build(
     force: bool = False,
     json: str = "",
     quiet: bool = False,
+    iptables: str = "",
+    config: str = "",
+    symvers: str = "",
+    release: str = "",
+    image: str = "",
+    with_kernel: bool = False,
+    kernel_git: str = "",
+    ref: str = "",
+    kernel_tree: str = "",
+    iptables_git: str = "",
+    trust_on_first_use: bool = False,
 ) -> None:
     """Build the packages for a kernel into dist/."""
-    from tarpit_builder import paths, report
-    from tarpit_builder.build import build
+    wish = _wish(c, locals())
+    from tarpit_builder import paths, report, workflow
     from tarpit_builder.console import Console
 
     console = Console(quiet=quiet)
     archive = _archive(c, console, mirror, offline=offline)
-    result = build(_request(c, kernel, arch, flavour), archive, console, force=force)
+    result = workflow.build(wish, archive, console, force=force)
     if where := report.path(json):
         with paths.replacing(where) as stage:
             stage.write_text(report.build_data(result, console.stages))
     print(report.build_summary(result))
 
 
-@task(help={**KERNEL, "json": "print the plan as JSON"})
+@task(help={**KERNEL, **UPSTREAM, "json": "print the plan as JSON"})
 @guarded
 def explain(
     c: Context,
@@ -87,14 +127,25 @@ def explain(
     mirror: str = "",
     offline: bool = False,
     json: bool = False,
+    iptables: str = "",
+    config: str = "",
+    symvers: str = "",
+    release: str = "",
+    image: str = "",
+    with_kernel: bool = False,
+    kernel_git: str = "",
+    ref: str = "",
+    kernel_tree: str = "",
+    iptables_git: str = "",
+    trust_on_first_use: bool = False,
 ) -> None:
     """Print what a build would do and why; touches nothing."""
-    from tarpit_builder import plan, report
+    wish = _wish(c, locals())
+    from tarpit_builder import report, workflow
     from tarpit_builder.console import Console
 
     archive = _archive(c, Console(quiet=True), mirror, offline=offline, write=False)
-    request = _request(c, kernel, arch, flavour)
-    made = plan.make(request, plan.resolve(request, archive), archive)
+    made = workflow.plan(wish, archive)
     print(report.plan_json(made) if json else report.plan_table(made))
 
 
@@ -171,7 +222,12 @@ def kernels(
     from tarpit_builder.console import Console
 
     archive = _archive(c, Console(), mirror, offline=offline)
+    from tarpit_builder.sources import verbs
+    from tarpit_builder.sources.catalogue import Catalogue
+
     print(report.kernels_table(archive, arch or c.config.tarpit.arch, everything=all))
+    print()
+    print(verbs.kernels_table(Catalogue.load(), everything=all))
 
 
 @task(
@@ -205,6 +261,104 @@ def bench(
         print(dumps(bench.data(found), indent=2))
     else:
         print(bench.table(found))
+
+
+@task(
+    help={
+        "kernel": "release of kernel.org, such as 2.6.24",
+        "iptables": "release of iptables, such as 1.4.0",
+        **{name: UPSTREAM[name] for name in ("kernel-git", "ref", "kernel-tree", "iptables-git")},
+        "trust-on-first-use": UPSTREAM["trust-on-first-use"],
+        "mirror": "look here before kernel.org and netfilter.org; http(s):// or file://",
+        "offline": KERNEL["offline"],
+    }
+)
+@guarded
+def fetch(
+    c: Context,
+    kernel: str = "",
+    iptables: str = "",
+    kernel_git: str = "",
+    ref: str = "",
+    kernel_tree: str = "",
+    iptables_git: str = "",
+    trust_on_first_use: bool = False,
+    mirror: str = "",
+    offline: bool = False,
+) -> None:
+    """Fetch and verify sources of kernels and iptables into the cache."""
+    from tarpit_builder import paths
+    from tarpit_builder.console import Console
+    from tarpit_builder.sources import Options, kernel_source, verbs
+    from tarpit_builder.sources.store import Store
+    from tarpit_builder.versions import KernelVersion
+
+    version = KernelVersion.parse(kernel) if kernel else None
+    wanted = (
+        kernel_source(version, git=kernel_git, ref=ref, tree=kernel_tree)
+        if kernel or kernel_git or kernel_tree
+        else None
+    )
+    tools = verbs.iptables_source(iptables, git=iptables_git) if iptables else None
+    options = Options(mirrors=(mirror,) if mirror else (), trust_on_first_use=trust_on_first_use)
+    store = Store(paths.cache_dir(), offline=offline)
+    print(verbs.fetch(wanted, tools, store, Console(), options))
+
+
+@task(
+    help={
+        "verify": "read everything again and remove what is damaged",
+        "older-than": "remove what was not used for so long: 12h, 30d, 2w",
+        "keep": "remove what was not used longest until so much is left: 500MB, 5GB",
+    }
+)
+@guarded
+def cache(c: Context, verify: bool = False, older_than: str = "", keep: str = "") -> None:
+    """List, verify or prune the cache of sources."""
+    from tarpit_builder import paths
+    from tarpit_builder.console import Console
+    from tarpit_builder.sources import verbs
+    from tarpit_builder.sources.store import Store
+
+    store = Store(paths.cache_dir())
+    if verify:
+        text, damaged = verbs.cache_verify(store, Console())
+        print(text)
+        raise SystemExit(1 if damaged else 0)
+    if older_than or keep:
+        print(verbs.cache_prune(store, older_than=older_than, keep=keep))
+    else:
+        print(verbs.cache_list(store))
+
+
+@task(
+    help={
+        "kernel-git": "learn the releases of this repository, too",
+        "iptables-git": "learn the iptables releases of this repository, too",
+        "offline": "learn from the repositories only",
+    }
+)
+@guarded
+def catalog_update(
+    c: Context, kernel_git: str = "", iptables_git: str = "", offline: bool = False
+) -> None:
+    """Extend the catalogue of known releases from kernel.org and from tags."""
+    from tarpit_builder import paths
+    from tarpit_builder.console import Console
+    from tarpit_builder.sources import Options, verbs
+    from tarpit_builder.sources.store import Store
+
+    store = Store(paths.cache_dir(), offline=offline)
+    print(
+        verbs.catalog_update(
+            store,
+            Console(),
+            Options(),
+            kernel_git=kernel_git,
+            iptables_git=iptables_git,
+            network=not offline,
+        )
+    )
 
 
 @task(help={"mirror": KERNEL["mirror"]})

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tarpit_builder.build import BuildResult
     from tarpit_builder.plan import BuildPlan
     from tarpit_builder.sources.debian import Archive
+    from tarpit_builder.upstream.plan import UpstreamPlan
 
 
 def build_summary(result: BuildResult) -> str:
@@ -52,7 +53,7 @@ def build_data(result: BuildResult, stages: Sequence[tuple[str, float]]) -> str:
     return json.dumps(data, indent=2) + "\n"
 
 
-def plan_table(plan: BuildPlan) -> str:
+def plan_table(plan: BuildPlan | UpstreamPlan) -> str:
     """Every choice of *plan* with its reason."""
     lines = []
     for choice in plan.choices:
@@ -60,7 +61,7 @@ def plan_table(plan: BuildPlan) -> str:
     return "\n".join([*lines, "", f"{'build it':<11}{plan.command}"])
 
 
-def plan_json(plan: BuildPlan) -> str:
+def plan_json(plan: BuildPlan | UpstreamPlan) -> str:
     """The plan as the manifest will have it."""
     return json.dumps(plan.facts(), indent=2)
 

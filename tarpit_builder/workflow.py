@@ -1,0 +1,157 @@
+"""From the options of a task to the right builder: a kernel of Debian, or one of kernel.org."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tarpit_builder import build as debian
+from tarpit_builder import plan as planning
+from tarpit_builder.build import BuildResult
+from tarpit_builder.errors import UserError
+from tarpit_builder.plan import BuildPlan, Request
+from tarpit_builder.versions import KernelVersion
+
+if TYPE_CHECKING:
+    from tarpit_builder.console import Console
+    from tarpit_builder.sources import Options
+    from tarpit_builder.sources.debian import Archive
+    from tarpit_builder.upstream.build import Trees
+    from tarpit_builder.upstream.plan import UpstreamPlan, UpstreamRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The options of ``invoke build`` and ``explain``, as typed; ``""`` is an option left out."""
+
+    kernel: str
+    arch: str = "amd64"
+    flavour: str = ""
+    iptables: str = ""
+    config: str = ""
+    symvers: str = ""
+    release: str = ""
+    image: str = ""
+    with_kernel: bool = False
+    kernel_git: str = ""
+    ref: str = ""
+    kernel_tree: str = ""
+    iptables_git: str = ""
+    trust_on_first_use: bool = False
+
+    @property
+    def is_release(self) -> bool:
+        """Whether the kernel is a release of kernel.org, such as 2.6.24."""
+        return is_release(self.kernel)
+
+
+def is_release(kernel: str) -> bool:
+    """Whether *kernel* is written as a release of kernel.org, such as 2.6.24 or v6.12-rc1."""
+    try:
+        KernelVersion.parse(kernel)
+    except UserError:
+        return False
+    return True
+
+
+def build(wish: Wish, archive: Archive, console: Console, *, force: bool = False) -> BuildResult:
+    """Build the packages for *wish*, unless they are in ``dist/`` already.
+
+    :raises TarpitError: of the kind of what went wrong.
+    """
+    if not wish.is_release:
+        _refuse_upstream_options(wish)
+        return debian.build(_request(wish), archive, console, force=force)
+    from tarpit_builder.upstream.build import build as build_upstream
+
+    return build_upstream(
+        _upstream_request(wish),
+        trees(wish, archive),
+        console,
+        mirrors=archive.mirrors,
+        force=force,
+    )
+
+
+def plan(wish: Wish, archive: Archive) -> BuildPlan | UpstreamPlan:
+    """What :func:`build` would do.
+
+    :raises UserError: if *wish* cannot be met.
+    """
+    if not wish.is_release:
+        _refuse_upstream_options(wish)
+        request = _request(wish)
+        return planning.make(request, planning.resolve(request, archive), archive)
+    from tarpit_builder.upstream.build import plan_for
+
+    return plan_for(_upstream_request(wish), archive.mirrors)
+
+
+def trees(wish: Wish, archive: Archive) -> Trees:
+    """Where the source trees for *wish* come from; the environment names git mirrors, too."""
+    import os
+
+    from tarpit_builder.sources import Options
+    from tarpit_builder.upstream.build import Trees
+
+    options: Options = Options(trust_on_first_use=wish.trust_on_first_use)
+    kernel_git = wish.kernel_git
+    if not kernel_git and not wish.kernel_tree:
+        kernel_git = os.environ.get("TARPIT_KERNEL_GIT", "")
+    return Trees(
+        store=archive.store,
+        kernel_git=kernel_git,
+        ref=wish.ref,
+        kernel_tree=wish.kernel_tree,
+        iptables_git=wish.iptables_git or os.environ.get("TARPIT_IPTABLES_GIT", ""),
+        options=options,
+    )
+
+
+def _request(wish: Wish) -> Request:
+    return Request(wish.kernel, wish.arch, wish.flavour)
+
+
+def _upstream_request(wish: Wish) -> UpstreamRequest:
+    from tarpit_builder.upstream.plan import UpstreamRequest
+
+    if wish.flavour:
+        raise UserError(
+            "--flavour is for Debian's kernels",
+            hint=f"Linux {wish.kernel} takes --config FILE instead",
+        )
+    return UpstreamRequest(
+        kernel=KernelVersion.parse(wish.kernel),
+        arch=wish.arch,
+        iptables=wish.iptables,
+        config=_path(wish.config),
+        symvers=_path(wish.symvers),
+        release=wish.release,
+        image=wish.image,
+        with_kernel=wish.with_kernel,
+    )
+
+
+def _refuse_upstream_options(wish: Wish) -> None:
+    given = {
+        "--iptables": wish.iptables,
+        "--config": wish.config,
+        "--symvers": wish.symvers,
+        "--release": wish.release,
+        "--image": wish.image,
+        "--with-kernel": wish.with_kernel,
+        "--kernel-git": wish.kernel_git,
+        "--kernel-tree": wish.kernel_tree,
+        "--ref": wish.ref,
+    }
+    for option, value in given.items():
+        if value:
+            raise UserError(
+                f"{option} is for releases of kernel.org, and {wish.kernel} is not one",
+                hint=f"leave {option} out, or name a release such as --kernel 2.6.24",
+            )
+
+
+def _path(text: str) -> Path | None:
+    return Path(text).expanduser() if text else None
