@@ -211,7 +211,8 @@ def _kernels(name: str, take: str, catalogue: Catalogue) -> Iterable[tuple[str, 
     wanted = VersionRange.parse(name, KernelVersion)
     if len(wanted.bounds) == 1 and wanted.bounds[0][0] == "=":
         version = wanted.bounds[0][1]
-        if version not in catalogue.kernels:
+        # The catalogue has few point releases; those it lacks are vouched for by signatures.
+        if not {version, version.series} & catalogue.kernels.keys():
             near = suggest(str(version), map(str, catalogue.kernels))
             raise UserError(
                 f"there is no Linux {version} in the catalogue",
@@ -269,13 +270,13 @@ def _iptables(where: str, block: Mapping[str, Any], catalogue: Catalogue) -> tup
         if name in {"", "none"}:
             continue
         version = IptablesVersion.parse(name, map(str, catalogue.iptables))
+        rules.iptables(version)
         if version not in catalogue.iptables:
             near = suggest(name, map(str, catalogue.iptables))
             raise UserError(
                 f"{where}: there is no iptables {version} in the catalogue",
                 hint=f"did you mean {' or '.join(near)}?" if near else "write it like 1.4.0",
             )
-        rules.iptables(version)
     return wanted
 
 

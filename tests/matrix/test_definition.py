@@ -1,0 +1,171 @@
+"""From matrix.toml to cells, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tarpit_builder import suites
+from tarpit_builder.errors import UserError
+from tarpit_builder.matrix import definition, pipelines
+from tarpit_builder.matrix.definition import Cell
+from tarpit_builder.sources.catalogue import Catalogue
+
+CATALOGUE = Catalogue.load()
+
+
+def cells(*blocks: dict[str, Any], **rest: Any) -> list[str]:
+    """The names of the cells of a matrix."""
+    expanded = definition.expand({"build": list(blocks), **rest}, CATALOGUE)
+    return [cell.name for cell in expanded]
+
+
+def test_default_matrix_is_every_suite_and_the_old_kernels() -> None:
+    found = definition.read()
+    assert {c.kernel for c in found if not c.upstream} == {f"debian:{s}" for s in suites.known()}
+    old = {(c.kernel, c.arch, c.iptables) for c in found if c.upstream}
+    assert old == {
+        (f"2.6.{minor}", arch, iptables)
+        for minor in range(19, 27)
+        for arch in ("amd64", "i386")
+        for iptables in ("1.3.8", "1.4.0")
+    }
+    assert [c.name for c in found if c.allowed] == ["debian-sid-amd64"]
+
+
+def test_names_are_fit_for_files_and_jobs_and_belong_to_one_cell() -> None:
+    names = [cell.name for cell in definition.read()]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9.+~_-]+", name) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("take", "expected"),
+    [
+        ("first", ["2.6.26-amd64", "2.6.27-amd64"]),
+        ("last", ["2.6.26-amd64", "2.6.27.57-amd64"]),
+    ],
+)
+def test_range_takes_one_release_of_each_series(take: str, expected: list[str]) -> None:
+    assert cells({"kernels": "2.6.26-2.6.27", "take": take}) == expected
+
+
+def test_range_takes_all_releases_but_no_candidates() -> None:
+    found = cells({"kernels": "2.6.26-2.6.27", "take": "all"})
+    assert {"2.6.26-amd64", "2.6.27-amd64", "2.6.27.1-amd64"} < set(found)
+    assert not any("rc" in name for name in found)
+
+
+def test_combinations_are_made_once() -> None:
+    block = {"kernels": ["2.6.24", "2.6.24-2.6.25"], "arch": ["amd64", "i386"]}
+    assert cells(block, block) == ["2.6.24-amd64", "2.6.24-i386", "2.6.25-amd64", "2.6.25-i386"]
+
+
+def test_exact_kernel_of_debian_and_flavours() -> None:
+    assert cells(
+        {"kernels": "6.1.0-56-amd64"},
+        {"kernels": "debian:trixie", "flavours": ["default", "cloud"]},
+        {"kernels": "2.6.24.7"},
+    ) == ["6.1.0-56-amd64", "debian-trixie-amd64", "debian-trixie-cloud-amd64", "2.6.24.7-amd64"]
+
+
+def test_limits_of_a_block_win() -> None:
+    data = {
+        "limits": {"minutes": 5, "memory": 100},
+        "build": [{"kernels": "debian:sid"}, {"kernels": "debian:trixie", "minutes": 50}],
+    }
+    assert [(c.minutes, c.memory) for c in definition.expand(data, CATALOGUE)] == [
+        (5, 100),
+        (50, 100),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({}, "names nothing"),
+        ({"build": []}, "names nothing"),
+        ({"build": [{}]}, "number 1: 'kernels' names nothing"),
+        ({"build": [{"kernels": []}]}, "names nothing"),
+        ({"biuld": []}, "unknown key 'biuld' — did you mean build"),
+        ({"build": [{"kernels": "debian:sid", "archs": "i386"}]}, "did you mean arch"),
+        ({"build": [{"kernels": "debian:trixi"}]}, "did you mean trixie"),
+        ({"build": [{"kernels": "2.6.99"}]}, "no Linux 2.6.99 in the catalogue"),
+        ({"build": [{"kernels": "2.6.90-2.6.99"}]}, "no release of the catalogue is in the range"),
+        ({"build": [{"kernels": "2.6.26-2.6.19"}]}, "range '2.6.26-2.6.19' is empty"),
+        ({"build": [{"kernels": "2.6.18"}]}, "targets had another interface before 2.6.19"),
+        ({"build": [{"kernels": "windows"}]}, "not a version of Linux"),
+        ({"build": [{"kernels": "2.6.24", "arch": "sparc"}]}, "supported: amd64, i386"),
+        ({"build": [{"kernels": "debian:sid", "arch": "i386"}]}, "'i386' is not supported"),
+        ({"build": [{"kernels": "2.6.24", "iptables": "1.4.0rc3"}]}, "no iptables 1.4.0rc3"),
+        ({"build": [{"kernels": "2.6.24", "iptables": "1.4.5"}]}, "iptables 1.4.5 is not built"),
+        ({"build": [{"kernels": "debian:sid", "iptables": "1.4.0"}]}, "iptables of its suite"),
+        ({"build": [{"kernels": "2.6.24", "flavours": "rt"}]}, "only Debian's kernels have"),
+        ({"build": [{"kernels": "2.6.24", "take": "some"}]}, "there are first, last, all"),
+        ({"build": [{"kernels": "2.6.24", "minutes": 0}]}, "no positive number"),
+        ({"build": {"kernels": "2.6.24"}}, r"write it as \[\[build\]\]"),
+        (
+            {"build": [{"kernels": "2.6.24"}], "allow": [{"cells": "x*", "reason": "y"}]},
+            "fits no cell",
+        ),
+        ({"build": [{"kernels": "2.6.24"}], "allow": [{"cells": "*"}]}, "text for 'reason'"),
+    ],
+)
+def test_wrong_matrix_is_one_line(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        definition.expand(data, CATALOGUE)
+    assert re.search(message, str(caught.value)), str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["[[build]\n", "\0", None])
+def test_file_that_cannot_be_read(tmp_path: Path, text: str | None) -> None:
+    file = tmp_path / "matrix.toml"
+    if text:
+        file.write_text(text)
+    with pytest.raises(UserError, match="cannot be read"):
+        definition.read(file)
+
+
+def test_shards_are_a_partition() -> None:
+    whole = definition.read()
+    parts = [definition.select(whole, (), f"{part}/7") for part in range(1, 8)]
+    assert sorted(c.name for part in parts for c in part) == sorted(c.name for c in whole)
+    assert {len(part) for part in parts} <= {len(whole) // 7, len(whole) // 7 + 1}
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "1/0", "3", "1/2/3", "a/b", "-1/2"])
+def test_shard_that_is_none(shard: str) -> None:
+    with pytest.raises(UserError, match="write it like 3/10"):
+        definition.select(definition.read(), (), shard)
+
+
+def test_selection_by_pattern() -> None:
+    found = definition.select(definition.read(), ("*-i386-*1.3.8", "debian-sid-*"), "")
+    assert len(found) == 9
+    with pytest.raises(UserError, match="did you mean debian-sid-amd64"):
+        definition.select(definition.read(), ("debian-sit-amd64",), "")
+
+
+def test_forms_for_machines_name_every_cell() -> None:
+    whole = definition.read()
+    github = pipelines.render(whole, "github")
+    assert "\n" not in github
+    rows = json.loads(github)["include"]
+    assert [row["cell"] for row in rows] == [cell.name for cell in whole]
+    assert [row["cell"] for row in rows if row["allowed"]] == ["debian-sid-amd64"]
+    child = json.loads(pipelines.render(whole, "gitlab"))
+    assert {cell.name for cell in whole} < child.keys()
+    listed = json.loads(pipelines.render(whole, "json"))
+    assert listed[0]["command"] == "invoke build --kernel debian:bullseye --arch amd64"
+    with pytest.raises(UserError, match="there are github, gitlab, json"):
+        pipelines.render(whole, "jenkins")
+
+
+def test_more_cells_than_github_takes() -> None:
+    many = [Cell(f"2.6.24.{number}", "amd64") for number in range(600)]
+    with pytest.raises(UserError, match="--shard 1/3"):
+        pipelines.github(many)

@@ -1,0 +1,252 @@
+"""`invoke matrix --run`: fail-soft, within limits, and after any kill the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pty
+import random
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from threading import Event, Thread
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from tarpit_builder import matrix, paths
+from tarpit_builder.errors import InfrastructureError, UserError
+from tarpit_builder.matrix import Cell, Options, Outcome, Sources
+from tests.mirror import FakeArchive
+
+INVOKE = Path(sys.executable).parent / "invoke"
+CLOUD = Cell("debian:trixie", "amd64", "cloud", minutes=10)
+PLAIN = replace(CLOUD, flavour="")
+SMALL = """
+[[build]]
+kernels = "debian:trixie"
+flavours = ["default", "cloud"]
+"""
+
+
+def digests(dist: Path) -> dict[str, str]:
+    """SHA-256 of every package and manifest in *dist*."""
+    return {
+        str(path.relative_to(dist)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(dist.glob("*/*"))
+        if path.parent.name != "matrix" and path.name != "build.log"
+    }
+
+
+@pytest.fixture
+def absent(fake: FakeArchive, mirror_url: str, tmp_path: Path) -> Options:
+    """Options for an archive that has indexes but no packages: every build of it fails."""
+    return Options(jobs=2, dist=tmp_path / "dist")
+
+
+def test_one_cell_that_fails_does_not_stop_the_others(absent: Options) -> None:
+    cells = (PLAIN, replace(CLOUD, kernel="debian:sid"), CLOUD)
+    summary = matrix.run(cells, absent)
+    assert [result.outcome for result in summary.results] == [Outcome.FAILED] * 3
+    assert len({result.log for result in summary.results}) == 3
+    assert summary.exit_code == 4
+    table = summary.table()
+    assert all(cell.name in table for cell in cells)
+    assert "3 cells: FAILED (3 failed)" in table
+
+
+def test_failure_that_is_allowed_does_not_count(absent: Options) -> None:
+    summary = matrix.run([replace(CLOUD, allowed="for the test")], absent)
+    assert (summary.exit_code, summary.results[0].outcome) == (0, Outcome.FAILED)
+    assert "1 of these allowed to fail" in summary.line()
+    suite = ET.parse(absent.dist / "matrix/junit.xml").getroot()  # noqa: S314  (our own)
+    assert (suite.get("failures"), suite.get("skipped")) == ("0", "1")
+
+
+def test_files_for_machines_agree_with_the_table(absent: Options) -> None:
+    summary = matrix.run([PLAIN, CLOUD], absent)
+    folder = absent.dist / "matrix"
+    data = json.loads((folder / "summary.json").read_text())
+    assert data["counts"] == {"failed": 2}
+    assert data["exit_code"] == summary.exit_code
+    assert [cell["name"] for cell in data["cells"]] == [PLAIN.name, CLOUD.name]
+    suite = ET.parse(folder / "junit.xml").getroot()  # noqa: S314  (our own)
+    assert [case.get("name") for case in suite] == [PLAIN.name, CLOUD.name]
+    assert suite.get("failures") == "2"
+
+
+@contextmanager
+def silent_server() -> Iterator[str]:
+    """A server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        stop = Event()
+        held = []
+
+        def accept() -> None:
+            while not stop.is_set():
+                if select.select([server], [], [], 0.1)[0]:
+                    held.append(server.accept()[0])
+
+        thread = Thread(target=accept)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/debian"
+        stop.set()
+        thread.join()
+        for connection in held:
+            connection.close()
+
+
+def test_cell_that_hangs_is_stopped_at_its_limit(absent: Options) -> None:
+    with silent_server() as url:
+        began = time.monotonic()
+        options = replace(absent, sources=Sources(mirror=url))
+        summary = matrix.run([replace(CLOUD, minutes=0.1)], options)
+    assert summary.results[0].outcome is Outcome.TIMEOUT
+    assert "after its limit of 0.1 min" in summary.results[0].detail
+    assert time.monotonic() - began < 25
+    assert summary.exit_code == 5
+
+
+@pytest.mark.network
+def test_without_an_engine_nothing_more_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+    summary = matrix.run([CLOUD, PLAIN], Options(jobs=1, dist=tmp_path))
+    assert [result.outcome for result in summary.results] == [Outcome.ERROR, Outcome.NOT_RUN]
+    assert summary.exit_code == 3
+    assert "no container engine answers" in summary.table()
+
+
+def test_cell_that_needs_more_memory_than_there_is(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="may need 4096 MiB, more than --memory 1000"):
+        matrix.run([CLOUD], Options(memory=1000, dist=tmp_path))
+
+
+def test_memory_limits_how_many_run_at_once(absent: Options) -> None:
+    with silent_server() as url:
+        cells = [replace(c, minutes=0.1, memory=600) for c in (PLAIN, CLOUD)]
+        options = replace(absent, memory=1000, sources=Sources(mirror=url))
+        assert matrix.run(cells, options).seconds > 11
+
+
+def test_full_disk_is_named(tmp_path: Path) -> None:
+    mount = tmp_path / "small"
+    mount.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(mount)]
+    if os.geteuid() != 0 or subprocess.run(command, check=False).returncode != 0:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        (mount / "full").write_bytes(b"x" * 4096)
+        with pytest.raises((InfrastructureError, OSError), match=r"no space|No space"):
+            matrix.run([CLOUD], Options(dist=mount))
+    finally:
+        subprocess.run(["umount", str(mount)], check=True)
+
+
+def arguments(tmp_path: Path, *more: str) -> tuple[list[str], dict[str, str]]:
+    """Command and environment of a run of two cells into a ``dist`` of its own."""
+    file = tmp_path / "small.toml"
+    file.write_text(SMALL)
+    command = [str(INVOKE), "matrix", "--run", "--jobs", "2", "--file", str(file), *more]
+    return command, {**os.environ, "TARPIT_DIST": str(tmp_path / "dist")}
+
+
+@pytest.mark.docker
+@pytest.mark.network
+def test_killed_runs_go_on_and_end_with_the_same_bytes(tmp_path: Path) -> None:
+    command, environment = arguments(tmp_path)
+    dist = tmp_path / "dist"
+    for _ in range(3):
+        child = subprocess.Popen(
+            command, cwd=paths.PROJECT, env=environment, stderr=subprocess.DEVNULL
+        )
+        time.sleep(random.uniform(1, 9))
+        child.kill()
+        child.wait()
+    whole = subprocess.run(
+        command, cwd=paths.PROJECT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert whole.returncode == 0, whole.stdout
+    first = digests(dist)
+    assert sum(name.endswith(".deb") for name in first) == 6
+    again = subprocess.run(
+        command, cwd=paths.PROJECT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert "2 cells: passed (2 present)" in again.stdout
+    assert digests(dist) == first
+    assert not [path for path in dist.iterdir() if path.name.startswith(".")]
+
+    shutil.rmtree(dist)
+    undisturbed = subprocess.run(
+        command, cwd=paths.PROJECT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert "2 cells: passed (2 built)" in undisturbed.stdout
+    assert digests(dist) == first
+
+
+@pytest.mark.docker
+@pytest.mark.network
+def test_interruption_ends_what_runs_and_leaves_nothing(tmp_path: Path) -> None:
+    command, environment = arguments(tmp_path, "--only", "debian-trixie-cloud-*")
+    child = subprocess.Popen(
+        command, cwd=paths.PROJECT, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    log = tmp_path / "dist/matrix/debian-trixie-cloud-amd64.log"
+    deadline = time.monotonic() + 60
+    while "build for" not in (log.read_text() if log.exists() else ""):
+        assert time.monotonic() < deadline, "the build did not start"
+        time.sleep(0.1)
+    child.send_signal(signal.SIGINT)
+    _, error = child.communicate(timeout=60)
+    assert (child.returncode, "error: interrupted" in error) == (130, True)
+    assert [path.name for path in (tmp_path / "dist").iterdir()] == ["matrix"]
+
+
+@pytest.mark.docker
+@pytest.mark.network
+def test_on_a_terminal_a_table_moves(tmp_path: Path) -> None:
+    command, environment = arguments(tmp_path, "--only", "debian-trixie-cloud-*")
+    environment |= {"TERM": "xterm", "CI": ""}
+    master, slave = pty.openpty()
+    child = subprocess.Popen(
+        command, cwd=paths.PROJECT, env=environment, stderr=slave, stdout=subprocess.DEVNULL
+    )
+    os.close(slave)
+    seen = b""
+    while True:
+        try:
+            seen += os.read(master, 65536)
+        except OSError:
+            break
+    os.close(master)
+    assert child.wait() == 0
+    text = seen.decode()
+    assert re.search(r"debian-trixie-cloud-amd64  build +\d+ s", text)
+    assert "0 of 1 done, 1 running, 0 waiting" in text
+    assert re.search(r"✓ \[1/1\] debian-trixie-cloud-amd64 +built", text)
+    assert "\033[2F\033[J" in text
+
+
+@pytest.mark.docker
+@pytest.mark.boot
+@pytest.mark.network
+@pytest.mark.slow
+def test_proof_is_not_repeated_while_nothing_changed(tmp_path: Path) -> None:
+    options = Options(jobs=1, verify=True, dist=tmp_path)
+    first = matrix.run([PLAIN], options)
+    assert first.exit_code == 0, first.table()
+    again = matrix.run([PLAIN], options)
+    assert again.results[0].proof == first.results[0].proof
+    assert again.results[0].outcome is Outcome.PRESENT
+    assert again.seconds < first.seconds / 3
