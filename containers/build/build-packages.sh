@@ -17,35 +17,48 @@ stage() {
 	printf '### %s\n' "$*"
 }
 
+# build NAME: the tree /src/NAME, in a folder of its own.
+build() {
+	stage "build $1"
+	mkdir "/build/$1"
+	# Not cp -a: the new time stamps are what dpkg sets back to SOURCE_DATE_EPOCH.
+	cp -r "/src/$1" "/build/$1/$1"
+	cd "/build/$1/$1"
+	chmod 755 debian/rules
+	# -nc: the tree is new.  -d: kernel headers are unpacked here, not installed.  The .buildinfo
+	# would hold the time of day and the number of processors, and .changes its digest.
+	dpkg-buildpackage --build=full --unsigned-source --unsigned-changes --no-pre-clean \
+		--no-check-builddeps --jobs=1 \
+		--hook-changes="sed -i 's/^Build-Date: .*/Build-Date: ${release_date}/' ../*.buildinfo"
+}
+
 if ! [ -e "/usr/src/linux-headers-${KERNEL_ABI}/Makefile" ]; then
 	echo "no headers of ${KERNEL_ABI} below /usr/src" >&2
 	exit 1
 fi
+release_date=$(date --utc --rfc-email --date="@${SOURCE_DATE_EPOCH}")
 
+# Most of the time goes into dpkg's and debhelper's many small programs, so the trees are built
+# side by side.  What each says comes out in one piece, and last what a failed one says.
 for source in /src/*/; do
-	tree="/build/$(basename "${source}")"
-	stage "build ${tree##*/}"
-	# Not cp -a: the new time stamps are what dpkg sets back to SOURCE_DATE_EPOCH.
-	cp -r "${source}" "${tree}"
-	chmod 755 "${tree}/debian/rules"
-	cd "${tree}"
-	# -nc: the tree is new.  -d: kernel headers are unpacked here, not installed.
-	dpkg-buildpackage --build=full --unsigned-source --unsigned-changes --no-pre-clean \
-		--no-check-builddeps
-	# A .buildinfo names the moment of the build; two builds shall be the same to the byte, and
-	# what it is good for is in manifest.json.
-	sed -i '/\.buildinfo /d' debian/files
-	rm ../*.buildinfo
-	for changes in ../*.changes; do
-		case ${changes} in
-		"../$(dpkg-parsechangelog --show-field Source)_"*)
-			dpkg-genchanges -q --build=full >"${changes}.new"
-			mv "${changes}.new" "${changes}"
-			;;
-		esac
-	done
-	cd /build
+	name=$(basename "${source}")
+	(build "${name}"; : >"/tmp/${name}.built") >"/tmp/${name}.log" 2>&1 &
 done
+wait
+status=0
+for log in /tmp/*.log; do
+	if [ -e "${log%.log}.built" ]; then
+		cat "${log}"
+	else
+		status=1
+	fi
+done
+if [ "${status}" -ne 0 ]; then
+	for log in /tmp/*.log; do
+		[ -e "${log%.log}.built" ] || cat "${log}"
+	done
+	exit "${status}"
+fi
 
 stage "toolchain"
 {
@@ -56,5 +69,5 @@ stage "toolchain"
 		binutils "${CC_PACKAGE}" debhelper dpkg-dev kmod libc6-dev libxtables-dev make
 } >/out/toolchain.txt
 
-find /build -maxdepth 1 -type f -exec cp {} /out/ \;
+find /build -mindepth 2 -maxdepth 2 -type f -exec cp {} /out/ \;
 stage "done"
