@@ -111,20 +111,20 @@ def build(
     for warning in (*plan.warnings, *files.warnings):
         console.warn(warning)
     tree = trees.kernel(plan.kernel, console)
-    tools = _iptables_trees(plan, tree, trees, console)
-    key = _digest(
+    tools = iptables_trees(plan, trees, console, tree)
+    key = digest(
         [
             plan.key(),
             tree.tree,
             *(tool.tree for tool in tools),
-            _content(files.config or DEFAULT_CONFIG.read_bytes(), files.symvers or b""),
-            _content(*packages.everything(plan)),
-            _content(*(path.read_bytes() for path in sorted(SCRIPTS.iterdir()))),
-            _content(*(path.read_bytes() for path in patches(plan) if path)),
+            content(files.config or DEFAULT_CONFIG.read_bytes(), files.symvers or b""),
+            content(*packages.everything(plan)),
+            content(*(path.read_bytes() for path in sorted(SCRIPTS.iterdir()))),
+            content(*(path.read_bytes() for path in patches(plan) if path)),
         ]
     )
     folder = (dist or paths.dist_dir()) / plan.name
-    with locked(f"dist-{_digest([str(folder)])[:16]}"):
+    with locked(f"dist-{digest([str(folder)])[:16]}"):
         if not force and (manifest := finished(folder, key)) is not None:
             return BuildResult(folder, manifest, fresh=False)
         with paths.staged_dir(folder) as stage:
@@ -169,12 +169,12 @@ def image(
         request["patch"] = patch
     with work.console.stage(f"kernel image {work.plan.name}") as stage:
         paths.make_dir(output)
-        _run(
+        run(
             work,
             "image.sh",
             work.plan.kernel_recipe,
             [
-                Input("/kernel", [Tar(tree.tar)], _digest([tree.tree, "whole"])),
+                Input("/kernel", [Tar(tree.tar)], digest([tree.tree, "whole"])),
                 Input("/request", [Files(request)]),
             ],
             layer,
@@ -187,15 +187,15 @@ def image(
 def iptables(work: Work, wanted: IptablesPlan, tree: FetchedTree, headers: FetchedTree) -> Path:
     """The folder with a static iptables, from the cache if it was built before."""
     patch = patches(work.plan)[1]
-    key = _digest(
+    key = digest(
         [
             work.plan.arch,
             work.plan.recipe.tag,
             tree.tree,
             headers.tree,
-            _content(*wanted.layer.files().values()),
-            _content(*((patch.read_bytes(),) if patch else ())),
-            _content(*((SCRIPTS / name).read_bytes() for name in ("lib.sh", "iptables.sh"))),
+            content(*wanted.layer.files().values()),
+            content(*((patch.read_bytes(),) if patch else ())),
+            content(*((SCRIPTS / name).read_bytes() for name in ("lib.sh", "iptables.sh"))),
         ]
     )
     final = paths.cache_dir() / "upstream" / f"iptables-{wanted.version}-{key[:24]}"
@@ -206,12 +206,12 @@ def iptables(work: Work, wanted: IptablesPlan, tree: FetchedTree, headers: Fetch
             paths.staged_dir(final) as stage,
             work.console.stage(f"iptables {wanted.version} ({work.plan.arch})"),
         ):
-            _run(
+            run(
                 work,
                 "iptables.sh",
                 work.plan.recipe,
                 [
-                    Input("/iptables", [Tar(tree.tar)], _digest([tree.tree, "whole"])),
+                    Input("/iptables", [Tar(tree.tar)], digest([tree.tree, "whole"])),
                     _module_tree(headers),
                     Input("/request", [Files({"patch": patch} if patch else {})]),
                 ],
@@ -222,13 +222,14 @@ def iptables(work: Work, wanted: IptablesPlan, tree: FetchedTree, headers: Fetch
     return final
 
 
-def _iptables_trees(
-    plan: UpstreamPlan, kernel: FetchedTree, trees: Trees, console: Console
+def iptables_trees(
+    plan: UpstreamPlan, trees: Trees, console: Console, kernel: FetchedTree | None = None
 ) -> tuple[FetchedTree, ...]:
+    """The trees that :func:`iptables` takes; *kernel* is that of the plan, if it is here."""
     if plan.iptables is None:
         return ()
     headers = kernel
-    if plan.iptables.rule.headers != plan.kernel:
+    if headers is None or plan.iptables.rule.headers != plan.kernel:
         headers = trees.headers(plan.iptables.rule.headers, console)
     return trees.iptables(plan.iptables.version, console), headers
 
@@ -239,7 +240,7 @@ def _module(work: Work, tree: FetchedTree, files: inputs.KernelFiles, results: P
     if patch := patches(plan)[0]:
         request["patch"] = patch
     with work.console.stage(f"{plan.rule.module} for {plan.name}") as stage:
-        _run(
+        run(
             work,
             "module.sh",
             plan.kernel_recipe,
@@ -262,7 +263,7 @@ def _module(work: Work, tree: FetchedTree, files: inputs.KernelFiles, results: P
 
 def _module_tree(tree: FetchedTree) -> Input:
     archive = Tar(partial(tree.tar, only=MODULE_BUILD))
-    return Input("/kernel", [archive], _digest([tree.tree, *MODULE_BUILD]))
+    return Input("/kernel", [archive], digest([tree.tree, *MODULE_BUILD]))
 
 
 def _request(files: inputs.KernelFiles, settings: str = "") -> dict[str, Path | bytes]:
@@ -276,7 +277,7 @@ def _request(files: inputs.KernelFiles, settings: str = "") -> dict[str, Path | 
     return request
 
 
-def _run(
+def run(
     work: Work,
     script: str,
     recipe: Recipe,
@@ -359,8 +360,8 @@ def _manifest(work: Work, key: str, trees: Iterable[FetchedTree], stage: Path) -
         "plan": work.plan.facts(),
         "sources": [tree.manifest() for tree in unique.values()],
         "module": {
-            name: _content(content if isinstance(content, bytes) else content.read_bytes())
-            for name, content in sorted(
+            name: content(source if isinstance(source, bytes) else source.read_bytes())
+            for name, source in sorted(
                 packages.module_source(work.plan.rule.module).members.items()
             )
         },
@@ -369,7 +370,7 @@ def _manifest(work: Work, key: str, trees: Iterable[FetchedTree], stage: Path) -
             {
                 "file": str(path.relative_to(stage)),
                 "size": path.stat().st_size,
-                "sha256": _content(path.read_bytes()),
+                "sha256": content(path.read_bytes()),
             }
             for path in sorted(stage.rglob("*"))
             if path.is_file() and path.name not in {MANIFEST, LOG}
@@ -377,12 +378,13 @@ def _manifest(work: Work, key: str, trees: Iterable[FetchedTree], stage: Path) -
     }
 
 
-def _content(*parts: bytes) -> str:
+def content(*parts: bytes) -> str:
     """One digest for *parts*; that of a single part is its plain SHA-256."""
     if len(parts) == 1:
         return hashlib.sha256(parts[0]).hexdigest()
-    return _digest(hashlib.sha256(part).hexdigest() for part in parts)
+    return digest(hashlib.sha256(part).hexdigest() for part in parts)
 
 
-def _digest(parts: Iterable[str]) -> str:
+def digest(parts: Iterable[str]) -> str:
+    """One digest for *parts*."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
