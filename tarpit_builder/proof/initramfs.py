@@ -116,9 +116,10 @@ class Assembly:
     def bare(self, kernel: Path, files: Mapping[str, Path], work: Path) -> BootFiles:
         """Boot files from a kernel image, the agent and *files* (path in the guest → file).
 
-        For kernels that no suite's user land runs on; *files* bring a static iptables.
+        For kernels that no suite's user land runs on; *files* bring a static iptables, and may
+        bring the agent as ``/init``, where it has to be of another architecture.
         """
-        agent = self._agent() / "agent"
+        agent = files.get("/init") or self._agent() / "agent"
         initrd = work / "initrd"
         with initrd.open("wb") as out:
             out.write(nodes(trailer=False))

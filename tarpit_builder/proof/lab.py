@@ -54,17 +54,39 @@ class Unavailable(Exception):  # noqa: N818
     """This kernel or user land lacks what a check needs; the check says nothing about TARPIT."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tools:
+    """What differs from guest to guest: the defaults are those of a guest with a suite's programs.
+
+    *module* is the module's name, *families* those that its iptables knows the target for, *wait*
+    the option of iptables that waits for the lock (none before 1.4.20), *card* QEMU's name of a
+    network card that the kernel has a driver for.
+    """
+
+    module: str = "xt_TARPIT"
+    families: tuple[int, ...] = (4, 6)
+    wait: tuple[str, ...] = ("-w",)
+    card: str = "virtio-net-pci"
+
+
 class Lab:
     """A guest with its network up, and the rules of one backend of iptables."""
 
-    def __init__(self, machine: Machine, guest: Guest, recorder: Recorder | None = None) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        guest: Guest,
+        recorder: Recorder | None = None,
+        tools: Tools | None = None,
+    ) -> None:
+        self.tools = tools or Tools()
         self.machine = machine
         self.guest = guest
         self.backend = "legacy"
         self.wires = [Wire(machine, index, recorder) for index in range(len(machine.cards))]
         for wire, side in zip(self.wires, SIDES, strict=False):
             wire.guest_addresses = [side.guest4, side.guest6]
-        self.module = "xt_TARPIT"
+        self.module = self.tools.module
         self.random = random.Random(guest.release)  # noqa: S311  (repeatable, not secret)
         self._ports = itertools.count(1)
         self._log_seen = 0
@@ -119,8 +141,8 @@ class Lab:
 
     @property
     def families(self) -> tuple[int, ...]:
-        """Address families to judge: IPv6 only if kernel and module have it."""
-        return (4, 6) if self.network.has_ipv6 else (4,)
+        """Address families to judge: IPv6 only if kernel, module and iptables have it."""
+        return self.tools.families if self.network.has_ipv6 else (4,)
 
     def program(self, family: int, suffix: str = "") -> str:
         """Name of the iptables program of a family and of the backend at hand."""
@@ -129,9 +151,12 @@ class Lab:
 
     def attempt_rule(self, family: int, *args: str) -> Finished:
         """Run iptables, whatever it answers."""
-        table = args[args.index("-t") + 1] if "-t" in args else "filter"
+        self.touch(family, args[args.index("-t") + 1] if "-t" in args else "filter")
+        return self.guest.attempt(self.program(family), *self.tools.wait, *args)
+
+    def touch(self, family: int, table: str = "filter") -> None:
+        """Note that a table may hold rules now, which :meth:`clear` is to remove."""
         self._touched.add((self.backend, family, table))
-        return self.guest.attempt(self.program(family), "-w", *args)
 
     def rule(self, family: int, *args: str) -> None:
         """Run iptables.

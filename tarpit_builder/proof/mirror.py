@@ -28,7 +28,7 @@ from tarpit_builder.proof.lab import Deviation, Lab
 from tarpit_builder.proof.network import SIDES
 from tarpit_builder.proof.segment import Segment
 
-NEIGHBOUR = {0: {4: "10.1.0.99", 6: "fd01::99"}, 1: {4: "10.2.0.99", 6: "fd02::99"}}
+NEIGHBOUR = {0: {4: "10.1.0.99", 6: "2001:db8:1::99"}, 1: {4: "10.2.0.99", 6: "2001:db8:2::99"}}
 STORM = 200  # segments after which two hosts that answer each other are cut off
 
 

@@ -1,11 +1,14 @@
 """The guest's network, set up by ioctl: works alike on every kernel, with or without iproute2.
 
-=======  ======================  ==========================  =================================
-card     the guest's addresses   its gateways (this process)  what lies behind
-=======  ======================  ==========================  =================================
-eth0     10.1.0.1, fd01::1       10.1.0.254, fd01::fe         everything else (default route)
-eth1     10.2.0.1, fd02::1       10.2.0.254, fd02::fe         203.0.113.0/24, 2001:db8:203::/64
-=======  ======================  ==========================  =================================
+=======  ========================  ============================  =============================
+card     the guest's addresses     its gateways (this process)   what lies behind
+=======  ========================  ============================  =============================
+eth0     10.1.0.1, 2001:db8:1::1   10.1.0.254, 2001:db8:1::fe    everything else (default)
+eth1     10.2.0.1, 2001:db8:2::1   10.2.0.254, 2001:db8:2::fe    203.0.113.0/24,
+                                                                 2001:db8:203::/64
+=======  ========================  ============================  =============================
+
+Not unique local addresses (fc00::/7): kernels before 2.6.23 take them for no addresses at all.
 """
 
 from __future__ import annotations
@@ -46,8 +49,8 @@ class Side:
 
 
 SIDES = (
-    Side(0, "10.1.0.1", "10.1.0.254", "fd01::1", "fd01::fe"),
-    Side(1, "10.2.0.1", "10.2.0.254", "fd02::1", "fd02::fe"),
+    Side(0, "10.1.0.1", "10.1.0.254", "2001:db8:1::1", "2001:db8:1::fe"),
+    Side(1, "10.2.0.1", "10.2.0.254", "2001:db8:2::1", "2001:db8:2::fe"),
 )
 BEHIND = (
     (("0.0.0.0", 0), ("::", 0)),  # noqa: S104  (a route, nothing is bound to it)
@@ -126,7 +129,7 @@ class Configurator:
         if ":" in network:
             assert self._six
             addresses = [socket.inet_pton(socket.AF_INET6, a) for a in (network, "::", gateway)]
-            long = "Q" if self._guest.arch == "x86_64" else "I"
+            long = "4xQ" if self._guest.arch == "x86_64" else "I"  # struct in6_rtmsg
             rest = struct.pack(f"<IHHI{long}Ii", 0, prefix, 0, 1, 0, flags, self.index(interface))
             self._six.ioctl(SIOCADDRT, b"".join(addresses) + rest)
             return

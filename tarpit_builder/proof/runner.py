@@ -12,7 +12,7 @@ from tarpit_builder.console import Console
 from tarpit_builder.errors import InfrastructureError, TarpitError, UserError
 from tarpit_builder.proof.guest import Guest
 from tarpit_builder.proof.initramfs import BootFiles
-from tarpit_builder.proof.lab import Deviation, Lab, Unavailable
+from tarpit_builder.proof.lab import Deviation, Lab, Tools, Unavailable
 from tarpit_builder.proof.qemu import Machine, MachineDied, MachineSpec
 from tarpit_builder.proof.reactor import Reactor
 from tarpit_builder.proof.registry import Check, Group
@@ -32,6 +32,7 @@ class Runner:
     backends: tuple[str, ...]
     recorder: Recorder | None = None
     log: Path | None = None
+    tools: Tools = field(default_factory=Tools)
     results: list[CheckResult] = field(default_factory=list)
     ladder: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
@@ -197,7 +198,7 @@ class Runner:
                 hint="the kernel image and the modules are not of the same package",
             )
         self.release = guest.release
-        lab = Lab(machine, guest, self.recorder)
+        lab = Lab(machine, guest, self.recorder, self.tools)
         try:
             lab.open()
             lab.require_module()

@@ -13,6 +13,7 @@ from tarpit_builder.container import Engine
 from tarpit_builder.errors import UserError
 from tarpit_builder.proof import registry
 from tarpit_builder.proof.initramfs import Assembly, BootFiles, UserLand, require_space
+from tarpit_builder.proof.lab import Tools
 from tarpit_builder.proof.qemu import SYSTEMS, MachineSpec
 from tarpit_builder.proof.report import VerifyReport
 from tarpit_builder.proof.runner import Runner
@@ -47,6 +48,7 @@ class VerifyRequest:
     json: Path | None = None
     junit: Path | None = None
     console_log: Path | None = None
+    tools: Tools = field(default_factory=Tools)
 
 
 def verify(request: VerifyRequest, engine: Engine, console: Console) -> VerifyReport:
@@ -73,12 +75,14 @@ def verify(request: VerifyRequest, engine: Engine, console: Console) -> VerifyRe
                 arch=request.land.arch,
                 cpus=request.cpus,
                 accel=request.accel,
+                card_model=request.tools.card,
             ),
             boot_seconds=request.timeout,
             console=console,
             backends=request.backends,
             recorder=recorder,
             log=request.console_log,
+            tools=request.tools,
         )
         try:
             runner.run(groups)

@@ -108,7 +108,7 @@ def namespaces(lab: Lab) -> None:
             for family in lab.families:
                 done = lab.guest.attempt(
                     lab.program(family),
-                    *("-w", "-A", "INPUT", "-p", "tcp", "-j", "TARPIT"),
+                    *(*lab.tools.wait, "-A", "INPUT", "-p", "tcp", "-j", "TARPIT"),
                     netns=pair.netns,
                 )
                 if done.status:

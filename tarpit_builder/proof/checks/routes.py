@@ -165,7 +165,7 @@ def vrf(lab: Lab, family: int) -> None:
         ip(lab, "link set eth1 master red")
         # Enslaving moves the addresses' routes and drops IPv6 ones.
         if 6 in lab.families:
-            ip(lab, "-6 addr replace fd02::1/64 dev eth1 nodad")
+            ip(lab, "-6 addr replace 2001:db8:2::1/64 dev eth1 nodad")
         for version in ("-4", "-6") if 6 in lab.families else ("-4",):
             gateway = SIDES[1].gateway(6 if version == "-6" else 4)
             ip(lab, f"{version} route replace default via {gateway} dev eth1 table {TABLE}")
@@ -190,8 +190,8 @@ def bridge(lab: Lab, *ports: str) -> Iterator[None]:
         ip(lab, "addr del 10.2.0.1/24 dev eth1")
         ip(lab, "addr add 10.2.0.1/24 dev br0")
         if 6 in lab.families:
-            lab.guest.attempt("ip", "-6", "addr", "del", "fd02::1/64", "dev", "eth1")
-            ip(lab, "-6 addr add fd02::1/64 dev br0 nodad")
+            lab.guest.attempt("ip", "-6", "addr", "del", "2001:db8:2::1/64", "dev", "eth1")
+            ip(lab, "-6 addr add 2001:db8:2::1/64 dev br0 nodad")
         ip(lab, "link set br0 address 02:00:00:00:00:02")
         ip(lab, "link set br0 up")
         yield
@@ -207,8 +207,8 @@ def restore_eth1(lab: Lab) -> None:
     ip(lab, "-4 addr replace 10.2.0.1/24 dev eth1")
     ip(lab, "-4 route replace 203.0.113.0/24 via 10.2.0.254 dev eth1")
     if 6 in lab.families:
-        ip(lab, "-6 addr replace fd02::1/64 dev eth1 nodad")
-        ip(lab, "-6 route replace 2001:db8:203::/64 via fd02::fe dev eth1")
+        ip(lab, "-6 addr replace 2001:db8:2::1/64 dev eth1 nodad")
+        ip(lab, "-6 route replace 2001:db8:203::/64 via 2001:db8:2::fe dev eth1")
     lab.pin_neighbours()
     lab.settle()
 
@@ -231,7 +231,7 @@ def bridged_forward(lab: Lab, family: int) -> None:
         lab.guest.sysctl("net.bridge.bridge-nf-call-ip6tables", 1)
     except FileNotFoundError:
         raise Unavailable("this kernel does not show bridged packets to iptables") from None
-    base = "fd02::" if family == 6 else "10.2.0."
+    base = "2001:db8:2::" if family == 6 else "10.2.0."
     # Each wire is the home of its own hosts now.
     for wire in lab.wires:
         wire.hosts = [f"{base}7{wire.index}"]

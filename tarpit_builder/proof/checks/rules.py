@@ -118,7 +118,7 @@ def output_message(lab: Lab, family: int) -> None:
 def listing(lab: Lab, family: int) -> None:
     for mode in ("", *MODES):
         lab.tarpit(mode, families=(family,), match=("--dport", "25"))
-        printed = lab.guest.attempt(lab.program(family), "-w", "-S", "INPUT")
+        printed = lab.guest.attempt(lab.program(family), *lab.tools.wait, "-S", "INPUT")
         lines = [line for line in printed.stdout.splitlines() if "TARPIT" in line]
         wanted = mode or "tarpit"
         pattern = r"-A INPUT -p tcp -m tcp --dport 25 -j TARPIT( --(\w+))?"
@@ -128,7 +128,7 @@ def listing(lab: Lab, family: int) -> None:
         complaints = [x for x in printed.stderr.splitlines() if not x.startswith("# Warning: ")]
         if complaints:  # (the warning is about tables of the other backend)
             raise Deviation(f"-S complains: {complaints[0]}")
-        table = lab.guest.attempt(lab.program(family), "-w", "-n", "-L", "INPUT")
+        table = lab.guest.attempt(lab.program(family), *lab.tools.wait, "-n", "-L", "INPUT")
         lines = [line for line in table.stdout.splitlines() if "TARPIT" in line]
         tail = lines[0].split("dpt:25", 1)[-1].strip() if len(lines) == 1 else "?"
         clean = ("", wanted, f"--{wanted}") if wanted == "tarpit" else (wanted, f"--{wanted}")

@@ -125,7 +125,7 @@ class Tracked:
     def invalid(self, family: int) -> int:
         """Replies that conntrack called invalid."""
         listing = self.lab.guest.run(
-            self.lab.program(family), "-w", "-L", "OUTPUT", "-v", "-x", "-n"
+            self.lab.program(family), *self.lab.tools.wait, "-L", "OUTPUT", "-v", "-x", "-n"
         )
         line = next(line for line in listing.splitlines() if "INVALID" in line)
         return int(line.split()[0])
