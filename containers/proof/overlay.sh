@@ -34,7 +34,9 @@ find $root/usr/lib/modules -type l | while read -r link; do
 	/*) ln -sfnr "$root$target" "$link" ;;
 	esac
 done
-rm -rf $root/usr/share/doc $root/usr/share/man $root/usr/src
+# Of the documentation only the examples are of use: they are proven too.
+find $root/usr/share/doc -type f ! -path '*/examples/*' -delete 2>/dev/null || true
+rm -rf $root/usr/share/man $root/usr/src
 depmod -b $root "$release"
 cd $root
 find . -print0 | LC_ALL=C sort -z | cpio --quiet -0 -o -H newc --owner=+0:+0 > /out/overlay.cpio

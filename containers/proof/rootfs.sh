@@ -8,11 +8,11 @@ set -eu
 source=$1
 root=/build/root
 
-programs='cat sh iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore
+programs='cat sh mkdir ln iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore
 	iptables-legacy iptables-legacy-save iptables-legacy-restore iptables-nft iptables-nft-save iptables-nft-restore
 	ip6tables-legacy ip6tables-legacy-save ip6tables-legacy-restore
 	ip6tables-nft ip6tables-nft-save ip6tables-nft-restore
-	ip ss tc bridge kmod modprobe insmod rmmod lsmod depmod nmap conntrack'
+	sysctl ip ss tc bridge kmod modprobe insmod rmmod lsmod depmod nmap conntrack'
 
 mkdir -p $root/usr/bin $root/usr/sbin $root/usr/lib $root/usr/lib64 $root/etc $root/var/lib $root/root
 for directory in bin sbin lib lib64; do ln -s usr/$directory $root/$directory; done

@@ -161,6 +161,47 @@ def subnet(lab: Lab, family: int) -> None:
             raise Deviation("what is not TCP was forwarded")
 
 
+# -- the example files -------------------------------------------------------------------------
+
+EXAMPLES = "/usr/share/doc/xt-tarpit-common/examples"
+INSTALLED: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "unused-services": ((3306, 1433), (22, 25)),
+    "look-like-windows": ((135, 139, 1025), (22, 80)),
+    "every-unused-port": ((1, 25, 443, 65535), (22, 80)),
+    "one-source": ((), (22, 25)),
+    "unused-subnet": ((), (22, 25)),
+    "worms": ((), (22, 80)),
+}
+"""Each example with ports that it holds, and ports that it does not."""
+
+
+@recipes.check("each installed example does what it says", section="4")
+def examples(lab: Lab) -> None:
+    # The examples say iptables; that is the backend at hand.
+    lab.guest.attempt("mkdir", "/run/bin")
+    lab.guest.attempt("ln", "-sf", f"/usr/sbin/{lab.program(4)}", "/run/bin/iptables")
+    missing = 0
+    for name, (hold, leave) in INSTALLED.items():
+        script = f"PATH=/run/bin:$PATH; export PATH; sh {EXAMPLES}/{name}"
+        lab.touch(4)
+        done = lab.guest.attempt("sh", "-c", script)
+        if "cannot open" in done.stderr or "No such file" in done.stderr:
+            missing += 1
+            continue
+        if done.status:
+            raise Deviation(f"{name}: {done.stderr.strip()}")
+        expect_ports(lab, 4, hold, leave)
+        if name == "one-source" and not held(lab, 4, 25, src=HOSTILE[4]):
+            raise Deviation("one-source does not hold its address")
+        if name == "unused-subnet" and not held(lab, 4, 25, dst=UNUSED[4]):
+            raise Deviation("unused-subnet does not hold the subnet")
+        lab.clear()
+    if missing == len(INSTALLED):
+        raise Unavailable("these packages bring no examples")
+    if missing:
+        raise Deviation(f"{missing} of {len(INSTALLED)} examples are missing")
+
+
 # -- nmap --------------------------------------------------------------------------------------
 
 PORTS = "1-20"

@@ -1,0 +1,60 @@
+"""What a report says, and what its exit code is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from tarpit_builder.proof.report import CheckResult, Outcome, VerifyReport
+
+
+def report(*outcomes: Outcome) -> VerifyReport:
+    """A report whose checks ended as *outcomes* say."""
+    results = tuple(
+        CheckResult("wire", "nft", f"check {n}", "1", 4, outcome, 0.5, "because", ("a > b S",))
+        for n, outcome in enumerate(outcomes)
+    )
+    return VerifyReport("6.1", ("x.deb",), "tcg", 1, 3.0, results)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "code"),
+    [
+        ([Outcome.PASS], 0),
+        ([Outcome.PASS, Outcome.SKIP], 0),
+        ([Outcome.PASS, Outcome.FAIL], 1),
+        ([Outcome.ERROR, Outcome.FAIL], 1),
+        ([Outcome.PASS, Outcome.ERROR], 3),
+        ([Outcome.SKIP], 3),
+        ([], 3),
+    ],
+)
+def test_exit_code_never_says_pass_without_a_pass(outcomes: list[Outcome], code: int) -> None:
+    assert report(*outcomes).exit_code == code
+
+
+def test_table_shows_what_did_not_pass_and_why() -> None:
+    table = report(Outcome.PASS, Outcome.FAIL, Outcome.SKIP).table()
+    assert "check 0" not in table
+    for text in ("wire/nft", "IPv4: check 1", "because", "a > b S", "FAILED"):
+        assert text in table
+
+
+def test_json_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    report(Outcome.PASS, Outcome.FAIL).write_json(path)
+    document = json.loads(path.read_text())
+    assert document["exit_code"] == 1
+    assert [result["outcome"] for result in document["results"]] == ["pass", "fail"]
+
+
+def test_junit_counts_what_ci_counts(tmp_path: Path) -> None:
+    path = tmp_path / "report.xml"
+    report(Outcome.PASS, Outcome.FAIL, Outcome.SKIP, Outcome.ERROR).write_junit(path)
+    suite = ET.parse(path).getroot()  # noqa: S314  (our own file)
+    counts = {name: suite.get(name) for name in ("tests", "failures", "skipped", "errors")}
+    assert counts == {"tests": "4", "failures": "1", "skipped": "1", "errors": "1"}
+    assert [case[0].tag for case in suite if len(case)] == ["failure", "skipped", "error"]
