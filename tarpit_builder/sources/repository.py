@@ -62,6 +62,9 @@ def fetch(wanted: Wanted, context: Context) -> FetchedTree:
         repository = _open(wanted, context)
         found = _find(Reader(repository, place, context.keys, wanted.role), wanted)
         origin = f"{place}#{found.ref}"
+        opener = _opener(repository, found.commit, origin, wanted.limits)
+        inside = _checked(found.tree, origin, opener, context)
+        _identity(wanted, inside, origin)
         vouchers = context.judge.vouchers(
             _trusted_as(wanted) or origin,
             found.tree,
@@ -69,8 +72,6 @@ def fetch(wanted: Wanted, context: Context) -> FetchedTree:
             vouchers=found.vouchers,
             origin=origin,
         )
-        opener = _opener(repository, found.commit, origin, wanted.limits)
-        inside = _checked(found.tree, origin, opener, context)
         version = wanted.version or inside
         return FetchedTree(
             name=version.stem if version else f"git-{found.commit[:12]}",
@@ -81,6 +82,17 @@ def fetch(wanted: Wanted, context: Context) -> FetchedTree:
             vouchers=vouchers,
             opener=opener,
             cached=True,
+        )
+
+
+def _identity(wanted: Wanted, inside: KernelVersion | None, origin: str) -> None:
+    """Without a tree id to go by, the Makefile must at least say what was asked for."""
+    if not isinstance(wanted.version, KernelVersion) or (wanted.release and wanted.release.tree):
+        return
+    if inside != wanted.version:
+        raise SourceError(
+            f"{origin} holds {f'Linux {inside}' if inside else 'no kernel'}, not {wanted.version}",
+            hint="name what it is with --kernel, or another commit with --ref",
         )
 
 

@@ -179,6 +179,13 @@ def test_a_ref_that_is_not_the_named_release_is_refused(world: World) -> None:
         world.fetch(V, "master")
 
 
+def test_a_commit_that_says_another_release_is_not_trusted_as_this_one(world: World) -> None:
+    made, _ = commit(world.repository, kernel_files(NEXT), world.commit)
+    with pytest.raises(SourceError, match=r"holds Linux 2\.6\.25, not 2\.6\.26"):
+        world.fetch(KernelVersion.parse("2.6.26"), made, trust_on_first_use=True)
+    assert not world.trust.path.exists()
+
+
 def test_a_catalogue_and_a_commit_that_disagree_are_refused(world: World) -> None:
     wrong = Release(V, commit=world.commit, tree="0" * 40)
     world.catalogue = replace(world.catalogue, kernels={V: wrong})
