@@ -22,6 +22,7 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 #include <linux/etherdevice.h>
 #include <linux/if_vlan.h>
+#include <linux/inetdevice.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/module.h>
@@ -426,14 +427,31 @@ free_nskb:
 	kfree_skb(nskb);
 }
 
+/* The routing table would know, but a bridge need not have one. */
+static bool tarpit_is_broadcast(const struct net_device *bridge, __be32 addr)
+{
+	const struct in_device *in_dev = __in_dev_get_rcu(bridge);
+	const struct in_ifaddr *ifa;
+
+	if (!in_dev)
+		return false;
+
+	in_dev_for_each_ifa_rcu(ifa, in_dev)
+		if (ifa->ifa_prefixlen < 31 &&
+		    addr == (ifa->ifa_address | ~ifa->ifa_mask))
+			return true;
+	return false;
+}
+
 static void tarpit_bridge4(struct net *net, const struct sk_buff *oldskb,
+			   const struct net_device *bridge,
 			   const struct tcphdr *tcph)
 {
 	const struct iphdr *oiph = ip_hdr(oldskb);
 	struct sk_buff *nskb;
 
-	if (inet_addr_type(net, oiph->daddr) == RTN_BROADCAST ||
-	    inet_addr_type(net, oiph->saddr) == RTN_BROADCAST)
+	if (tarpit_is_broadcast(bridge, oiph->daddr) ||
+	    tarpit_is_broadcast(bridge, oiph->saddr))
 		return;
 
 	nskb = tarpit_alloc(LL_MAX_HEADER,
@@ -453,6 +471,7 @@ static bool tarpit_is_bridged(const struct sk_buff *skb)
 }
 
 static void tarpit_bridge4(struct net *net, const struct sk_buff *oldskb,
+			   const struct net_device *bridge,
 			   const struct tcphdr *tcph)
 {
 }
@@ -495,7 +514,7 @@ tarpit_tg4(struct sk_buff *skb, const struct xt_action_param *par)
 				  csum_partial(&tcph, sizeof(tcph), 0));
 
 	if (tarpit_is_bridged(skb)) {
-		tarpit_bridge4(net, skb, &tcph);
+		tarpit_bridge4(net, skb, xt_in(par), &tcph);
 		return NF_DROP;
 	}
 
@@ -566,9 +585,11 @@ static struct dst_entry *tarpit_route6(struct net *net, struct sk_buff *skb,
 	};
 	struct dst_entry *dst;
 
-	/* Such an address means nothing without its interface. */
+	/* Such an address means nothing without its interface, and that is
+	 * not the VRF which may have taken its place.
+	 */
 	if (ipv6_addr_type(&fl6.daddr) & IPV6_ADDR_LINKLOCAL)
-		fl6.flowi6_oif = in->ifindex;
+		fl6.flowi6_oif = IP6CB(skb)->iif;
 
 	security_skb_classify_flow(skb, flowi6_to_flowi_common(&fl6));
 	dst = ip6_route_output(net, NULL, &fl6);

@@ -200,7 +200,7 @@ static inline struct dst_entry *tarpit_route6(struct net *net,
 	struct dst_entry *dst;
 
 	if (ipv6_addr_type(&oip6h->saddr) & IPV6_ADDR_LINKLOCAL)
-		fl.oif = in->ifindex;
+		fl.oif = IP6CB(skb)->iif;
 
 #ifdef TARPIT_HAVE_IP6_ROUTE_OUTPUT
 	dst = ip6_route_output(net, NULL, &fl);
@@ -313,8 +313,14 @@ static inline void tarpit_attach_ct(struct sk_buff *nskb,
 #define __vlan_hwaccel_clear_tag(skb) ((skb)->vlan_tci = 0)
 #endif
 
-#if defined(TARPIT_HAVE_NF_BRIDGE_INFO_EXISTS)
+#ifdef TARPIT_HAVE_NF_BRIDGE_INFO_EXISTS
 #define TARPIT_BRIDGE 1
+#endif
+
+/* 5.3 */
+#ifndef in_dev_for_each_ifa_rcu
+#define in_dev_for_each_ifa_rcu(ifa, in_dev) \
+	for (ifa = (in_dev)->ifa_list; ifa; ifa = ifa->ifa_next)
 #endif
 
 #ifndef TARPIT_HAVE_SKB_SET_NFCT
