@@ -7,7 +7,7 @@ macro was defined, so that ``#ifdef FEATURE`` can become the condition that FEAT
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 _WORD = re.compile(r"\s*(&&|\|\||[=!]=|[<>]=?|!|\(|\)|\w+|.)")
@@ -136,26 +136,33 @@ def both(*conditions: Known) -> Known:
     """Where all of *conditions* hold."""
     if False in conditions:
         return False
-    left = list(dict.fromkeys(part for part in conditions if isinstance(part, str)))
-    if not left:
-        return True
-    return left[0] if len(left) == 1 else " && ".join(_tight(part, "||") for part in left)
+    return _joined(conditions, "&&", "||") or True
 
 
 def either(*conditions: Known) -> Known:
     """Where any of *conditions* holds."""
     if True in conditions:
         return True
+    return _joined(conditions, "||", "&&") or False
+
+
+def _joined(conditions: Iterable[Known], operator: str, other: str) -> str:
     left = list(dict.fromkeys(part for part in conditions if isinstance(part, str)))
-    return " || ".join(_tight(part, "&&") for part in left) if left else False
+    if len(left) > 1:
+        left = [f"({part})" if other in _outside(part) else part for part in left]
+    return f" {operator} ".join(left)
 
 
 def _is_atom(condition: str) -> bool:
     return re.fullmatch(r"!?(defined\(\w+\)|\w+\([^()]*\)|\w+)", condition) is not None
 
 
-def _tight(condition: str, operator: str) -> str:
-    return f"({condition})" if operator in condition else condition
+def _outside(condition: str) -> str:
+    """What of *condition* is in no parentheses."""
+    before = ""
+    while before != condition:
+        before, condition = condition, re.sub(r"\([^()]*\)", "", condition)
+    return condition
 
 
 @dataclass(slots=True)

@@ -89,14 +89,15 @@ def _layer(
         return name in table.headers and version < table.headers[name]
 
     local = folder / "compat/include"
-    headers = [
+    substitutes = [
         (local / name).read_text()
         for name in _INCLUDE.findall(text)
         if lacks(name) and (local / name).is_file()
     ]
-    headers.append((folder / "compat/compat.h").read_text())
+    header = (folder / "compat/compat.h").read_text()
     includes = frozenset({"compat/compat.h", "compat/entry.h", "tarpit-probes.h"})
-    return Layer(Symbols(values, owns), headers, includes, lacks), headers
+    layer = Layer(Symbols(values, owns), header, includes, lacks, substitutes)
+    return layer, [header, *substitutes]
 
 
 def _say_constants(text: str) -> str:
@@ -156,9 +157,7 @@ def extension(
         return name.startswith(("TARPIT_", "_LIBXT_")) or name in table.extension.later
 
     header = (folder / "libxt_TARPIT.h").read_text()
-    layer = Layer(
-        Symbols(values, owns), [header], frozenset({"libxt_TARPIT.h"}), lacks=lambda _: False
-    )
+    layer = Layer(Symbols(values, owns), header, frozenset({"libxt_TARPIT.h"}))
     text = _rewritten(original, table.extension.rewrites_for(version, family, after=False), version)
     text = prune(melt(text, layer))
     text = _rewritten(text, table.extension.rewrites_for(version, family, after=True), version)

@@ -226,7 +226,10 @@ def _is_tight(tokens: Sequence[Token]) -> bool:
         text = words[at].text
         if text in {"(", "["}:
             at = matching(words, at)
-        elif words[at].kind not in {"name", "number", "string"} and text not in {"->", "."}:
+        elif words[at].kind not in {"name", "painted", "number", "string"} and text not in {
+            "->",
+            ".",
+        }:
             return False
         at += 1
     return bool(words) or not tokens

@@ -25,15 +25,16 @@ _CONDITIONAL = re.compile(r"\s*#\s*(if|ifdef|ifndef|else|elif|endif)\b")
 class Layer:
     """What stands between the source and one release.
 
-    *headers* are the texts of the layer in the order in which the compiler would meet them;
-    *includes* the names by which the source includes them; *lacks* says which of the system's
-    headers the release does not have.
+    *header* is the text of the layer, *includes* the names by which the source includes it;
+    *lacks* says which of the system's headers the release does not have, and *substitutes* are
+    the texts of those that stand in for them.
     """
 
     symbols: Symbols
-    headers: Sequence[str]
+    header: str
     includes: frozenset[str]
-    lacks: Callable[[str], bool]
+    lacks: Callable[[str], bool] = lambda _: False
+    substitutes: Sequence[str] = ()
 
 
 def melt(source: str, layer: Layer) -> str:
@@ -60,9 +61,11 @@ def melt(source: str, layer: Layer) -> str:
                 macros[item.name] = macro
             elif define.split(None, 2)[2:]:
                 kept.append(item)
-        elif macro := Macro.from_function(item) or Macro.from_typedef(item):
+        elif macro := Macro.from_typedef(item):
             macros[item.name] = macro
         else:
+            if macro := Macro.from_function(item):
+                macros[item.name] = macro
             kept.append(item)
 
     source = expand(source, macros)
@@ -75,20 +78,21 @@ def _decide(layer: Layer) -> tuple[str, dict[str, conditions.Known]]:
     """The layer's text with its conditions decided, and the features that it defines."""
     known: dict[str, conditions.Known] = dict(layer.symbols.conditions)
     texts = []
-    for header in layer.headers:
+    bodies = [_without_guard(header, keep=True) for header in layer.substitutes]
+    for body in [*bodies, _without_guard(layer.header, keep=False)]:
         symbols = Symbols(layer.symbols.values, layer.symbols.owns, known)
-        text, learnt = conditions.resolve(_without_guard(header), symbols)
+        text, learnt = conditions.resolve(body, symbols)
         known.update(learnt)
         texts.append(text)
     return "".join(texts), known
 
 
-def _without_guard(header: str) -> str:
-    """*header* without its guard, and with what it says of itself above its first definition."""
+def _without_guard(header: str, *, keep: bool) -> str:
+    """*header* without its guard; what it says of itself is kept above its first definition."""
     match = re.search(r"^#ifndef (\w+)\n#define \1\b[^\n]*\n", header, re.MULTILINE)
     if not match:
         return header
-    comment = re.sub(r"/\* SPDX[^\n]*\n", "", header[: match.start()])
+    comment = re.sub(r"/\* SPDX[^\n]*\n", "", header[: match.start()]) if keep else ""
     body = re.sub(r"#endif[^\n]*\n\s*\Z", "", header[match.end() :])
     includes = re.match(r"(\s*#include[^\n]*\n)*\s*", body)
     end = includes.end() if includes else 0
@@ -96,7 +100,8 @@ def _without_guard(header: str) -> str:
 
 
 def _expanded(item: Item, macros: dict[str, Macro]) -> Item:
-    return Item(item.kind, item.name, expand(item.text, macros))
+    others = {name: macro for name, macro in macros.items() if name != item.name}
+    return Item(item.kind, item.name, expand(item.text, others))
 
 
 def _reachable(parts: Sequence[Item], used: frozenset[str]) -> list[Item]:

@@ -1,0 +1,365 @@
+"""The committed patches against ``dkms/``, against made-up repositories, and real ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tarpit_builder import patches, paths
+from tarpit_builder.console import Console
+from tarpit_builder.errors import CheckFailedError, InfrastructureError, SourceError, UserError
+from tarpit_builder.patching import generate, kept, rules
+from tarpit_builder.patching.diff import ENCODING
+from tarpit_builder.patching.rules import Range
+from tarpit_builder.sources.catalogue import Catalogue, Release
+from tarpit_builder.versions import IptablesVersion, KernelVersion, VersionRange
+from tests.patches.trees import git, made_up, repositories, snapshot
+
+LINUX = rules.load().of_kind("linux")
+RANGES = [pytest.param(entry, id=f"{entry.kind}-{entry.name}") for entry in rules.load().ranges]
+
+
+@pytest.fixture
+def no_trees(tmp_path: Path) -> patches.Trees:
+    """What a machine without any source has."""
+    return patches.Trees(Catalogue.load(), cache=tmp_path / "cache")
+
+
+# -- without trees ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("entry", RANGES)
+def test_what_a_patch_adds_is_what_dkms_makes(entry: Range, no_trees: patches.Trees) -> None:
+    assert patches.check(entry, no_trees).wrong == ()
+
+
+def test_no_patch_is_without_a_range() -> None:
+    assert patches.strays() == []
+
+
+@pytest.mark.parametrize("entry", LINUX, ids=lambda entry: entry.name)
+def test_nothing_of_the_layer_is_left(entry: Range) -> None:
+    source = patches.committed(entry.releases.bounds[0][1]).patch.files[-1].content
+    for trace in ("TARPIT_HAVE_", "TARPIT_COMPAT_", "compat.h", "#if 0", "LINUX_VERSION_CODE"):
+        assert trace not in source
+    assert ("ipv6" in source) == (entry.form == "xt")
+    assert source.count("{") == source.count("}")
+
+
+@pytest.mark.parametrize("entry", LINUX, ids=lambda entry: entry.name)
+def test_it_looks_like_kernel_code(entry: Range) -> None:
+    source = patches.committed(entry.releases.bounds[0][1]).patch.files[-1].content
+    for line in source.splitlines():
+        assert line == line.rstrip()
+        assert not line.startswith(" ") or line.startswith(" *")
+        assert len(line.expandtabs(8)) <= 80 or '"' in line
+    assert "\n\n\n" not in source
+
+
+def test_the_same_bytes_whatever_the_hash_seed() -> None:
+    program = (
+        "from tarpit_builder.patching import generate, rules\n"
+        "table = rules.load()\n"
+        "for entry in table.ranges:\n"
+        "    for file in generate.new_files(entry.releases.bounds[0][1], entry, table):\n"
+        "        print(file)\n"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=paths.PROJECT,
+            env={**os.environ, "PYTHONHASHSEED": seed, "LC_ALL": locale, "TZ": zone},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed, locale, zone in (("0", "C", "UTC"), ("4711", "C.UTF-8", "Asia/Tokyo"))
+    }
+    assert len(outputs) == 1
+
+
+def test_a_changed_source_is_noticed(no_trees: patches.Trees, tmp_path: Path) -> None:
+    """Whoever edits a patch by hand, or the source without regenerating, is told."""
+    there = kept.read(LINUX[0])
+    files = list(there.patch.files)
+    lines = tuple(
+        line.replace("TARPIT_WINDOW_OPEN\t5", "TARPIT_WINDOW_OPEN\t1")
+        for line in files[-1].hunks[0].lines
+    )
+    hunk = dataclasses.replace(files[-1].hunks[0], lines=lines)
+    files[-1] = dataclasses.replace(files[-1], hunks=(hunk,))
+    folder = tmp_path / "patches"
+    path = folder / LINUX[0].path
+    path.parent.mkdir(parents=True)
+    patch = dataclasses.replace(there.patch, files=tuple(files))
+    path.write_bytes(str(patch).encode(ENCODING))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(kept, "FOLDER", folder)
+        verdict = patches.check(LINUX[0], no_trees)
+        assert verdict.wrong == (f"{files[-1].path} is not what dkms/ makes of it",)
+        (folder / "linux/stray.patch").write_text("")
+        assert patches.strays() == ["linux/stray.patch"]
+        with pytest.raises(CheckFailedError, match="2 patches not right"):
+            patches.demand_good([verdict], patches.strays())
+        path.write_text("nonsense")
+        assert "damaged" in patches.check(LINUX[0], no_trees).wrong[0]
+        path.unlink()
+        assert "is not there" in patches.check(LINUX[0], no_trees).wrong[0]
+
+
+def test_a_rewrite_that_has_nothing_to_do_is_an_error(tmp_path: Path) -> None:
+    source = tmp_path / "dkms"
+    subprocess.run(["cp", "-r", paths.PROJECT / "dkms", source], check=True)
+    text = (source / "xt_TARPIT.c").read_text()
+    (source / "xt_TARPIT.c").write_text(text.replace("return verdict;", "return NF_DROP;"))
+    with pytest.raises(InfrastructureError, match="a rewrite for Linux 2.6.24 is out of date"):
+        generate.new_files(KernelVersion.parse("2.6.24"), LINUX[5], rules.load(), source)
+
+
+def test_a_probe_has_to_say_its_release(tmp_path: Path) -> None:
+    (tmp_path / "thing.c").write_text("#include <linux/skbuff.h>\n")
+    with pytest.raises(InfrastructureError, match="does not say since which release"):
+        rules.probed(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "iptables", "names"),
+    [
+        ("2.6.24", "", ["2.6.24"]),
+        ("2.6.27.9", "", ["2.6.27"]),
+        ("2.6.20-2.6.22", "", ["2.6.20", "2.6.21", "2.6.22"]),
+        ("<=2.6.20", "", ["2.6.19", "2.6.20"]),
+        ("", "1.4.0", ["1.4.0"]),
+        ("2.6.32", "1.3.8", ["2.6.31-2.6.32", "1.3.8"]),
+    ],
+)
+def test_ranges_are_selected(kernel: str, iptables: str, names: list[str]) -> None:
+    assert [entry.name for entry in patches.select(kernel, iptables)] == names
+
+
+@pytest.mark.parametrize(("kernel", "iptables"), [("2.6.18", ""), ("6.1", ""), ("", "1.8.9")])
+def test_a_selection_of_nothing_is_refused(kernel: str, iptables: str) -> None:
+    with pytest.raises(UserError, match="there is no patch for"):
+        patches.select(kernel, iptables)
+
+
+def test_ranges_do_not_overlap_and_leave_no_gap() -> None:
+    for minor in range(1, 60):
+        version = KernelVersion((2, 6, minor))
+        holders = [entry for entry in LINUX if version in entry.releases]
+        refusals = [
+            refusal
+            for refusal in rules.load().refusals
+            if refusal.kind == "linux" and version in refusal.releases
+        ]
+        assert len(holders) + len(refusals) == 1, version
+
+
+# -- made-up repositories --------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Upstream:
+    """A repository with three releases of 2.6.24 and their entries in a catalogue."""
+
+    folder: Path
+    catalogue: Catalogue
+
+    def trees(self, tmp_path: Path, folder: Path | None = None) -> patches.Trees:
+        place = (str(folder or self.folder),)
+        return patches.Trees(self.catalogue, kernel=place, cache=tmp_path / "no-cache")
+
+
+@pytest.fixture
+def upstream(tmp_path: Path) -> Iterator[Upstream]:
+    """Linux 2.6.24, 2.6.24.1 and 2.6.24.2; the last has another line in its Kconfig."""
+    patch = patches.committed(KernelVersion.parse("2.6.24")).patch
+    folder = made_up(tmp_path / "upstream", patch, KernelVersion.parse("2.6.24"))
+    git(folder, "init", "-q")
+    releases = {}
+    for name in ("2.6.24", "2.6.24.1", "2.6.24.2"):
+        if name == "2.6.24.2":
+            kconfig = folder / "net/netfilter/Kconfig"
+            kconfig.write_text("# one line more\n" + kconfig.read_text())
+        git(folder, "add", ".")
+        git(folder, "commit", "-q", "--allow-empty", "-m", name)
+        version = KernelVersion.parse(name)
+        commit = git(folder, "rev-parse", "HEAD").strip()
+        tree = git(folder, "rev-parse", "HEAD^{tree}").strip()
+        releases[version] = Release(version, commit=commit, tree=tree)
+    yield Upstream(folder, dataclasses.replace(Catalogue.load(), kernels=releases))
+
+
+V24 = next(entry for entry in LINUX if entry.name == "2.6.24")
+
+
+def test_a_range_that_breaks_is_cut_where_it_does(upstream: Upstream, tmp_path: Path) -> None:
+    made = patches.regenerate(V24, upstream.trees(tmp_path))
+    assert made.proposal == "2.6.24-2.6.24.1 and 2.6.24.2"
+    assert [(str(stop.release), stop.why.split(":")[0]) for stop in made.breaks] == [
+        ("2.6.24.2", "net/netfilter/Kconfig")
+    ]
+    with pytest.raises(CheckFailedError, match=r"does not hold for 2\.6\.24\.2"):
+        patches.write(made)
+    with pytest.raises(CheckFailedError, match="1 range cannot have one patch"):
+        patches.demand_whole([made])
+    assert "should be split into 2.6.24-2.6.24.1 and 2.6.24.2" in patches.regenerated([made], [])
+    assert any(
+        "breaks at 2.6.24.2" in wrong
+        for wrong in patches.check(V24, upstream.trees(tmp_path)).wrong
+    )
+
+
+def test_a_range_that_holds_makes_the_committed_bytes(upstream: Upstream, tmp_path: Path) -> None:
+    kernels = dict(list(upstream.catalogue.kernels.items())[:2])
+    catalogue = dataclasses.replace(upstream.catalogue, kernels=kernels)
+    made = patches.regenerate(V24, Upstream(upstream.folder, catalogue).trees(tmp_path))
+    assert made.breaks == ()
+    assert made.difference == ""
+    assert made.text.encode(ENCODING) == (kept.FOLDER / V24.path).read_bytes()
+    assert patches.write(made) is False
+
+
+def test_writing_does_not_lose_what_somebody_changed(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "project"
+    (project / "patches" / V24.path).parent.mkdir(parents=True)
+    (project / "patches" / V24.path).write_text("old\n")
+    git(project, "init", "-q")
+    git(project, "add", ".")
+    git(project, "commit", "-qm", "old")
+    monkeypatch.setattr(paths, "PROJECT", project)
+    monkeypatch.setattr(kept, "FOLDER", project / "patches")
+    monkeypatch.setattr(generate, "new_files", lambda *_: ())
+    kernels = dict(list(upstream.catalogue.kernels.items())[:1])
+    catalogue = dataclasses.replace(upstream.catalogue, kernels=kernels)
+    made = patches.regenerate(V24, Upstream(upstream.folder, catalogue).trees(tmp_path))
+    (project / "patches" / V24.path).write_text("mine\n")
+    with pytest.raises(UserError, match="not committed"):
+        patches.write(made)
+    assert patches.write(made, force=True) is True
+    assert (project / "patches" / V24.path).read_bytes() == made.text.encode(ENCODING)
+
+
+def test_a_shallow_clone_has_what_it_has(upstream: Upstream, tmp_path: Path) -> None:
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{upstream.folder}", "shallow")
+    made = patches.regenerate(V24, upstream.trees(tmp_path, tmp_path / "shallow"))
+    assert [str(release) for release in made.checked] == ["2.6.24.2"]
+    assert [str(release) for release in made.absent] == ["2.6.24", "2.6.24.1"]
+
+
+def test_a_bare_clone_without_a_config_is_read(upstream: Upstream, tmp_path: Path) -> None:
+    git(tmp_path, "clone", "-q", "--bare", str(upstream.folder), "bare")
+    (tmp_path / "bare/config").unlink()
+    assert upstream.trees(tmp_path, tmp_path / "bare").find(KernelVersion.parse("2.6.24"))
+
+
+def test_without_the_release_it_needs(upstream: Upstream, tmp_path: Path) -> None:
+    empty = dataclasses.replace(upstream.catalogue, kernels={})
+    with pytest.raises(SourceError, match="no tree of Linux 2.6.24 is to be had"):
+        patches.regenerate(V24, Upstream(upstream.folder, empty).trees(tmp_path))
+
+
+def test_what_is_no_repository_is_refused(upstream: Upstream, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no git repository"):
+        patches.regenerate(V24, upstream.trees(tmp_path, tmp_path / "nowhere"))
+
+
+def test_a_commit_with_another_tree_is_refused(upstream: Upstream, tmp_path: Path) -> None:
+    version = KernelVersion.parse("2.6.24")
+    forged = dataclasses.replace(upstream.catalogue.kernels[version], tree="0" * 40)
+    catalogue = dataclasses.replace(upstream.catalogue, kernels={version: forged})
+    with pytest.raises(SourceError, match="has the tree"):
+        patches.regenerate(V24, Upstream(upstream.folder, catalogue).trees(tmp_path))
+
+
+def test_a_damaged_object_is_noticed(upstream: Upstream, tmp_path: Path) -> None:
+    blob = git(upstream.folder, "rev-parse", "HEAD:net/netfilter/Makefile").strip()
+    other = git(upstream.folder, "rev-parse", "HEAD:Makefile").strip()
+    objects = upstream.folder / ".git/objects"
+    damaged = objects / blob[:2] / blob[2:]
+    damaged.chmod(0o644)
+    damaged.write_bytes((objects / other[:2] / other[2:]).read_bytes())
+    with pytest.raises(SourceError, match="damaged|cannot be read"):
+        patches.regenerate(V24, upstream.trees(tmp_path))
+
+
+def test_a_tree_without_a_place_for_it(upstream: Upstream, tmp_path: Path) -> None:
+    (upstream.folder / "net/netfilter/Makefile").write_text("obj-y += nothing.o\n")
+    git(upstream.folder, "commit", "-qam", "other")
+    version = KernelVersion.parse("2.6.24")
+    commit = git(upstream.folder, "rev-parse", "HEAD").strip()
+    catalogue = dataclasses.replace(
+        upstream.catalogue, kernels={version: Release(version, commit=commit)}
+    )
+    with pytest.raises(SourceError, match="no line that matches"):
+        patches.regenerate(V24, Upstream(upstream.folder, catalogue).trees(tmp_path))
+
+
+@pytest.mark.parametrize("style", ["git", "quilt", "mbox"])
+def test_patches_can_be_carried_away(tmp_path: Path, no_trees: patches.Trees, style: str) -> None:
+    made = patches.regenerate_all(patches.select("", "1.4.0"), no_trees, Console(quiet=True))
+    patches.export(made, tmp_path / "out", style)
+    folder = tmp_path / "out/iptables/1.4.0"
+    assert (folder / "series").exists() == (style == "quilt")
+    (tree := tmp_path / "iptables-1.4.0").mkdir()
+    file = next(path for path in folder.iterdir() if path.name != "series")
+    with file.open("rb") as stream:
+        subprocess.run(["patch", "-s", "-p1", "-NE"], cwd=tree, stdin=stream, check=True)
+    assert "extensions/.TARPIT-test" in snapshot(tree)
+
+
+# -- real trees ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("entry", RANGES)
+def test_every_release_of_the_range_takes_it(entry: Range, tmp_path: Path) -> None:
+    """With trees: regenerated to the byte, and in and out of each with patch(1)."""
+    trees = patches.Trees(
+        Catalogue.load(),
+        tuple(repositories("TARPIT_KERNEL_GIT")),
+        tuple(repositories("TARPIT_IPTABLES_GIT")),
+        paths.cache_dir(),
+    )
+    releases = trees.releases(entry)
+    found = [(release, tree) for release in releases if (tree := trees.find(release))]
+    if not found:
+        variable = "TARPIT_KERNEL_GIT" if entry.kind == "linux" else "TARPIT_IPTABLES_GIT"
+        names = ", ".join(map(str, releases))
+        pytest.skip(f"NOT EXERCISED: {entry.kind} {names}: set {variable} to a clone")
+    verdict = patches.check(entry, trees)
+    assert verdict.wrong == ()
+    patch = kept.read(entry).patch
+    for release, tree in found:
+        folder = tmp_path / str(release)
+        for file in patch.files:
+            if (text := tree.read(file.path)) is not None:
+                (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / file.path).write_bytes(text.encode(ENCODING))
+        folder.mkdir(exist_ok=True)
+        before = snapshot(folder)
+        for reverse in ((), ("-R",)):
+            with (kept.FOLDER / entry.path).open("rb") as stream:
+                done = subprocess.run(
+                    ["patch", "-p1", "-NE", "-F0", *reverse],
+                    cwd=folder,
+                    stdin=stream,
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                )
+            assert "offset" not in done.stdout
+            assert "fuzz" not in done.stdout
+        assert snapshot(folder) == before
+
+
+def test_versions_of_both_kinds_are_known() -> None:
+    assert (
+        VersionRange.parse("1.3.8", IptablesVersion) == rules.load().of_kind("iptables")[0].releases
+    )
