@@ -100,7 +100,8 @@ def _row(name: str, kind: str, version: AnyVersion) -> dict[str, Any]:
         if version in VersionRange.parse(row["releases"], type(version)):
             return row
     raise UserError(
-        f"{version} is in no row of rules/{name}", hint="add one, with the reason for it"
+        f"{version.what} {version} never existed, or rules/{name} does not know it",
+        hint="check the number, or add a row with the reason for it",
     )
 
 

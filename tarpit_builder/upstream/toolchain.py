@@ -127,26 +127,26 @@ def wrapper(command: Iterable[str], rewrite: Iterable[tuple[str, str]] = ()) -> 
     first = shlex.join(command)
     if not pairs:
         return f'#!/bin/sh\nexec {first} "$@"\n'
-    whole = [
-        f'\t{shlex.quote(old)}) set -- "$@" {shlex.quote(new)}; held=; continue ;;'
-        for old, new in pairs.items()
-    ]
-    begun = "|".join(
-        shlex.quote(word) for word in sorted({old.split()[0] for old in pairs if " " in old})
-    )
+    branches: dict[bool, list[str]] = {True: [], False: []}
+    for old, new in pairs.items():
+        branches[" " in old].append(
+            f'\t{shlex.quote(old)}) set -- "$@" {shlex.quote(new)}; held=; continue ;;'
+        )
+    for word in sorted({old.split()[0] for old in pairs if " " in old}):
+        branches[False].append(f"\t{shlex.quote(word)}) held=$argument; continue ;;")
     return "\n".join(
         [
             "#!/bin/sh",
             "held=",
             "for argument; do",
             "\tshift",
-            '\tcase "${held:+$held }$argument" in',
-            *whole,
+            '\tcase "$held $argument" in',
+            *branches[True],
             "\tesac",
             '\t[ -z "$held" ] || set -- "$@" "$held"',
             "\theld=",
             "\tcase $argument in",
-            f"\t{begun or '-'}) held=$argument; continue ;;",
+            *branches[False],
             "\tesac",
             '\tset -- "$@" "$argument"',
             "done",

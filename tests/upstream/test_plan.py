@@ -1,0 +1,173 @@
+"""The tables say which release gets what, and every choice has its reason."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tarpit_builder.errors import UserError
+from tarpit_builder.upstream import plan, rules, toolchain
+from tarpit_builder.upstream.plan import UpstreamPlan, UpstreamRequest
+from tarpit_builder.versions import IptablesVersion, KernelVersion
+from tests.upstream.conftest import RELEASES
+
+MIRROR = "http://deb.debian.org/debian"
+
+
+def make(kernel: str, **options: object) -> UpstreamPlan:
+    request = UpstreamRequest(KernelVersion.parse(kernel), **options)  # type: ignore[arg-type]
+    return plan.make(request, (f"deb {MIRROR} bookworm main",), MIRROR)
+
+
+@pytest.mark.parametrize(
+    ("release", "module"),
+    [
+        ("2.6.19-rc1", "ipt_TARPIT"),
+        ("2.6.19", "ipt_TARPIT"),
+        ("2.6.21", "ipt_TARPIT"),
+        ("2.6.21.7", "ipt_TARPIT"),
+        ("2.6.22", "xt_TARPIT"),
+        ("2.6.22-rc1", "xt_TARPIT"),
+        ("2.6.24.7", "xt_TARPIT"),
+        ("2.6.26", "xt_TARPIT"),
+    ],
+)
+def test_the_module_is_called_what_its_age_called_it(release: str, module: str) -> None:
+    assert make(release).rule.module == module
+
+
+@pytest.mark.parametrize(
+    ("release", "iptables"),
+    [("2.6.19", "1.3.8"), ("2.6.23.17", "1.3.8"), ("2.6.24", "1.4.0"), ("2.6.27.57", "1.4.0")],
+)
+def test_each_kernel_gets_the_iptables_of_its_time(release: str, iptables: str) -> None:
+    made = make(release)
+    assert made.iptables
+    assert str(made.iptables.version) == iptables
+
+
+@pytest.mark.parametrize("release", ["2.6.18", "2.6.18.8", "2.6.0", "2.4.37"])
+def test_kernels_before_2_6_19_are_left_to_patch_o_matic(release: str) -> None:
+    with pytest.raises(UserError, match="is not built for") as caught:
+        make(release)
+    assert "patch-o-matic" in caught.value.hint
+
+
+@pytest.mark.parametrize("release", ["2.6.28", "3.2", "6.12"])
+def test_kernels_that_the_compiler_was_not_seen_to_build_are_refused(release: str) -> None:
+    with pytest.raises(UserError, match="was not seen to build") as caught:
+        make(release)
+    assert "--image" in caught.value.hint
+
+
+def test_an_image_with_a_compiler_of_the_age_lifts_that_limit() -> None:
+    made = make("2.6.28", image="example/etch:latest", iptables="none")
+    assert made.kernel_recipe.foreign == "example/etch:latest"
+    assert made.layer.compiler == ("gcc",)
+    assert "gnu89" not in made.layer.names
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_iptables_1_3_8_is_built_against_headers_before_2_6_24(release: str) -> None:
+    made = make(release, iptables="1.3.8")
+    assert made.iptables
+    assert made.iptables.rule.headers < KernelVersion.parse("2.6.24")
+    warned = [text for text in made.warnings if "error 0" in text]
+    assert bool(warned) == (KernelVersion.parse(release) >= KernelVersion.parse("2.6.24"))
+
+
+@pytest.mark.parametrize(
+    ("iptables", "message"),
+    [
+        ("1.3.7", "nothing to patch"),
+        ("1.2.11", "nothing to patch"),
+        ("1.4.1", "built on its own"),
+        ("1.8.11", "built on its own"),
+        ("1.3.9", "1.3.9 never existed"),
+        ("2.0", "is not a version of iptables"),
+        ("1.4.o", "is not a version of iptables"),
+    ],
+)
+def test_iptables_that_is_not_built_here_is_refused_with_the_reason(
+    iptables: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        make("2.6.24", iptables=iptables)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("arch", plan.ARCHITECTURES)
+def test_every_choice_has_a_reason(release: str, arch: str) -> None:
+    made = make(release, arch=arch)
+    assert {choice.topic for choice in made.choices} >= {"kernel", "module", "compiler", "iptables"}
+    for choice in made.choices:
+        assert choice.value
+        assert choice.reason
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_there_is_a_patch_for_every_release(release: str) -> None:
+    patch = rules.patch(KernelVersion.parse(release))
+    assert patch
+    assert make(release).rule.module in patch.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"arch": "armhf"}, "architecture 'armhf' is not supported"),
+        ({"symvers": Path("Module.symvers")}, "--symvers without --config"),
+        ({"release": "2.6.23-1-686"}, "does not begin with the version 2.6.24"),
+        ({"release": "2.6.24x"}, "does not begin with the version"),
+        ({"release": "2.6.24-1/../../etc"}, "does not begin with the version"),
+    ],
+)
+def test_contradictions_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        make("2.6.24", **options)
+    assert caught.value.hint
+
+
+def test_the_command_of_a_plan_makes_the_same_again() -> None:
+    made = make("2.6.24", arch="i386", iptables="1.3.8", release="2.6.24-1-686", with_kernel=True)
+    assert made.command == (
+        "invoke build --kernel 2.6.24 --arch i386 --iptables 1.3.8 --release 2.6.24-1-686 "
+        "--with-kernel"
+    )
+    assert made.suffix == "-1-686"
+    assert made.name == "2.6.24-1-686-i386"
+
+
+def test_the_key_follows_what_is_built_and_not_the_words_about_it() -> None:
+    keys = {
+        make("2.6.24").key(),
+        make("2.6.25").key(),
+        make("2.6.24", arch="i386").key(),
+        make("2.6.24", iptables="1.3.8").key(),
+        make("2.6.24", with_kernel=True).key(),
+        make("2.6.24", release="2.6.24-1-amd64").key(),
+    }
+    assert len(keys) == 6
+    assert make("2.6.24").key() in keys
+
+
+def test_every_row_of_the_tables_is_well_formed() -> None:
+    for number in range(32):
+        for kernel in (f"2.6.{number}", f"2.6.{number}.1"):
+            try:
+                rules.kernel(KernelVersion.parse(kernel))
+            except UserError as error:
+                assert error.hint
+    for version in ("1.2.0", "1.3.7", "1.3.8", "1.4.0rc1", "1.4.0", "1.4.1", "1.8.11"):
+        try:
+            assert rules.iptables(IptablesVersion.parse(version)).reason
+        except UserError as error:
+            assert error.hint
+    table = tomllib.loads((rules.RULES / "toolchain.toml").read_text())
+    for row in (*table["fix"], *table["iptables"]["fix"]):
+        assert row["why"]
+        if "patch" in row:
+            assert (toolchain.PATCHES / row["patch"]).is_file()

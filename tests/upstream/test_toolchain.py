@@ -1,0 +1,109 @@
+"""The toolchain layer: arguments arrive as they should, patches fit the trees they are for."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tarpit_builder.sources import FetchedTree
+from tarpit_builder.upstream import toolchain
+from tarpit_builder.versions import IptablesVersion, KernelVersion
+from tests.upstream.conftest import RELEASES
+
+REWRITE = (("-m elf_i386", "-Wl,-m,elf_i386"), ("-d", "-Wl,-d"))
+
+
+def arguments(script: str, *given: str) -> list[str]:
+    """What the program behind *script* is called with."""
+    done = subprocess.run(
+        ["sh", "-s", "--", *given], input=script, capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["-c", "a b.c"], ["-c", "a b.c"]),
+        (["-m", "elf_i386", "-o", "x"], ["-Wl,-m,elf_i386", "-o", "x"]),
+        (["-nostdlib", "-m", "elf_i386"], ["-nostdlib", "-Wl,-m,elf_i386"]),
+        (["-d", "-m"], ["-Wl,-d", "-m"]),
+        (["-m", "-d", "x"], ["-m", "-Wl,-d", "x"]),
+        (["-m", "-m", "elf_i386"], ["-m", "-Wl,-m,elf_i386"]),
+        (["-m", "other"], ["-m", "other"]),
+        (["-dM", "-m32", "-E"], ["-dM", "-m32", "-E"]),
+        (['-DX="a\'b"', "*", "", "$HOME"], ['-DX="a\'b"', "*", "", "$HOME"]),
+        ([], []),
+    ],
+)
+def test_the_wrapper_rewrites_what_it_knows_and_nothing_else(
+    given: list[str], expected: list[str]
+) -> None:
+    script = toolchain.wrapper(["printf", "%s\\n", "first"], REWRITE)
+    assert arguments(script, *given) == ["first", *expected]
+
+
+def test_the_wrapper_without_rules_passes_everything_on() -> None:
+    script = toolchain.wrapper(["printf", "%s\\n", "-DX=a b"])
+    assert arguments(script, "-m", "elf_i386") == ["-DX=a b", "-m", "elf_i386"]
+
+
+def test_fixes_apply_where_the_table_says() -> None:
+    def names(release: str, arch: str, *, image: bool) -> set[str]:
+        return set(toolchain.for_kernel(KernelVersion.parse(release), arch, image=image).names)
+
+    assert "gcc-4" in names("2.6.21", "amd64", image=False)
+    assert "gcc-4" not in names("2.6.22", "amd64", image=False)
+    assert "plain-calls" in names("2.6.24.7", "amd64", image=False)
+    assert "plain-calls" not in names("2.6.24.7", "i386", image=False)
+    assert "timeconst" not in names("2.6.25", "i386", image=False)
+    assert "timeconst" in names("2.6.25", "i386", image=True)
+    assert names("2.6.23", "i386", image=True) >= {"do-irq-2.6.23", "i386-compiler"}
+
+
+def test_layers_are_files_that_a_run_can_read() -> None:
+    layer = toolchain.for_kernel(KernelVersion.parse("2.6.25"), "i386", image=True)
+    files = layer.files()
+    assert {"cc", "hostcc", "make", "finish"} <= set(files)
+    assert [name for name in files if name.startswith("patches/")] == [
+        "patches/00-makefile-rules.patch",
+        "patches/01-timeconst.patch",
+    ]
+    assert "LD=ld -m elf_i386" in files["make"].decode().splitlines()
+    iptables = toolchain.for_iptables(IptablesVersion.parse("1.3.8"), "amd64").files()
+    assert b"musl-gcc" in iptables["cc"]
+    assert any("static" in name for name in iptables)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_toolchain_patches_fit_every_release_of_their_range(
+    release: str, kernel_tree: Callable[[str], FetchedTree], tmp_path: Path
+) -> None:
+    tree = kernel_tree(release)
+    wanted = ("Makefile", "kernel/timeconst.pl", "arch/*/kernel/irq*.c")
+    tree.unpack(tmp_path / "linux", only=wanted)
+    for arch in ("amd64", "i386"):
+        layer = toolchain.for_kernel(KernelVersion.parse(release), arch, image=True)
+        for fix in layer.fixes:
+            if fix.patch:
+                _dry_run(toolchain.PATCHES / fix.patch, tmp_path / "linux")
+
+
+def test_the_iptables_patch_fits(
+    iptables_tree: Callable[[str], FetchedTree], tmp_path: Path
+) -> None:
+    iptables_tree("1.3.8").unpack(tmp_path / "iptables")
+    _dry_run(toolchain.PATCHES / "iptables-1.3.8-static.patch", tmp_path / "iptables")
+
+
+def _dry_run(patch: Path, tree: Path) -> None:
+    done = subprocess.run(
+        ["patch", "-p1", "-F0", "-N", "--dry-run", "-d", str(tree), "-i", str(patch)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
