@@ -58,12 +58,13 @@ class Unavailable(Exception):  # noqa: N818
 class Tools:
     """What differs from guest to guest: the defaults are those of a guest with a suite's programs.
 
-    *module* is the module's name, *families* those that its iptables knows the target for, *wait*
+    *module* is the module's name, *file* that of its file where it is another, *families* those that its iptables knows the target for, *wait*
     the option of iptables that waits for the lock (none before 1.4.20), *card* QEMU's name of a
     network card that the kernel has a driver for.
     """
 
     module: str = "xt_TARPIT"
+    file: str = ""
     families: tuple[int, ...] = (4, 6)
     wait: tuple[str, ...] = ("-w",)
     card: str = "virtio-net-pci"
@@ -313,7 +314,7 @@ class Lab:
         """
         if self.loaded:
             return
-        done = self.guest.attempt("modprobe", self.module)
+        done = self.guest.attempt("modprobe", self.tools.file or self.module)
         if done.status:
             said = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
             reasons = [line for line in self.guest.kernel_log()[-5:] if "TARPIT" in line]

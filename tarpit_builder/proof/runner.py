@@ -32,6 +32,7 @@ class Runner:
     backends: tuple[str, ...]
     recorder: Recorder | None = None
     log: Path | None = None
+    fail_fast: bool = False
     tools: Tools = field(default_factory=Tools)
     results: list[CheckResult] = field(default_factory=list)
     ladder: tuple[str, ...] = ()
@@ -53,6 +54,8 @@ class Runner:
                         part = self.results[before:]
                         bad = [r for r in part if r.outcome in {Outcome.FAIL, Outcome.ERROR}]
                         stage.done(f"{len(part)} checks" + (f", {len(bad)} bad" if bad else ""))
+                    if bad and self.fail_fast:
+                        return
         finally:
             self._end()
 
@@ -78,6 +81,8 @@ class Runner:
             families = lab.families if check.per_family else (None,)
             for family in families:
                 if not self._check(group, shown, check, family, lab):
+                    return
+                if self.fail_fast and self.results[-1].outcome is Outcome.FAIL:
                     return
                 self._restore(group, lab)
         self._health(group, shown, lab)

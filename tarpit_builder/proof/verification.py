@@ -30,7 +30,8 @@ class VerifyRequest:
     Either *kernel_packages* (a Debian kernel's) or *kernel_image* (an old kernel's, with *files*
     that bring the module and a static iptables: path in the guest → file here).
     *packages* are those under proof: ``.deb``, or bare ``.ko`` and ``.so``.
-    *only* names groups of checks; *timeout* is the number of seconds that a boot may take.
+    *only* names groups of checks; *timeout* is the number of seconds that a boot may take;
+    *fail_fast* ends it all at the first check that fails.
     """
 
     land: UserLand
@@ -48,6 +49,7 @@ class VerifyRequest:
     json: Path | None = None
     junit: Path | None = None
     console_log: Path | None = None
+    fail_fast: bool = False
     tools: Tools = field(default_factory=Tools)
 
 
@@ -82,6 +84,7 @@ def verify(request: VerifyRequest, engine: Engine, console: Console) -> VerifyRe
             backends=request.backends,
             recorder=recorder,
             log=request.console_log,
+            fail_fast=request.fail_fast,
             tools=request.tools,
         )
         try:

@@ -1,0 +1,22 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+# Every mutant as a module of its own name: /out/NAME.ko; the extension: /out/libxt_TARPIT.so.
+#   build-mutants.sh KERNEL-ABI   (source in /src, patches in /mutants)
+set -eu
+abi=$1
+cp -r /src /build/tree
+cd /build/tree
+make() { command make -s KDIR="/usr/src/linux-headers-$abi" "$@" >> /build/log 2>&1; }
+make modules || { tail -n 20 /build/log; exit 1; }
+make extension || { tail -n 20 /build/log; exit 1; }
+cp libxt_TARPIT.so /out/
+cp xt_TARPIT.ko /out/original.ko
+cp xt_TARPIT.c /build/original.c
+for mutant in /mutants/*.patch; do
+	name=$(basename "$mutant" .patch)
+	cp /build/original.c xt_TARPIT.c
+	patch -s -p1 < "$mutant" || { echo "$name does not apply to dkms/ any more"; exit 1; }
+	make modules || { echo "$name does not compile"; tail -n 20 /build/log; exit 1; }
+	cp xt_TARPIT.ko "/out/$name.ko"
+	echo "$name"
+done

@@ -1,0 +1,74 @@
+"""Checks that can fail: small faults put into the module, and each must be found.
+
+The patches in ``mutants/`` name the group of checks that finds them in a line ``Caught-by:``.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tarpit_builder.console import Console
+from tarpit_builder.proof import registry
+from tarpit_builder.proof.lab import Tools
+from tarpit_builder.proof.qemu import MachineSpec
+from tarpit_builder.proof.report import CheckResult, Outcome
+from tarpit_builder.proof.runner import Runner
+from tests.proof.conftest import Bench
+
+MUTANTS = sorted((Path(__file__).parent / "mutants").glob("*.patch"))
+IN_CI = {"wrong-ack", "answers-rst", "no-ipv6", "skips-checksum", "window-1", "isn-0"}
+
+
+def group_of(patch: Path) -> str:
+    """The group of checks that finds this mutant."""
+    match = re.search(r"^Caught-by: (\w+)$", patch.read_text(), re.M)
+    assert match, f"{patch.name} does not say what it is caught by"
+    return match[1]
+
+
+def judge(bench: Bench, module: str, group: str) -> list[CheckResult]:
+    """Boot with *module* and run *group* until a check fails."""
+    runner = Runner(
+        boot=bench.boot,
+        base=MachineSpec(bench.boot.kernel, bench.boot.initrd),
+        boot_seconds=300,
+        console=Console(),
+        backends=("legacy",),
+        tools=Tools(file=module),
+        fail_fast=True,
+    )
+    runner.run(registry.select((group,)))
+    return runner.results
+
+
+def test_a_dozen_mutants_at_least_name_a_group_that_exists() -> None:
+    assert len(MUTANTS) >= 12
+    registry.select(tuple({group_of(patch) for patch in MUTANTS}))
+
+
+@pytest.mark.boot
+@pytest.mark.docker
+@pytest.mark.parametrize(
+    "patch",
+    [
+        pytest.param(patch, id=patch.stem, marks=() if patch.stem in IN_CI else (pytest.mark.slow,))
+        for patch in MUTANTS
+    ],
+)
+def test_mutant_is_caught(bench: Bench, patch: Path) -> None:
+    results = judge(bench, patch.stem, group_of(patch))
+    failures = [result for result in results if result.outcome is Outcome.FAIL]
+    assert failures, f"{patch.stem} passes {len(results)} checks of {group_of(patch)}"
+    print(f"{patch.stem}: {failures[0].name}: {failures[0].detail}")
+
+
+@pytest.mark.boot
+@pytest.mark.docker
+@pytest.mark.slow
+@pytest.mark.parametrize("group", sorted({group_of(patch) for patch in MUTANTS}))
+def test_original_passes_where_mutants_fail(bench: Bench, group: str) -> None:
+    results = judge(bench, "original", group)
+    assert {result.outcome for result in results} <= {Outcome.PASS, Outcome.SKIP}
