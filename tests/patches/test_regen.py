@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,8 +16,9 @@ from tarpit_builder import patches, paths
 from tarpit_builder.console import Console
 from tarpit_builder.errors import CheckFailedError, InfrastructureError, SourceError, UserError
 from tarpit_builder.patching import generate, kept, rules
-from tarpit_builder.patching.diff import ENCODING
+from tarpit_builder.patching.diff import ENCODING, Patch
 from tarpit_builder.patching.rules import Range
+from tarpit_builder.patching.tree import Tree
 from tarpit_builder.sources.catalogue import Catalogue, Release
 from tarpit_builder.versions import IptablesVersion, KernelVersion, VersionRange
 from tests.patches.trees import git, made_up, repositories, snapshot
@@ -337,6 +339,7 @@ def test_every_release_of_the_range_takes_it(entry: Range, tmp_path: Path) -> No
     assert verdict.wrong == ()
     patch = kept.read(entry).patch
     for release, tree in found:
+        assert _missing_headers(patch, tree) == []
         folder = tmp_path / str(release)
         for file in patch.files:
             if (text := tree.read(file.path)) is not None:
@@ -357,6 +360,22 @@ def test_every_release_of_the_range_takes_it(entry: Range, tmp_path: Path) -> No
             assert "offset" not in done.stdout
             assert "fuzz" not in done.stdout
         assert snapshot(folder) == before
+
+
+def _missing_headers(patch: Patch, tree: Tree) -> list[str]:
+    """What the new files of *patch* include and neither *tree* nor the patch has."""
+    own = {file.path for file in patch.files}
+    included = {
+        name
+        for file in patch.files
+        if file.adds and file.path.startswith("net/")
+        for name in re.findall(r"^#include <((?!asm/)[^>]+)>", file.content, re.MULTILINE)
+    }
+    return sorted(
+        name
+        for name in included
+        if f"include/{name}" not in own and tree.read(f"include/{name}") is None
+    )
 
 
 def test_versions_of_both_kinds_are_known() -> None:
