@@ -153,6 +153,9 @@ def explain(
     iterable=["only"],
     help={
         **KERNEL,
+        **{name: UPSTREAM[name] for name in ("iptables", "kernel-git", "ref", "kernel-tree")},
+        **{name: UPSTREAM[name] for name in ("iptables-git", "trust-on-first-use")},
+        "in-tree": "for a release of kernel.org: patch TARPIT into its tree, as m(odule) or y(es)",
         "packages": "prove these instead of our own: a folder, a .deb or a .ko",
         "only": "a group of checks (may be repeated); `list` names them",
         "all": "every group of checks, not only the smoke set",
@@ -179,11 +182,19 @@ def verify(
     pcap: str = "",
     json: str = "",
     junit: str = "",
+    iptables: str = "",
+    kernel_git: str = "",
+    ref: str = "",
+    kernel_tree: str = "",
+    iptables_git: str = "",
+    trust_on_first_use: bool = False,
+    in_tree: str = "",
 ) -> None:
     """Boot a kernel in QEMU and prove on the wire that its packages work."""
-    from tarpit_builder import report
+    wish = _wish(c, locals())
+    from tarpit_builder import report, workflow
     from tarpit_builder.console import Console
-    from tarpit_builder.prove import Options, prove
+    from tarpit_builder.prove import Options
 
     if only == ["list"]:
         print(report.check_groups())
@@ -200,7 +211,7 @@ def verify(
         junit=report.path(junit),
     )
     archive = _archive(c, console, mirror, offline=offline)
-    outcome = prove(_request(c, kernel, arch, flavour), options, archive, console)
+    outcome = workflow.verify(wish, options, archive, console, in_tree=in_tree)
     print(outcome.table())
     raise SystemExit(outcome.exit_code)
 

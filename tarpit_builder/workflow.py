@@ -15,7 +15,8 @@ from tarpit_builder.versions import KernelVersion
 
 if TYPE_CHECKING:
     from tarpit_builder.console import Console
-    from tarpit_builder.sources import Options
+    from tarpit_builder.proof import VerifyReport
+    from tarpit_builder.prove import Options
     from tarpit_builder.sources.debian import Archive
     from tarpit_builder.upstream.build import Trees
     from tarpit_builder.upstream.plan import UpstreamPlan, UpstreamRequest
@@ -88,14 +89,50 @@ def plan(wish: Wish, archive: Archive) -> BuildPlan | UpstreamPlan:
     return plan_for(_upstream_request(wish), archive.mirrors)
 
 
+def verify(
+    wish: Wish, options: Options, archive: Archive, console: Console, *, in_tree: str = ""
+) -> VerifyReport:
+    """Boot the kernel of *wish* and judge the packages.
+
+    :param in_tree: for a release of kernel.org, ``m`` or ``y`` to patch TARPIT into its tree.
+    :raises UserError: if *wish* cannot be met.
+    :raises InfrastructureError: if nothing can be booted.
+    """
+    if not wish.is_release:
+        _refuse_upstream_options(wish)
+        if in_tree:
+            raise UserError(
+                "--in-tree is for releases of kernel.org",
+                hint="name one that has a patch, such as --kernel 2.6.24",
+            )
+        from tarpit_builder.prove import prove
+
+        return prove(_request(wish), options, archive, console)
+    if options.packages:
+        raise UserError(
+            "--packages is for Debian's kernels",
+            hint=f"Linux {wish.kernel} is proven with what `invoke build` makes for it",
+        )
+    from tarpit_builder.upstream.prove import prove as prove_upstream
+
+    return prove_upstream(
+        _upstream_request(wish),
+        options,
+        trees(wish, archive),
+        console,
+        mirrors=archive.mirrors,
+        in_tree=in_tree,
+    )
+
+
 def trees(wish: Wish, archive: Archive) -> Trees:
     """Where the source trees for *wish* come from; the environment names git mirrors, too."""
     import os
 
-    from tarpit_builder.sources import Options
+    from tarpit_builder.sources import Options as SourceOptions
     from tarpit_builder.upstream.build import Trees
 
-    options: Options = Options(trust_on_first_use=wish.trust_on_first_use)
+    options = SourceOptions(trust_on_first_use=wish.trust_on_first_use)
     kernel_git = wish.kernel_git
     if not kernel_git and not wish.kernel_tree:
         kernel_git = os.environ.get("TARPIT_KERNEL_GIT", "")

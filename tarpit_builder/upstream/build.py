@@ -103,7 +103,7 @@ def build(
 ) -> BuildResult:
     """Build the packages for *request*, unless the same build is in *dist* already.
 
-    :param jobs: processes at once; 0 for as many as there are processors.
+    :param jobs: processes at once; 0 for ``$TARPIT_JOBS``, else as many as there are processors.
     :raises TarpitError: of the kind of what went wrong; *dist* is then as it was.
     """
     plan = plan_for(request, mirrors or Mirrors.choose(None))
@@ -128,7 +128,7 @@ def build(
         if not force and (manifest := finished(folder, key)) is not None:
             return BuildResult(folder, manifest, fresh=False)
         with paths.staged_dir(folder) as stage:
-            work = Work(Engine.connect(), plan, console, stage / LOG, jobs or os.cpu_count() or 1)
+            work = Work(Engine.connect(), plan, console, stage / LOG, jobs or _cores())
             with tempfile.TemporaryDirectory(prefix="tarpit-results-") as temporary:
                 results = Path(temporary)
                 _module(work, tree, files, results)
@@ -141,6 +141,11 @@ def build(
             manifest = _manifest(work, key, [tree, *tools], stage)
             (stage / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     return BuildResult(folder, manifest, fresh=True)
+
+
+def _cores() -> int:
+    said = os.environ.get("TARPIT_JOBS", "")
+    return int(said) if said.isdigit() and int(said) else os.cpu_count() or 1
 
 
 def patches(plan: UpstreamPlan) -> tuple[Path | None, Path | None]:

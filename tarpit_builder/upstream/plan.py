@@ -103,7 +103,9 @@ class UpstreamPlan:
     @property
     def name(self) -> str:
         """The folder of the result below ``dist/``."""
-        return f"{self.request.release or self.kernel}-{self.arch}"
+        request = self.request
+        iptables = f"-iptables-{request.iptables}" if request.iptables else ""
+        return f"{request.release or request.kernel}-{request.arch}{iptables}"
 
     @property
     def command(self) -> str:

@@ -54,6 +54,10 @@ def prove(
             "a kernel of kernel.org is proven in the default configuration, with an iptables",
             hint="leave --config, --image and --iptables none out",
         )
+    if in_tree not in {"", "m", "y"}:
+        raise UserError(
+            f"--in-tree {in_tree}: not known", hint="m for a module, y for a part of the image"
+        )
     mirrors = mirrors or Mirrors.choose(None)
     plan = building.plan_for(request, mirrors)
     result = building.build(request, trees, console, mirrors=mirrors, jobs=jobs)
