@@ -21,6 +21,7 @@ from tarpit_builder.errors import BuildError
 from tarpit_builder.plan import BuildPlan, Request
 from tarpit_builder.sources.debian import Archive
 from tarpit_builder.sources.store import Store
+from tarpit_builder.versions import KernelVersion
 
 ROUNDS = 3  # of everything that is short; the fastest counts
 
@@ -74,6 +75,21 @@ def run(request: Request, archive: Archive, console: Console, *, cold: bool) -> 
         Measurement("xt-tarpit / xtables-addons", 100 * ours / theirs, "%", "≤ 15 %"),
     ]
     return found
+
+
+def run_sources(
+    version: KernelVersion, *, kernel_git: str, store: Store, console: Console
+) -> list[Measurement]:
+    """Measure fetching and verifying Linux *version*, from *kernel_git* or a release tarball.
+
+    :raises TarpitError: if the release cannot be had.
+    """
+    from tarpit_builder import sources
+    from tarpit_builder.sources import bench as source_bench
+
+    tree = sources.fetch_kernel(sources.kernel_source(version, git=kernel_git), store, console)
+    with console.stage("sources"):
+        return [Measurement(*row) for row in source_bench.measure(tree, repository=kernel_git)]
 
 
 def table(found: list[Measurement]) -> str:
