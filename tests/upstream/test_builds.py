@@ -1,0 +1,185 @@
+"""Every release is built for with today's compiler, and what comes out is what was asked for."""
+
+from __future__ import annotations
+
+import re
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tarpit_builder.build import BuildResult
+from tarpit_builder.console import Console
+from tarpit_builder.errors import UserError
+from tarpit_builder.prove import Options
+from tarpit_builder.sources import FetchedTree
+from tarpit_builder.upstream.build import Trees, build
+from tarpit_builder.upstream.plan import ARCHITECTURES, UpstreamRequest
+from tarpit_builder.upstream.prove import prove
+from tarpit_builder.versions import KernelVersion
+from tests.upstream.conftest import IPTABLES, RELEASES
+
+pytestmark = pytest.mark.docker
+
+R_X86_64_PLT32 = 4
+SHT_RELA = 4
+ELF_CLASS = {"amd64": 2, "i386": 1}
+
+
+def request(kernel: str, arch: str = "amd64", **more: object) -> UpstreamRequest:
+    return UpstreamRequest(KernelVersion.parse(kernel), arch, **more)  # type: ignore[arg-type]
+
+
+def relocations(module: bytes) -> Iterator[int]:
+    """The types of all relocations of a 64-bit object file."""
+    (sections,) = struct.unpack_from("<Q", module, 40)
+    size, count = struct.unpack_from("<HH", module, 58)
+    for number in range(count):
+        kind, offset, length = struct.unpack_from("<4xI16xQQ", module, sections + number * size)
+        if kind == SHT_RELA:
+            for entry in range(offset, offset + length, 24):
+                yield struct.unpack_from("<I", module, entry + 8)[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_module_and_packages_for_every_release(
+    release: str,
+    arch: str,
+    trees: Trees,
+    kernel_tree: Callable[[str], FetchedTree],
+    iptables_tree: Callable[[str], FetchedTree],
+    tmp_path: Path,
+) -> None:
+    kernel_tree(release)
+    for version in IPTABLES:
+        iptables_tree(version)
+    console = Console(quiet=True)
+    result = build(request(release, arch), trees, console, dist=tmp_path)
+    name = "ipt_TARPIT" if release < "2.6.22" else "xt_TARPIT"
+    module = (result.folder / f"{name}.ko").read_bytes()
+    assert module[4] == ELF_CLASS[arch]
+    assert re.search(rb"vermagic=(\S+) SMP mod_unload ", module)[1].decode() == release  # type: ignore[index]
+    if arch == "amd64":
+        assert R_X86_64_PLT32 not in set(relocations(module))
+    names = {path.name.split("_")[0] for path in result.packages()}
+    assert names == {f"xt-tarpit-modules-{release}", "xt-tarpit-dkms", "iptables"}
+    _packages_are_readable(result, tmp_path / "root")
+    assert (tmp_path / f"root/lib/modules/{release}/extra/{name}.ko").read_bytes() == module
+    assert list((result.folder / "patched").rglob(f"{name}.c"))
+    assert not build(request(release, arch), trees, console, dist=tmp_path).fresh
+
+
+def _packages_are_readable(result: BuildResult, root: Path) -> None:
+    for package in result.packages():
+        subprocess.run(["dpkg-deb", "--extract", package, root], check=True)
+        members = subprocess.run(
+            ["ar", "t", package], capture_output=True, text=True, check=True
+        ).stdout.split()
+        assert members == ["debian-binary", "control.tar.gz", "data.tar.gz"]
+
+
+@pytest.mark.parametrize("version", IPTABLES)
+def test_iptables_is_static_and_has_the_target(
+    version: str,
+    trees: Trees,
+    kernel_tree: Callable[[str], FetchedTree],
+    iptables_tree: Callable[[str], FetchedTree],
+    tmp_path: Path,
+) -> None:
+    kernel_tree("2.6.23")
+    iptables_tree(version)
+    wanted = request("2.6.23", iptables=version)
+    result = build(wanted, trees, Console(quiet=True), dist=tmp_path)
+    _packages_are_readable(result, tmp_path / "root")
+    program = tmp_path / "root/sbin/iptables"
+    header = subprocess.run(
+        ["readelf", "-l", program], capture_output=True, text=True, check=True
+    ).stdout
+    assert "INTERP" not in header
+    said = subprocess.run(
+        [program, "-j", "TARPIT", "--help"], capture_output=True, text=True, check=False
+    )
+    assert "TARPIT" in said.stdout, said.stderr
+    assert version in said.stdout
+
+
+def test_symbol_versions_of_another_kernel_are_refused(
+    trees: Trees, kernel_tree: Callable[[str], FetchedTree], tmp_path: Path
+) -> None:
+    kernel_tree("2.6.24")
+    console = Console(quiet=True)
+    plain = build(request("2.6.24", iptables="none"), trees, console, dist=tmp_path / "plain")
+    config = tmp_path / "config"
+    text = (plain.folder / "config-2.6.24").read_text()
+    config.write_text(
+        text.replace("# CONFIG_MODVERSIONS is not set", "CONFIG_MODVERSIONS=y"), encoding="utf-8"
+    )
+    symvers = tmp_path / "Module.symvers"
+    symvers.write_text("0x12345678\txt_register_target\tnet/netfilter/x_tables\tEXPORT_SYMBOL\n")
+    wanted = request("2.6.24", iptables="none", config=config, symvers=symvers)
+    with pytest.raises(UserError, match=r"Module\.symvers is of another kernel") as caught:
+        build(wanted, trees, console, dist=tmp_path / "dist")
+    assert not (tmp_path / "dist/2.6.24-amd64").exists()
+    # The message says what it should have been; with that it is accepted.
+    ours = re.search(r"not ([0-9a-f]+)\)", caught.value.message)
+    assert ours
+    symvers.write_text(symvers.read_text().replace("12345678", ours[1].rjust(8, "0")))
+    result = build(wanted, trees, console, dist=tmp_path / "dist")
+    module = (result.folder / "xt_TARPIT.ko").read_bytes()
+    assert b"vermagic=2.6.24 SMP mod_unload modversions " in module
+
+
+def test_the_release_of_the_users_kernel_is_in_the_module(
+    trees: Trees, kernel_tree: Callable[[str], FetchedTree], tmp_path: Path
+) -> None:
+    kernel_tree("2.6.24")
+    wanted = request("2.6.24", iptables="none", release="2.6.24-1-amd64")
+    result = build(wanted, trees, Console(quiet=True), dist=tmp_path)
+    assert b"vermagic=2.6.24-1-amd64 SMP" in (result.folder / "xt_TARPIT.ko").read_bytes()
+    assert (result.folder / "xt-tarpit-modules-2.6.24-1-amd64_1.0.0_amd64.deb").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.boot
+@pytest.mark.parametrize("iptables", IPTABLES)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("release", RELEASES)
+def test_every_release_is_booted_and_proven(
+    release: str,
+    arch: str,
+    iptables: str,
+    trees: Trees,
+    kernel_tree: Callable[[str], FetchedTree],
+    iptables_tree: Callable[[str], FetchedTree],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernel_tree(release)
+    iptables_tree(iptables)
+    monkeypatch.setenv("TARPIT_DIST", str(tmp_path))
+    report = prove(
+        request(release, arch, iptables=iptables), Options(full=True), trees, Console(quiet=True)
+    )
+    assert report.exit_code == 0, report.table()
+
+
+@pytest.mark.slow
+@pytest.mark.boot
+@pytest.mark.parametrize("how", ["m", "y"])
+@pytest.mark.parametrize("release", ["2.6.21", "2.6.24"])
+def test_the_patched_tree_is_booted_and_proven(
+    release: str,
+    how: str,
+    trees: Trees,
+    kernel_tree: Callable[[str], FetchedTree],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernel_tree(release)
+    monkeypatch.setenv("TARPIT_DIST", str(tmp_path))
+    report = prove(request(release), Options(), trees, Console(quiet=True), in_tree=how)
+    assert report.exit_code == 0, report.table()
