@@ -101,9 +101,11 @@ class Runner:
         self._steps: list[_Step] = []
         self._results: dict[str, Result] = {}
         self._halted = ""
+        self._cores = 1
 
     def run(self, cells: Sequence[Cell], jobs: int, memory: int) -> Summary:
         """Carry out *cells*; on an interruption all that runs is stopped first."""
+        self._cores = max(1, (os.cpu_count() or 1) // jobs)
         began = time.monotonic()
         waiting = list(cells)
         try:
@@ -147,7 +149,12 @@ class Runner:
         self, cell: Cell, name: str, arguments: Sequence[str], log: Path, began: float, *, mode: str
     ) -> _Step:
         command = ["invoke", name, *arguments, "--json", str(self._report(cell, name))]
-        environment = {**os.environ, "CI": "true", "TARPIT_DIST": str(self._options.dist)}
+        environment = {
+            **os.environ,
+            "CI": "true",
+            "TARPIT_DIST": str(self._options.dist),
+            "TARPIT_JOBS": str(self._cores),
+        }
         output = log.open(mode)
         output.write(f"$ {' '.join(command)}\n".encode())
         output.flush()

@@ -138,7 +138,7 @@ def test_the_command_of_a_plan_makes_the_same_again() -> None:
         "--with-kernel"
     )
     assert made.suffix == "-1-686"
-    assert made.name == "2.6.24-1-686-i386"
+    assert made.name == "2.6.24-1-686-i386-iptables-1.3.8"
 
 
 def test_the_key_follows_what_is_built_and_not_the_words_about_it() -> None:
