@@ -246,6 +246,7 @@ def kernels(
         **KERNEL,
         "cold": "also from nothing, with a cache and images of its own (downloads again)",
         "json": "print the measurements as JSON",
+        "kernel-git": UPSTREAM["kernel-git"],
     }
 )
 @guarded
@@ -258,14 +259,22 @@ def bench(
     offline: bool = False,
     cold: bool = False,
     json: bool = False,
+    kernel_git: str = "",
 ) -> None:
-    """Measure build times, and DKMS against xtables-addons."""
+    """Measure builds and DKMS against xtables-addons; for a release of kernel.org, its sources."""
+    wish = _wish(c, locals())
     from tarpit_builder import bench
     from tarpit_builder.console import Console
+    from tarpit_builder.versions import KernelVersion
 
     console = Console()
     archive = _archive(c, console, mirror, offline=offline)
-    found = bench.run(_request(c, kernel, arch, flavour), archive, console, cold=cold)
+    if wish.is_release:
+        version = KernelVersion.parse(wish.kernel)
+        store = archive.store
+        found = bench.run_sources(version, kernel_git=kernel_git, store=store, console=console)
+    else:
+        found = bench.run(_request(c, kernel, arch, flavour), archive, console, cold=cold)
     if json:
         from json import dumps
 
