@@ -58,13 +58,15 @@ class Unavailable(Exception):  # noqa: N818
 class Tools:
     """What differs from guest to guest: the defaults are those of a guest with a suite's programs.
 
-    *module* is the module's name, *file* that of its file where it is another, *families* those that its iptables knows the target for, *wait*
-    the option of iptables that waits for the lock (none before 1.4.20), *card* QEMU's name of a
-    network card that the kernel has a driver for.
+    *module* is the module's name, *file* that of its file where it is another, *builtin* whether
+    it is a part of the kernel's image instead, *families* those that its iptables knows the
+    target for, *wait* the option of iptables that waits for the lock (none before 1.4.20), *card*
+    QEMU's name of a network card that the kernel has a driver for.
     """
 
     module: str = "xt_TARPIT"
     file: str = ""
+    builtin: bool = False
     families: tuple[int, ...] = (4, 6)
     wait: tuple[str, ...] = ("-w",)
     card: str = "virtio-net-pci"
@@ -331,7 +333,10 @@ class Lab:
         while.
 
         :raises OSError: if it stays in use.
+        :raises Unavailable: if it is a part of the kernel.
         """
+        if self.tools.builtin:
+            raise Unavailable("the target is a part of this kernel's image")
         for _ in range(100):
             try:
                 return self.guest.rmmod(self.module)
@@ -341,8 +346,8 @@ class Lab:
 
     @property
     def loaded(self) -> bool:
-        """Whether the module is loaded."""
-        return self.module in self.guest.modules()
+        """Whether the module is loaded, or a part of the kernel."""
+        return self.tools.builtin or self.module in self.guest.modules()
 
     def client(self, family: int, *, netns: str = "") -> GuestSocket:
         """A TCP socket in the guest, to play client or server with.

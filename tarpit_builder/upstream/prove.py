@@ -93,6 +93,7 @@ def prove(
             junit=options.junit,
             tools=Tools(
                 module=module,
+                builtin=in_tree == "y",
                 families=families(plan.iptables.version),
                 wait=(),
                 card="e1000",
