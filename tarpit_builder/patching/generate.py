@@ -101,18 +101,28 @@ def _layer(
 
 
 def _say_constants(text: str) -> str:
-    """Write out what functions that do nothing, or return a constant, stand for."""
+    """Write out what functions that do nothing, or return a constant, stand for.
+
+    Their arguments go unevaluated: the source has none that do anything.
+    """
+    spared: frozenset[str] = frozenset()
     while True:
         parts = items(text)
         macros = {
             item.name: macro
             for item in parts
-            if item.is_static and (macro := Macro.from_function(item)) and macro.is_constant
+            if item.is_static
+            and item.name not in spared
+            and (macro := Macro.from_function(item))
+            and macro.is_constant
         }
         if not macros:
             return text
-        rest = "".join(item.text for item in parts if item.name not in macros)
-        text = expand(rest, macros)
+        rest = expand("".join(item.text for item in parts if item.name not in macros), macros)
+        if pointed_at := names(rest) & macros.keys():
+            spared |= pointed_at
+        else:
+            text = rest
 
 
 def _includes(text: str, form: Form, table: Rules) -> str:

@@ -183,8 +183,8 @@ def _substitute(macro: Macro, given: Sequence[list[Token]]) -> list[Token]:
             output.append(Token("string", '"' + join(values[body[at].text]) + '"'))
         elif token.kind == "name" and token.text in values:
             value = values[token.text]
-            after = body[at + 1].text if at + 1 < len(body) else ""
-            if _wrapped(output, after) and _is_tight(value):
+            after, beyond = (*(token.text for token in body[at + 1 : at + 3]), "", "")[:2]
+            if _wrapped(output, after) and _is_tight(value, beyond):
                 output.pop()
                 at += 1
                 output += value
@@ -216,10 +216,13 @@ def _ends_cast(tokens: Sequence[Token]) -> bool:
     return words[-2:] == ["*", ")"]
 
 
-def _is_tight(tokens: Sequence[Token]) -> bool:
-    """Whether an expression can stand beside any operator: a name, a call, a member."""
+def _is_tight(tokens: Sequence[Token], after: str) -> bool:
+    """Whether an expression is a name, a call or a member, or the address of one.
+
+    The latter only if *after* does not reach into what the address is of.
+    """
     words = [token for token in tokens if not token.is_blank]
-    if words and words[0].text == "&":
+    if words and words[0].text == "&" and after not in {"->", ".", "[", "("}:
         words = words[1:]
     at = 0
     while at < len(words):
