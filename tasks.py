@@ -637,3 +637,32 @@ def check_patches(
     strays = patches.strays()
     print(patches.verdicts(found, strays))
     patches.demand_good(found, strays)
+
+
+@task(
+    iterable=["skip"],
+    help={
+        "version": "what to release, such as 1.1.0",
+        "write": "run the checks, write the changelog and the version, commit and tag",
+        "skip": "leave out a check: test, patches or matrix (may be repeated)",
+        "sign": "sign the tag with your GnuPG key",
+    },
+)
+@guarded
+def release(
+    c: Context,
+    version: str,
+    write: bool = False,
+    skip: list[str] | None = None,
+    sign: bool = False,
+) -> None:
+    """Show what a release would be; with --write check, write down and tag it."""
+    from tarpit_builder import paths, release
+
+    draft = release.draft(version, paths.PROJECT, skip=skip or ())
+    if not write:
+        print(draft.preview())
+        return
+    release.run_checks(draft)
+    commit = release.write(draft, sign=sign)
+    print(f"{draft.tag} is {commit}; publish it with: git push --follow-tags")

@@ -11,14 +11,19 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tarpit_builder import __version__, paths
 from tarpit_builder.container import Files
 from tarpit_builder.errors import UserError
+
+if TYPE_CHECKING:
+    import jinja2
 
 TEMPLATES = Path(__file__).parent / "templates"
 RULES = Path(__file__).parent / "rules"
@@ -41,6 +46,7 @@ MONTHS = (
     *("Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
 )
 HEADING = re.compile(r"^## (?P<version>\S+) — (?P<date>\d{4}-\d{2}-\d{2})$")
+UNRELEASED = "## Unreleased"
 ADDRESS = re.compile(r"[^\s<>@]+@[^\s<>@]+")
 
 
@@ -148,12 +154,16 @@ def releases() -> tuple[Release, ...]:
 def parse_changelog(text: str) -> tuple[Release, ...]:
     """The releases of *text*: ``## VERSION — YYYY-MM-DD`` headings over ``-`` lists.
 
+    What is still ``## Unreleased`` belongs to no release; ``invoke release`` gives it to the next.
+
     :raises UserError: if a heading of the second level is not of that form, or names a day that
         does not exist.
     """
     found: list[Release] = []
     for block in re.split(r"^(?=## )", text, flags=re.MULTILINE)[1:]:
         heading, _, body = block.partition("\n")
+        if heading == UNRELEASED:
+            continue
         match = HEADING.match(heading)
         try:
             day = date.fromisoformat(match["date"]) if match else None
@@ -167,6 +177,12 @@ def parse_changelog(text: str) -> tuple[Release, ...]:
         items = re.split(r"^- ", body, flags=re.MULTILINE)[1:]
         found.append(Release(match["version"], day, tuple(" ".join(i.split()) for i in items)))
     return tuple(found)
+
+
+def changelog(source: str, packages: PackageSet, past: Sequence[Release]) -> str:
+    """Debian's changelog of *source*, with the releases *past*."""
+    template = _environment(MAIN).get_template("debian/changelog.j2")
+    return template.render(source=source, packages=packages, releases=past, maintainer=maintainer())
 
 
 def maintainer() -> str:
@@ -196,17 +212,7 @@ def _matching(patterns: tuple[str, ...]) -> list[Path]:
 
 def _rendered(kind: str, source: str, packages: PackageSet) -> dict[str, Path | bytes]:
     """The templates of *kind*, and those common to all, as members of a source tree."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([TEMPLATES / kind, TEMPLATES / "common"]),
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,  # noqa: S701  (packaging files, not HTML)
-    )
-    environment.filters["wrapped"] = _wrapped
+    environment = _environment(kind)
     values = {
         "source": source,
         "packages": packages,
@@ -218,6 +224,21 @@ def _rendered(kind: str, source: str, packages: PackageSet) -> dict[str, Path | 
         name.removesuffix(".j2"): environment.get_template(name).render(values).encode()
         for name in environment.list_templates(extensions=["j2"])
     }
+
+
+def _environment(kind: str) -> jinja2.Environment:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([TEMPLATES / kind, TEMPLATES / "common"]),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # noqa: S701  (packaging files, not HTML)
+    )
+    environment.filters["wrapped"] = _wrapped
+    return environment
 
 
 def _wrapped(text: str) -> str:

@@ -29,7 +29,7 @@ from tarpit_builder.matrix.outcome import Outcome, Proof, Result, Summary
 from tarpit_builder.matrix.view import Running, View
 
 POLL = 0.05  # seconds
-GRACE = 30.0  # seconds that a stopped step has to put its things away
+GRACE = 15.0  # seconds that a stopped step has to put its things away
 INFRASTRUCTURE = 3  # exit code, see errors
 SHARE = 0.75  # of the machine's memory, unless told otherwise
 PROOF_SOURCES = ("tarpit_builder/prove.py", "tarpit_builder/proof", "containers/proof")

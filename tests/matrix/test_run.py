@@ -113,7 +113,7 @@ def test_cell_that_hangs_is_stopped_at_its_limit(absent: Options) -> None:
         summary = matrix.run([replace(CLOUD, minutes=0.1)], options)
     assert summary.results[0].outcome is Outcome.TIMEOUT
     assert "after its limit of 0.1 min" in summary.results[0].detail
-    assert time.monotonic() - began < 25
+    assert time.monotonic() - began < 60
     assert summary.exit_code == 5
 
 
@@ -134,10 +134,9 @@ def test_cell_that_needs_more_memory_than_there_is(tmp_path: Path) -> None:
 
 
 def test_memory_limits_how_many_run_at_once(absent: Options) -> None:
-    with silent_server() as url:
-        cells = [replace(c, minutes=0.1, memory=600) for c in (PLAIN, CLOUD)]
-        options = replace(absent, memory=1000, sources=Sources(mirror=url))
-        assert matrix.run(cells, options).seconds > 11
+    cells = [replace(cell, memory=600) for cell in (PLAIN, CLOUD)]
+    summary = matrix.run(cells, replace(absent, memory=1000))
+    assert summary.seconds >= sum(result.seconds for result in summary.results)
 
 
 def test_full_disk_is_named(tmp_path: Path) -> None:
