@@ -7,6 +7,7 @@ a branch never taken.  An author writing for that release would not have put the
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from tarpit_builder.patching.ctokens import (
@@ -67,8 +68,10 @@ def _may_go(item: Item) -> bool:
 
 
 def _unused_parameters(text: str) -> str:
+    found = Counter(item.name for item in items(text) if item.kind == "function")
     for item in items(text):
-        if item.kind != "function" or not item.is_static:
+        # What has two bodies, one for each outcome of an #if, keeps what either of them needs.
+        if item.kind != "function" or not item.is_static or found[item.name] > 1:
             continue
         tokens = tokenize(item.text)
         start = _parameters(tokens, item.name)

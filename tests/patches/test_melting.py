@@ -278,6 +278,8 @@ def test_what_is_superfluous_goes() -> None:
     "kept",
     [
         "static int x;\nint f(void)\n{\n\treturn x;\n}\n",
+        "#ifdef CONFIG_A\nstatic int f(int x)\n{\n\treturn x;\n}\n#else\n"
+        "static int f(int x)\n{\n\treturn 0;\n}\n#endif\nint y = f(1);\n",
         "static int cb(int unused)\n{\n\treturn 1;\n}\nstruct ops o = { .f = cb };\n",
         "int f(void)\n{\n\tint x = g();\n\n\treturn 1;\n}\n",
     ],
