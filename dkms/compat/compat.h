@@ -252,7 +252,8 @@ static inline bool ip_is_fragment(const struct iphdr *iph)
 
 #ifndef TARPIT_HAVE_TCP_V6_CHECK
 #define tcp_v6_check(len, saddr, daddr, base) \
-	csum_ipv6_magic(saddr, daddr, len, IPPROTO_TCP, base)
+	csum_ipv6_magic((struct in6_addr *)(saddr), \
+			(struct in6_addr *)(daddr), len, IPPROTO_TCP, base)
 #endif
 
 #ifndef TARPIT_HAVE_IP6_FLOW_HDR
