@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -189,6 +190,14 @@ def test_the_changelog_must_start_with_the_projects_version(
         packaging.releases.cache_clear()
 
 
-@pytest.mark.parametrize("script", sorted(packaging.SCRIPTS.glob("*.sh")), ids=lambda p: p.name)
-def test_the_scripts_of_the_container_are_clean(script: Path) -> None:
-    subprocess.run(["shellcheck", str(script)], check=True)
+SHELL = [
+    *packaging.SCRIPTS.glob("*.sh"),
+    *packaging.DKMS.glob("examples/*"),
+    Path(__file__).parent / "lifecycle.sh",
+]
+
+
+@pytest.mark.parametrize("script", SHELL, ids=lambda path: path.name)
+def test_the_shell_scripts_are_clean(script: Path) -> None:
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    subprocess.run([shellcheck, script], check=True)
