@@ -242,12 +242,16 @@ def kernels(
 
 
 @task(
+    iterable=["only"],
     help={
         **KERNEL,
         "cold": "also from nothing, with a cache and images of its own (downloads again)",
         "json": "print the measurements as JSON",
         "kernel-git": UPSTREAM["kernel-git"],
-    }
+        "iptables-git": UPSTREAM["iptables-git"],
+        "matrix": "the whole of matrix.toml instead, with one and with two cells at once",
+        "only": "with --matrix: cells whose name fits this pattern (may be repeated)",
+    },
 )
 @guarded
 def bench(
@@ -260,6 +264,9 @@ def bench(
     cold: bool = False,
     json: bool = False,
     kernel_git: str = "",
+    iptables_git: str = "",
+    matrix: bool = False,
+    only: list[str] | None = None,
 ) -> None:
     """Measure builds and DKMS against xtables-addons; for a release of kernel.org, its sources."""
     wish = _wish(c, locals())
@@ -269,7 +276,13 @@ def bench(
 
     console = Console()
     archive = _archive(c, console, mirror, offline=offline)
-    if wish.is_release:
+    if matrix:
+        from tarpit_builder import matrix as cells
+
+        places = cells.Sources(mirror, kernel_git, iptables_git, offline=offline)
+        chosen = cells.select(cells.read(), only or (), "")
+        found = cells.measure(chosen, archive, console, places, cold=cold)
+    elif wish.is_release:
         version = KernelVersion.parse(wish.kernel)
         store = archive.store
         found = bench.run_sources(version, kernel_git=kernel_git, store=store, console=console)

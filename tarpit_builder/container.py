@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 LABEL = "org.tarpit-builder"
-IMAGES = "localhost/tarpit-builder"  # "localhost/" keeps Podman from looking on docker.io
+# "localhost/" keeps Podman from looking on docker.io
+IMAGES = os.environ.get("TARPIT_IMAGES", "localhost/tarpit-builder")
 BUILDER_UID = 1000
 MIB = 1 << 20
 SIGKILLED = 128 + 9  # exit status of a process that was killed

@@ -10,6 +10,7 @@ from tarpit_builder.matrix.definition import Cell, overview, read, select
 from tarpit_builder.matrix.outcome import Outcome, Result, Summary
 from tarpit_builder.matrix.pipelines import render
 from tarpit_builder.matrix.runner import Options, Sources, run
+from tarpit_builder.matrix.times import measure
 
 __all__ = [
     "Cell",
@@ -18,6 +19,7 @@ __all__ = [
     "Result",
     "Sources",
     "Summary",
+    "measure",
     "overview",
     "read",
     "render",

@@ -297,8 +297,9 @@ def run(
     with work.log.open("a", encoding="utf-8") as log:
 
         def note(line: str) -> None:
-            log.write(line + "\n")
+            log.write(f"[{time.monotonic() - began:8.2f}] {line}\n")
 
+        began = time.monotonic()
         note(f"== {script}")
         try:
             result = work.engine.run(

@@ -1,0 +1,189 @@
+"""How long the whole matrix takes, and what with."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tarpit_builder import build as building
+from tarpit_builder import packaging
+from tarpit_builder import plan as planning
+from tarpit_builder.bench import Measurement
+from tarpit_builder.console import Console
+from tarpit_builder.container import Engine, Input
+from tarpit_builder.errors import BuildError
+from tarpit_builder.matrix.definition import Cell
+from tarpit_builder.matrix.outcome import Result, Summary
+from tarpit_builder.matrix.runner import Options, Sources, run
+from tarpit_builder.sources.debian import Archive
+
+JOBS = (1, 2)
+STAMP = re.compile(r"^\[ *(\d+\.\d\d)\] (.*)$", re.MULTILINE)
+IN_CONTAINER = ("build for ", "xt_TARPIT for ", "ipt_TARPIT for ", "iptables ")
+IMAGES = ("image ", "suite ")
+
+
+@dataclass(slots=True)
+class Shares:
+    """Seconds of one-at-a-time work by what they went into."""
+
+    start: float = 0.0
+    """Volumes, copying in, starting the container."""
+    compile: float = 0.0
+    package: float = 0.0
+    images: float = 0.0
+    sources: float = 0.0
+    rest: float = 0.0
+    """Starting Python, reading indexes, planning, checking results."""
+
+    def rows(self, whole: float) -> list[Measurement]:
+        """Each as a share of *whole*."""
+        named = {
+            "compile": self.compile,
+            "packaging": self.package,
+            "container start": self.start,
+            "images": self.images,
+            "sources": self.sources,
+            "rest": self.rest,
+        }
+        return [
+            Measurement(f"matrix, share of {name}", 100 * seconds / whole, "%")
+            for name, seconds in named.items()
+        ]
+
+
+def measure(
+    cells: Sequence[Cell], archive: Archive, console: Console, sources: Sources, *, cold: bool
+) -> list[Measurement]:
+    """Build all *cells* with one and two at once, from a warm cache; with *cold* from nothing, too.
+
+    :raises BuildError: if a cell fails that must not.
+    """
+    found: list[Measurement] = []
+    if cold:
+        with tempfile.TemporaryDirectory(prefix="tarpit-cold-") as name, _of_its_own(Path(name)):
+            summary = _run(cells, Options(jobs=JOBS[-1], sources=sources, dist=Path(name, "dist")))
+            found.append(Measurement(f"matrix, cold, {JOBS[-1]} at once", summary.seconds, "s"))
+    else:
+        # Fills cache and images, so that the runs after it are alike.
+        with tempfile.TemporaryDirectory(prefix="tarpit-bench-") as name:
+            _run(cells, Options(sources=sources, dist=Path(name)))
+    shares: list[Measurement] = []
+    for jobs in JOBS:
+        with tempfile.TemporaryDirectory(prefix="tarpit-bench-") as name:
+            options = Options(jobs=jobs, sources=sources, dist=Path(name))
+            summary = _run(cells, options)
+            found.append(Measurement(f"matrix, warm, {jobs} at once", summary.seconds, "s"))
+            if jobs == 1:
+                with console.stage("what the time goes into"):
+                    whole = sum(result.seconds for result in summary.results)
+                    shares = _shares(summary.results, archive).rows(whole)
+                again = _run(cells, options)
+                found.append(Measurement("matrix, nothing changed", again.seconds, "s"))
+    return [*found, *shares]
+
+
+def _run(cells: Sequence[Cell], options: Options) -> Summary:
+    summary = run(cells, replace(options))
+    if summary.exit_code:
+        raise BuildError(
+            "the matrix cannot be measured: not all of it builds",
+            hint="see the table above, or run it alone: invoke matrix --run",
+            tail=tuple(summary.table().splitlines()),
+        )
+    return summary
+
+
+def _shares(results: Sequence[Result], archive: Archive) -> Shares:
+    total = Shares()
+    for result in (result for result in results if result.good):
+        inside = _seconds(result, IN_CONTAINER)
+        total.images += _seconds(result, IMAGES)
+        others = sum(seconds for _, seconds in result.stages) - inside - _seconds(result, IMAGES)
+        total.sources += others
+        total.rest += result.seconds - sum(seconds for _, seconds in result.stages)
+        if result.cell.upstream:
+            start, compiled = logged((Path(result.folder) / building.LOG).read_text())
+        else:
+            start, compiled = _sampled(result.cell, archive)
+        total.start += start
+        total.compile += compiled
+        total.package += max(0.0, inside - start - compiled)
+    return total
+
+
+def _seconds(result: Result, titles: tuple[str, ...]) -> float:
+    return sum(seconds for title, seconds in result.stages if title.startswith(titles))
+
+
+def logged(log: str) -> tuple[float, float]:
+    """Seconds until the first line of each run in *log* (container start), and from then on.
+
+    Kernels of kernel.org are packed outside of containers: inside everything is compiling.
+    """
+    start = inside = 0.0
+    for part in re.split(r"^\[ *\d+\.\d\d\] == .*\n", log, flags=re.MULTILINE)[1:]:
+        stamps = [float(match[1]) for match in STAMP.finditer(part)]
+        if stamps:
+            start += stamps[0]
+            inside += stamps[-1] - stamps[0]
+    return start, inside
+
+
+def _sampled(cell: Cell, archive: Archive) -> tuple[float, float]:
+    """Seconds of an empty run with the inputs of *cell*, and of ``make`` alone in the same place.
+
+    Measured apart, as the packages are built side by side and say what they did only at the end.
+    """
+    request = planning.Request(cell.kernel, cell.arch, cell.flavour)
+    plan = planning.make(request, planning.resolve(request, archive), archive)
+    packages = plan.kernel.packages
+    inputs = [
+        building.header_input(packages, [archive.store.get(item.blob()) for item in packages]),
+        Input("/src", [packaging.source_files(building.package_set(plan))]),
+    ]
+    engine = Engine.connect()
+    image = engine.ensure_image(plan.recipe, Console(quiet=True))
+    script = (
+        f"cp -R /src/{packaging.MODULES}-*/. /build && "
+        f"make -s -C /usr/src/linux-headers-{plan.kernel.abi} M=/build modules"
+    )
+    times = []
+    for command in ("true", script):
+        began = time.monotonic()
+        engine.run(image, ["sh", "-c", command], inputs=inputs)
+        times.append(time.monotonic() - began)
+    return times[0], times[1] - times[0]
+
+
+@contextmanager
+def _of_its_own(folder: Path) -> Iterator[None]:
+    """A cache and images of one's own for everything that is started, removed afterwards."""
+    from tarpit_builder import container
+
+    ours: Mapping[str, str] = {
+        "TARPIT_CACHE": str(folder / "cache"),
+        "TARPIT_IMAGES": f"localhost/tarpit-bench-{os.getpid()}",
+    }
+    before = {name: os.environ.get(name) for name in ours}
+    usual = container.IMAGES
+    os.environ.update(ours)
+    container.IMAGES = ours["TARPIT_IMAGES"]
+    try:
+        yield
+    finally:
+        Engine.connect().clean(volumes=False)
+        container.IMAGES = usual
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        shutil.rmtree(folder / "cache", ignore_errors=True)
