@@ -23,7 +23,10 @@ from tarpit_builder.proof.wire import Recorder
 
 @dataclass(slots=True)
 class Runner:
-    """Boots machines as groups need them; the next group gets the same one if it is well."""
+    """Boots machines as groups need them; the next group gets the same one if it is well.
+
+    A context manager, which leaves no machine behind.
+    """
 
     boot: BootFiles
     base: MachineSpec
@@ -40,23 +43,45 @@ class Runner:
     release: str = ""
     _lab: Lab | None = None
 
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
     def run(self, groups: Sequence[Group]) -> None:
         """Run *groups* one after the other, each for its backends."""
-        try:
-            for group in groups:
-                for backend in group.backends:
-                    if backend not in self.backends:
-                        continue
-                    shown = backend if len(group.backends) > 1 else ""
-                    with self.console.stage(f"{group.name} {shown}".strip()) as stage:
-                        before = len(self.results)
-                        self._group(group, backend, shown)
-                        part = self.results[before:]
-                        bad = [r for r in part if r.outcome in {Outcome.FAIL, Outcome.ERROR}]
-                        stage.done(f"{len(part)} checks" + (f", {len(bad)} bad" if bad else ""))
+        for group in groups:
+            for backend in group.backends:
+                if backend in self.backends:
+                    bad = self._staged(group, backend)
                     if bad and self.fail_fast:
                         return
-        finally:
+
+    def _staged(self, group: Group, backend: str) -> bool:
+        """Run one group for one backend; whether something in it is bad."""
+        shown = backend if len(group.backends) > 1 else ""
+        with self.console.stage(f"{group.name} {shown}".strip()) as stage:
+            before = len(self.results)
+            self._group(group, backend, shown)
+            part = self.results[before:]
+            bad = [r for r in part if r.outcome in {Outcome.FAIL, Outcome.ERROR}]
+            stage.done(f"{len(part)} checks" + (f", {len(bad)} bad" if bad else ""))
+        return bool(bad)
+
+    def use(self, tools: Tools) -> None:
+        """Judge another module from now on, on the same machine if it is well."""
+        self.tools = tools
+        self.results = []
+        lab = self._lab
+        if lab is None:
+            return
+        try:
+            lab.clear()
+            lab.unload()
+            lab.tools = tools
+            lab.require_module()
+        except (TarpitError, OSError):
             self._end()
 
     def _group(self, group: Group, backend: str, shown: str) -> None:

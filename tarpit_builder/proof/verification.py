@@ -88,7 +88,8 @@ def verify(request: VerifyRequest, engine: Engine, console: Console) -> VerifyRe
             tools=request.tools,
         )
         try:
-            runner.run(groups)
+            with runner:
+                runner.run(groups)
         finally:
             if recorder:
                 recorder.close()

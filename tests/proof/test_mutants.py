@@ -6,6 +6,7 @@ The patches in ``mutants/`` name the group of checks that finds them in a line `
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,17 +30,25 @@ def group_of(patch: Path) -> str:
     return match[1]
 
 
-def judge(bench: Bench, module: str, group: str) -> list[CheckResult]:
-    """Boot with *module* and run *group* until a check fails."""
+@pytest.fixture(scope="module")
+def runner(bench: Bench) -> Iterator[Runner]:
+    """Machines that are only booted anew where a group asks for it, or a mutant kills one."""
     runner = Runner(
         boot=bench.boot,
         base=MachineSpec(bench.boot.kernel, bench.boot.initrd),
         boot_seconds=300,
         console=Console(),
         backends=("legacy",),
-        tools=Tools(file=module),
         fail_fast=True,
+        tools=Tools(file="original"),
     )
+    with runner:
+        yield runner
+
+
+def judge(runner: Runner, module: str, group: str) -> list[CheckResult]:
+    """Run *group* with another module until a check fails."""
+    runner.use(Tools(file=module))
     runner.run(registry.select((group,)))
     return runner.results
 
@@ -58,8 +67,8 @@ def test_a_dozen_mutants_at_least_name_a_group_that_exists() -> None:
         for patch in MUTANTS
     ],
 )
-def test_mutant_is_caught(bench: Bench, patch: Path) -> None:
-    results = judge(bench, patch.stem, group_of(patch))
+def test_mutant_is_caught(runner: Runner, patch: Path) -> None:
+    results = judge(runner, patch.stem, group_of(patch))
     failures = [result for result in results if result.outcome is Outcome.FAIL]
     assert failures, f"{patch.stem} passes {len(results)} checks of {group_of(patch)}"
     print(f"{patch.stem}: {failures[0].name}: {failures[0].detail}")
@@ -69,6 +78,6 @@ def test_mutant_is_caught(bench: Bench, patch: Path) -> None:
 @pytest.mark.docker
 @pytest.mark.slow
 @pytest.mark.parametrize("group", sorted({group_of(patch) for patch in MUTANTS}))
-def test_original_passes_where_mutants_fail(bench: Bench, group: str) -> None:
-    results = judge(bench, "original", group)
+def test_original_passes_where_mutants_fail(runner: Runner, group: str) -> None:
+    results = judge(runner, "original", group)
     assert {result.outcome for result in results} <= {Outcome.PASS, Outcome.SKIP}
