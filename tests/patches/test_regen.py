@@ -24,6 +24,7 @@ from tarpit_builder.versions import IptablesVersion, KernelVersion, VersionRange
 from tests.patches.trees import git, made_up, repositories, snapshot
 
 LINUX = rules.load().of_kind("linux")
+V24 = next(entry for entry in LINUX if entry.name == "2.6.24")
 RANGES = [pytest.param(entry, id=f"{entry.kind}-{entry.name}") for entry in rules.load().ranges]
 
 
@@ -120,7 +121,7 @@ def test_a_rewrite_that_has_nothing_to_do_is_an_error(tmp_path: Path) -> None:
     text = (source / "xt_TARPIT.c").read_text()
     (source / "xt_TARPIT.c").write_text(text.replace("return verdict;", "return NF_DROP;"))
     with pytest.raises(InfrastructureError, match="a rewrite for Linux 2.6.24 is out of date"):
-        generate.new_files(KernelVersion.parse("2.6.24"), LINUX[5], rules.load(), source)
+        generate.new_files(KernelVersion.parse("2.6.24"), V24, rules.load(), source)
 
 
 def test_a_probe_has_to_say_its_release(tmp_path: Path) -> None:
@@ -134,8 +135,8 @@ def test_a_probe_has_to_say_its_release(tmp_path: Path) -> None:
     [
         ("2.6.24", "", ["2.6.24"]),
         ("2.6.27.9", "", ["2.6.27"]),
-        ("2.6.20-2.6.22", "", ["2.6.20", "2.6.21", "2.6.22"]),
-        ("<=2.6.20", "", ["2.6.19", "2.6.20"]),
+        ("2.6.21-2.6.23", "", ["2.6.20-2.6.21", "2.6.22", "2.6.23"]),
+        ("<=2.6.20", "", ["2.6.19", "2.6.20-2.6.21"]),
         ("", "1.4.0", ["1.4.0"]),
         ("2.6.32", "1.3.8", ["2.6.31-2.6.32", "1.3.8"]),
     ],
@@ -195,9 +196,6 @@ def upstream(tmp_path: Path) -> Iterator[Upstream]:
         tree = git(folder, "rev-parse", "HEAD^{tree}").strip()
         releases[version] = Release(version, commit=commit, tree=tree)
     yield Upstream(folder, dataclasses.replace(Catalogue.load(), kernels=releases))
-
-
-V24 = next(entry for entry in LINUX if entry.name == "2.6.24")
 
 
 def test_a_range_that_breaks_is_cut_where_it_does(upstream: Upstream, tmp_path: Path) -> None:
