@@ -484,7 +484,7 @@ def matrix(
     json: str = "",
     junit: str = "",
 ) -> None:
-    """List, print for CI, or build and prove every kernel of matrix.toml."""
+    """List, print for CI, or build all of matrix.toml."""
     from tarpit_builder import matrix, report
 
     cells = matrix.select(matrix.read(report.path(file)), only or (), shard)
@@ -669,7 +669,7 @@ def release(
     skip: list[str] | None = None,
     sign: bool = False,
 ) -> None:
-    """Show what a release would be; with --write check, write down and tag it."""
+    """Show a release; with --write check, write and tag it."""
     from tarpit_builder import paths, release
 
     draft = release.draft(version, paths.PROJECT, skip=skip or ())
