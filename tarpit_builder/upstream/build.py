@@ -127,6 +127,7 @@ def build(
     with locked(f"dist-{digest([str(folder)])[:16]}"):
         if not force and (manifest := finished(folder, key)) is not None:
             return BuildResult(folder, manifest, fresh=False)
+        paths.remove_leftovers(folder)
         with paths.staged_dir(folder) as stage:
             work = Work(Engine.connect(), plan, console, stage / LOG, jobs or _cores())
             with tempfile.TemporaryDirectory(prefix="tarpit-results-") as temporary:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
@@ -153,6 +153,14 @@ def test_full_disk_is_named(tmp_path: Path) -> None:
         subprocess.run(["umount", str(mount)], check=True)
 
 
+def descendants(pid: int) -> list[int]:
+    """The processes that *pid* started, and those that they did."""
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        found += [int(child), *descendants(int(child))]
+    return found
+
+
 def arguments(tmp_path: Path, *more: str) -> tuple[list[str], dict[str, str]]:
     """Command and environment of a run of two cells into a ``dist`` of its own."""
     file = tmp_path / "small.toml"
@@ -166,12 +174,14 @@ def arguments(tmp_path: Path, *more: str) -> tuple[list[str], dict[str, str]]:
 def test_killed_runs_go_on_and_end_with_the_same_bytes(tmp_path: Path) -> None:
     command, environment = arguments(tmp_path)
     dist = tmp_path / "dist"
-    for _ in range(3):
+    for whole_tree in (False, True, True):
         child = subprocess.Popen(
             command, cwd=paths.PROJECT, env=environment, stderr=subprocess.DEVNULL
         )
         time.sleep(random.uniform(1, 9))
-        child.kill()
+        for pid in [child.pid, *(descendants(child.pid) if whole_tree else ())]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         child.wait()
     whole = subprocess.run(
         command, cwd=paths.PROJECT, env=environment, capture_output=True, text=True, check=False
