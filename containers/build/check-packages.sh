@@ -7,7 +7,8 @@ set -eu
 export HOME=/tmp
 status=0
 for changes in /packages/*.changes; do
-	lintian --display-info --display-experimental --show-overrides --info \
+	# Not --show-overrides: bookworm's lintian takes an overridden tag that it shows for a failure.
+	lintian --display-info --display-experimental --info \
 		--fail-on error,warning,info "${changes}" || status=1
 done
 exit "${status}"
