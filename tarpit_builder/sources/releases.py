@@ -6,7 +6,9 @@ folder (``sha256sums.asc``); netfilter.org signs the compressed file (``.sig``).
 
 from __future__ import annotations
 
+import gzip
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,12 +16,13 @@ from pathlib import Path
 
 from tarpit_builder.console import Stage
 from tarpit_builder.errors import NetworkError, SourceError, TarpitError
+from tarpit_builder.paths import explain_os_error
 from tarpit_builder.sources import archive
 from tarpit_builder.sources.catalogue import Release
 from tarpit_builder.sources.context import Context, near
 from tarpit_builder.sources.download import AbsentError
 from tarpit_builder.sources.signatures import UnknownSignerError
-from tarpit_builder.sources.store import sha256_of
+from tarpit_builder.sources.store import Store, sha256_of
 from tarpit_builder.sources.tree import FetchedTree, archive_opener
 from tarpit_builder.versions import IptablesVersion, KernelVersion, Version
 
@@ -116,6 +119,48 @@ def fetch_iptables(version: IptablesVersion, context: Context) -> FetchedTree:
         ),
         context,
     )
+
+
+def keep(tree: FetchedTree, store: Store) -> bool:
+    """Pack the release *tree* of a repository into *store*, for builds that name no repository.
+
+    A tarball that is there already stays.  Whoever vouched for the tree is written down beside
+    it, and the tree id is checked again whenever it is read.
+
+    :raises SourceError: if the repository changed meanwhile.
+    :raises InfrastructureError: if the disk refuses or is full.
+    """
+    if tree.path is not None or not isinstance(tree.version, Version):
+        return False
+    with store.lock(tree.name):
+        record = store.record(tree.name)
+        if record is not None and store.checked(str(record.get("sha256", ""))) is not None:
+            return False
+        name = f"{tree.name}.tar.gz"
+        partial = store.partial(name)
+        try:
+            with (
+                tree.tar(folder=tree.name) as content,
+                partial.open("wb") as raw,
+                gzip.GzipFile(tree.name, "wb", compresslevel=1, fileobj=raw, mtime=0) as packed,
+            ):
+                shutil.copyfileobj(content, packed, 1 << 20)
+            path = store.adopt(partial, name, tree.origin)
+        except OSError as error:
+            raise explain_os_error(error, partial) from error
+        finally:
+            partial.unlink(missing_ok=True)
+        store.write_record(
+            tree.name,
+            {
+                "archive": name,
+                "origin": tree.origin,
+                "sha256": path.name,
+                "signed": list(tree.vouchers),
+                "tree": tree.tree,
+            },
+        )
+    return True
 
 
 def _fetch(offer: _Offer, context: Context) -> FetchedTree:

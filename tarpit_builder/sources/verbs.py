@@ -19,6 +19,7 @@ from tarpit_builder.sources import (
     Tarball,
     fetch_iptables,
     fetch_kernel,
+    releases,
     update,
 )
 from tarpit_builder.sources.catalogue import Catalogue, write
@@ -59,6 +60,9 @@ def fetch(
         trees.append(fetch_iptables(iptables, store, console, options=options))
     if not trees:
         raise UserError("nothing to fetch is named", hint="add --kernel 2.6.24 or --iptables 1.4.0")
+    for tree in trees:
+        with console.stage(f"keep {tree.name}") as stage:
+            stage.done("packed into the cache" if releases.keep(tree, store) else "there already")
     rows = [
         (tree.name, tree.tree[:12], tree.origin, voucher if not index else "")
         for tree in trees

@@ -14,9 +14,11 @@ from tarpit_builder.sources import (
     FetchedTree,
     GitRepository,
     Options,
+    Tarball,
     fetch_iptables,
     fetch_kernel,
     kernel_source,
+    releases,
 )
 from tarpit_builder.sources.catalogue import Catalogue, Release
 from tarpit_builder.sources.store import Store
@@ -354,3 +356,30 @@ def test_options_that_contradict_each_other_are_refused() -> None:
         with pytest.raises(UserError):
             kernel_source(None, **options)
     assert kernel_source(V, git="x", ref="y") == GitRepository("x", V, "y")
+
+
+def test_release_that_was_kept_serves_those_who_name_no_repository(world: World) -> None:
+    fetched = world.fetch()
+    assert releases.keep(fetched, world.store)
+    assert not releases.keep(fetched, world.store), "it is there already"
+    shutil.rmtree(world.repository)
+    offline = Store(world.store.root, offline=True)
+    options = Options(catalogue=world.catalogue, trust=world.trust)
+    kept = fetch_kernel(Tarball(V), offline, Console(quiet=True), options=options)
+    assert (kept.tree, kept.cached) == (fetched.tree, True)
+    assert "the catalogue's" in kept.vouchers[0]
+    kept.unpack(world.store.root / "out")
+
+
+def test_kept_release_that_was_altered_is_not_used(world: World) -> None:
+    releases.keep(world.fetch(), world.store)
+    record = world.store.record(V.stem)
+    assert record is not None
+    path = world.store.checked(str(record["sha256"]))
+    assert path is not None
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:-9] + b"something")
+    offline = Store(world.store.root, offline=True)
+    options = Options(catalogue=world.catalogue, trust=world.trust)
+    with pytest.raises(SourceError, match="not in the cache"):
+        fetch_kernel(Tarball(V), offline, Console(quiet=True), options=options)
