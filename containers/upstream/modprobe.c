@@ -17,19 +17,25 @@ static const char *const prefixes[] = { "", "xt_", "ipt_", "ip6t_" };
 static int load(const char *path)
 {
 	struct stat info;
+	unsigned long size;	/* what the kernel takes; off_t is wider on i386 */
 	void *image;
 	int fd;
 
 	fd = open(path, O_RDONLY);
 	if (fd < 0)
 		return -1;
-	if (fstat(fd, &info) || !(image = malloc(info.st_size)) ||
-	    read(fd, image, info.st_size) != info.st_size) {
+	if (fstat(fd, &info)) {
+		perror(path);
+		return 1;
+	}
+	size = info.st_size;
+	image = malloc(size);
+	if (!image || read(fd, image, size) != (ssize_t)size) {
 		perror(path);
 		return 1;
 	}
 	close(fd);
-	if (syscall(SYS_init_module, image, info.st_size, "") && errno != EEXIST) {
+	if (syscall(SYS_init_module, image, size, "") && errno != EEXIST) {
 		fprintf(stderr, "modprobe: could not insert %s: %s\n", path, strerror(errno));
 		return 1;
 	}
