@@ -7,11 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tarpit_builder.console import Console
 from tarpit_builder.sources.debian import Archive, Mirrors
 from tarpit_builder.sources.store import Store
 from tests.mirror import FakeArchive, Signer, kernel, meta, package, serve
+
+# How long an example takes says nothing on a machine that builds kernels at the same time.
+settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("busy")
 
 OLD, NEW, CLOUD = "6.12.94+deb13-amd64", "6.12.117+deb13-amd64", "6.12.117+deb13-cloud-amd64"
 

@@ -18,7 +18,7 @@ from tarpit_builder.errors import CheckFailedError, InfrastructureError, SourceE
 from tarpit_builder.patching import generate, kept, rules
 from tarpit_builder.patching.diff import ENCODING, Patch
 from tarpit_builder.patching.rules import Range
-from tarpit_builder.patching.tree import Tree
+from tarpit_builder.patching.tree import MemoryTree, Tree
 from tarpit_builder.sources.catalogue import Catalogue, Release
 from tarpit_builder.versions import IptablesVersion, KernelVersion, VersionRange
 from tests.patches.trees import git, made_up, repositories, snapshot
@@ -337,7 +337,8 @@ def test_every_release_of_the_range_takes_it(entry: Range, tmp_path: Path) -> No
     assert verdict.wrong == ()
     patch = kept.read(entry).patch
     for release, tree in found:
-        assert _missing_headers(patch, tree) == []
+        if not isinstance(tree, MemoryTree):  # which holds nothing but the patched files
+            assert _missing_headers(patch, tree) == []
         folder = tmp_path / str(release)
         for file in patch.files:
             if (text := tree.read(file.path)) is not None:
