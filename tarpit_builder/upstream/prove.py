@@ -135,7 +135,7 @@ def _image(work: Work, tree: FetchedTree, in_tree: str) -> Path:
             building.content(*(path.read_bytes() for path in scripts)),
         ]
     )
-    final = paths.cache_dir() / "upstream" / f"image-{plan.name}-{key[:24]}"
+    final = paths.cache_dir() / "upstream" / f"image-{plan.kernel}-{plan.arch}-{key[:24]}"
     with locked(f"image-{key[:16]}"):
         if not final.is_dir():
             with paths.staged_dir(final) as stage:
