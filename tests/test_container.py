@@ -241,6 +241,11 @@ def test_daemon_that_dies_in_the_middle_is_one_line_with_a_next_step(
         Engine.connect().run(image, ["sh", "-c", "echo begun; sleep 15"], on_line=die)
 
 
+def heed_interrupts() -> None:
+    """Undo what a background job inherits: shells let it ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _sleeper(image: str) -> subprocess.Popen[bytes]:
     """A process with a sealed run that does not end by itself."""
     program = (
@@ -249,7 +254,10 @@ def _sleeper(image: str) -> subprocess.Popen[bytes]:
         f"guarded(lambda: Engine.connect().run({image!r}, ['sleep', '600']))()\n"
     )
     return subprocess.Popen(
-        [sys.executable, "-c", program], cwd=paths.PROJECT, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", program],
+        cwd=paths.PROJECT,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=heed_interrupts,  # noqa: PLW1509  (no threads are about)
     )
 
 
