@@ -8,6 +8,7 @@ machine; no root, no bridge, no tap device.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import re
 import shutil
 import signal
@@ -51,6 +52,15 @@ class MachineSpec:
     cmdline: str = ""
 
 
+_LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
+
+
+def _end_with_parent() -> None:
+    """Have this process killed when its parent ends, whatever ends that."""
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def card_mac(index: int) -> str:
     """Hardware address of the guest's card number *index*."""
     return f"02:00:00:00:00:{index + 1:02x}"
@@ -85,6 +95,7 @@ class Machine:
                 stderr=self._errors,
                 pass_fds=[sock.fileno() for sock in self._theirs],
                 start_new_session=True,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509  (this process has one thread)
             )
         except OSError as error:
             raise InfrastructureError(

@@ -81,6 +81,24 @@ def fragments(lab: Lab, family: int, dst: str = "") -> dict[str, list[tuple[Segm
     return out
 
 
+def disguised(lab: Lab, family: int) -> dict[str, tuple[Segment, bytes]]:
+    """Fragments to be forwarded whose content is a whole segment, with the right checksum."""
+    out = {}
+    for label, offset, more in (("first", 0, True), ("later", 100, True), ("last", 100, False)):
+        flow = lab.flow(family, dst=UNUSED[family])
+        probe = lab.probe(family, "S", flow=flow, payload=b"1234", df=False)
+        ip = ip_layer(probe)
+        inner = probe.packet()[len(ip) :]
+        if family == 6:
+            header = IPv6ExtHdrFragment(nh=6, offset=offset, m=int(more), id=7)
+            piece = bytes(IPv6(src=flow.src, dst=flow.dst) / header / inner)
+        else:
+            ip.flags, ip.frag = "MF" if more else 0, offset
+            piece = bytes(ip / inner)
+        out[f"a {label} fragment that looks like a segment"] = probe, piece
+    return out
+
+
 @shapes.check("a fragment that was not reassembled gets no answer")
 def unassembled(lab: Lab, family: int) -> None:
     for label, parts in fragments(lab, family, dst=UNUSED[family]).items():
@@ -90,6 +108,8 @@ def unassembled(lab: Lab, family: int) -> None:
         for part, (probe, piece) in enumerate(parts[:-1]):  # never complete
             what = f"{label}, part {part + 1} alone"
             lab.expect_silence(probe, lab.send([piece]), what)
+    for label, (probe, piece) in disguised(lab, family).items():
+        lab.expect_silence(probe, lab.send([piece]), label)
     # One that begins behind the TCP header's first bytes, which a firewall must not guess.
     probe, _ = fragments(lab, family)["data, split in two"][0]
     for piece in pieces(probe, 16)[1:3]:

@@ -373,6 +373,7 @@ def key(lab: Lab, family: int) -> None:
         seen += lab.answers(probe)
         lab.clear()
         lab.unload()
+        lab.require_module()
         prepare(lab)
     if len(seen) != 2 or seen[0].seq == seen[1].seq:
         raise Deviation("the same SYN got the same number from a module that was reloaded", seen)
