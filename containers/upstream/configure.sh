@@ -31,8 +31,9 @@ configure() {
 			{ tail -n 30 /build/config.log; exit 1; }
 	fi
 	if [ -n "$SUFFIX" ]; then
-		# shellcheck source=/dev/null
-		. "$linux/.config"
-		printf '%s\n' "${SUFFIX#"${CONFIG_LOCALVERSION:-}"}" > "$linux/localversion-tarpit"
+		# Not a localversion file: what is in those comes before the configuration's own.
+		sed -i '/CONFIG_LOCALVERSION\(_AUTO\)\{0,1\}[= ]/d' "$linux/.config"
+		printf 'CONFIG_LOCALVERSION="%s"\n' "$SUFFIX" >> "$linux/.config"
+		echo '# CONFIG_LOCALVERSION_AUTO is not set' >> "$linux/.config"
 	fi
 }

@@ -15,7 +15,7 @@ from tarpit_builder.console import Console
 from tarpit_builder.errors import UserError
 from tarpit_builder.prove import Options
 from tarpit_builder.sources import FetchedTree
-from tarpit_builder.upstream.build import Trees, build
+from tarpit_builder.upstream.build import DEFAULT_CONFIG, Trees, build
 from tarpit_builder.upstream.plan import ARCHITECTURES, UpstreamRequest
 from tarpit_builder.upstream.prove import prove
 from tarpit_builder.versions import KernelVersion
@@ -26,6 +26,7 @@ pytestmark = pytest.mark.docker
 R_X86_64_PLT32 = 4
 SHT_RELA = 4
 ELF_CLASS = {"amd64": 2, "i386": 1}
+SIXTY_FOUR = "\nCONFIG_X86_64=y\nCONFIG_64BIT=y\n"
 
 
 def request(kernel: str, arch: str = "amd64", **more: object) -> UpstreamRequest:
@@ -137,11 +138,17 @@ def test_symbol_versions_of_another_kernel_are_refused(
     assert versions in module
 
 
+@pytest.mark.parametrize("own", [None, "", "-1", "-custom"])
 def test_the_release_of_the_users_kernel_is_in_the_module(
-    trees: Trees, kernel_tree: Callable[[str], FetchedTree], tmp_path: Path
+    own: str | None, trees: Trees, kernel_tree: Callable[[str], FetchedTree], tmp_path: Path
 ) -> None:
     kernel_tree("2.6.24")
-    wanted = request("2.6.24", iptables="none", release="2.6.24-1-amd64")
+    config = None
+    if own is not None:
+        config = tmp_path / "config"
+        text = (DEFAULT_CONFIG.read_text() + SIXTY_FOUR).strip()
+        config.write_text(f'{text}\nCONFIG_LOCALVERSION="{own}"\nCONFIG_LOCALVERSION_AUTO=y\n')
+    wanted = request("2.6.24", iptables="none", release="2.6.24-1-amd64", config=config)
     result = build(wanted, trees, Console(quiet=True), dist=tmp_path)
     assert b"vermagic=2.6.24-1-amd64 SMP" in (result.folder / "xt_TARPIT.ko").read_bytes()
     assert (result.folder / "xt-tarpit-modules-2.6.24-1-amd64_1.0.0_amd64.deb").is_file()
