@@ -127,14 +127,6 @@ static inline int tarpit_ip6_local_out(struct sk_buff *skb)
 #ifndef TARPIT_HAVE_FLOWI4
 #define TARPIT_COMPAT_ROUTE 1
 
-#define ip6_dst_hoplimit(dst) tarpit_ip6_hoplimit(dst)
-static inline int tarpit_ip6_hoplimit(struct dst_entry *dst)
-{
-	int hoplimit = dst_metric(dst, RTAX_HOPLIMIT);
-
-	return hoplimit > 0 ? hoplimit : 64;
-}
-
 /* A source address that is not ours is allowed only if it is not part of
  * the question.
  */
@@ -179,6 +171,21 @@ static inline struct dst_entry *tarpit_route4(struct net *net,
 }
 
 #ifdef TARPIT_IPV6
+#include <net/addrconf.h>
+
+/* Not exported before 2.6.38. Every device that has routes has settings. */
+#define ip6_dst_hoplimit(dst) tarpit_ip6_hoplimit(dst)
+static inline int tarpit_ip6_hoplimit(struct dst_entry *dst)
+{
+	int hoplimit = dst_metric(dst, RTAX_HOPLIMIT);
+	const struct inet6_dev *idev;
+
+	if (hoplimit > 0)
+		return hoplimit;
+	idev = __in6_dev_get(dst->dev);
+	return idev ? idev->cnf.hop_limit : IPV6_DEFAULT_HOPLIMIT;
+}
+
 static inline struct dst_entry *tarpit_route6(struct net *net,
 					      struct sk_buff *skb,
 					      struct net_device *in,

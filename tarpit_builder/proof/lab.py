@@ -37,6 +37,8 @@ EXPECTED_MESSAGES = (
     "netem: version",
     "allmulticast mode",
     "hrtimer: interrupt took",  # a host that was busy elsewhere
+    "Clocksource tsc unstable",  # the same, in kernels before 2.6.30
+    "clocksource has been installed",
 )
 """What a healthy kernel says while it is worked with, by a part of the line."""
 
