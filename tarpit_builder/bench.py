@@ -192,6 +192,8 @@ def _dkms(engine: Engine, plan: BuildPlan, result: BuildResult) -> tuple[float, 
     script = f"""
 set -eu
 export DEBIAN_FRONTEND=noninteractive
+printf '%s\\n' "$APT_SOURCES" > /etc/apt/sources.list
+rm -f /etc/apt/sources.list.d/*
 apt-get update -q
 apt-get install -yq --no-install-recommends bash linux-headers-{abi} /debs/*.deb
 apt-get install -yq --no-install-recommends xtables-addons-dkms || true
@@ -206,7 +208,11 @@ for module in xt-tarpit xtables-addons; do
 done
 """
     outcome = engine.run(
-        image, ["sh", "-c", script], inputs=[Input("/debs", [Files(packages)])], sealed=False
+        image,
+        ["sh", "-c", script],
+        inputs=[Input("/debs", [Files(packages)])],
+        environment={"APT_SOURCES": "\n".join(plan.recipe.apt_sources)},
+        sealed=False,
     )
     times: dict[str, list[float]] = {}
     for line in outcome.lines:

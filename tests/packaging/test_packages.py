@@ -142,8 +142,8 @@ def test_the_extension_is_hardened(built: Build, engine: Engine) -> None:
         [
             "sh",
             "-euc",
-            "dpkg-deb -x /packages/xt-tarpit-common_*.deb . && "
-            "readelf -dlW usr/lib/*/xtables/libxt_TARPIT.so",
+            "dpkg-deb -x /packages/xt-tarpit-common_*.deb root && "
+            "readelf -dlW root/usr/lib/*/xtables/libxt_TARPIT.so",
         ],
         inputs=[Input("/packages", [debs(result)])],
     )

@@ -105,7 +105,8 @@ left=$(comm -13 /tmp/before /tmp/after | comm -23 - /tmp/owned)
 echo "ok: nothing is left"
 
 # -- a repository that somebody has touched ------------------------------------------------------
-cp -r /repo-1 /srv/forged
+# (of the newest state: apt keeps what it has when it is offered an older one)
+cp -r /repo-2 /srv/forged
 serve /srv/forged
 apt update || fail "apt update of a copy"
 for package in /srv/forged/pool/"$SUITE"/xt-tarpit-dkms_*.deb; do
