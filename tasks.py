@@ -164,6 +164,7 @@ def explain(
         "pcap": "write the packets to this file",
         "json": "write the result to this file, as JSON",
         "junit": "write the result to this file, as JUnit XML",
+        "log": "write what the guests say on their consoles to this file",
     },
 )
 @guarded
@@ -182,6 +183,7 @@ def verify(
     pcap: str = "",
     json: str = "",
     junit: str = "",
+    log: str = "",
     iptables: str = "",
     kernel_git: str = "",
     ref: str = "",
@@ -209,6 +211,7 @@ def verify(
         pcap=report.path(pcap),
         json=report.path(json),
         junit=report.path(junit),
+        log=report.path(log),
     )
     archive = _archive(c, console, mirror, offline=offline)
     outcome = workflow.verify(wish, options, archive, console, in_tree=in_tree)

@@ -20,7 +20,10 @@ from tarpit_builder.sources.debian import Archive, DebianKernel
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to prove; without *packages* our own are built, *full* runs all groups of checks."""
+    """How to prove; without *packages* our own are built, *full* runs all groups of checks.
+
+    *pcap*, *json*, *junit* and *log* (the guests' consoles) are files to be written.
+    """
 
     packages: Path | None = None
     only: Sequence[str] = ()
@@ -30,6 +33,17 @@ class Options:
     pcap: Path | None = None
     json: Path | None = None
     junit: Path | None = None
+    log: Path | None = None
+
+    def check(self) -> None:
+        """Refuse what can be told to be wrong before anything is fetched or built.
+
+        :raises UserError: naming what is wrong.
+        """
+        from tarpit_builder.proof.verification import check_options
+
+        outputs = (self.pcap, self.json, self.junit, self.log)
+        check_options(self.only, self.cpus, self.accel, outputs)
 
 
 def prove(request: Request, options: Options, archive: Archive, console: Console) -> VerifyReport:
@@ -60,6 +74,7 @@ def prove(request: Request, options: Options, archive: Archive, console: Console
             pcap=options.pcap,
             json=options.json,
             junit=options.junit,
+            console_log=options.log,
         )
         return verify(wanted, Engine.connect(), console)
 

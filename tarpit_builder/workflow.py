@@ -98,6 +98,7 @@ def verify(
     :raises UserError: if *wish* cannot be met.
     :raises InfrastructureError: if nothing can be booted.
     """
+    options.check()
     if not wish.is_release:
         _refuse_upstream_options(wish)
         if in_tree:

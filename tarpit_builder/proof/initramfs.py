@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tarpit_builder import paths
 from tarpit_builder.console import Console
-from tarpit_builder.container import Engine, Files, Input, Limits, Recipe
+from tarpit_builder.container import Engine, Files, Input, Limits, Recipe, locked
 from tarpit_builder.errors import InfrastructureError, UserError
 
 MODULES = (
@@ -130,9 +130,10 @@ class Assembly:
 
     def _layer(self, name: str, key: str, make: Callable[[Path], None]) -> Path:
         final = self._cache / f"{name}-{key}"
-        if not final.exists():
-            with paths.staged_dir(final) as stage:
-                make(stage)
+        with locked(f"proof-{name}-{key}"):
+            if not final.exists():
+                with paths.staged_dir(final) as stage:
+                    make(stage)
         return final
 
     def _image(self) -> str:

@@ -323,9 +323,11 @@ class Lab:
             said = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
             reasons = [line for line in self.guest.kernel_log()[-5:] if "TARPIT" in line]
             text = "; ".join([said[0].removeprefix("modprobe: "), *reasons[-1:]])
+            hint = "build it for this kernel: invoke build --kernel " + self.guest.release
+            if "Unknown symbol xt_register" in text:
+                hint = "this kernel is without netfilter's x_tables, which every target needs"
             raise UserError(
-                f"kernel {self.guest.release} does not load {self.module}: {text}",
-                hint="build it for this kernel: invoke build --kernel " + self.guest.release,
+                f"kernel {self.guest.release} does not load {self.module}: {text}", hint=hint
             )
 
     def unload(self) -> None:

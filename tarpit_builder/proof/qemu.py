@@ -164,7 +164,7 @@ class Machine:
         if self.trouble:
             return MachineDied(
                 f"the guest's kernel crashed: {self.trouble}",
-                hint="--keep-log shows the whole console",
+                hint="--log FILE keeps the whole console",
             )
         if self.running:
             last = self.console.strip().splitlines()[-1:] or ["it printed nothing"]

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+LOOK = 0.2  # seconds after which a wait looks again for what no socket tells, such as a death
+
 
 class Reactor:
     """Calls back when sockets become readable, for as long as somebody waits."""
@@ -36,7 +38,7 @@ class Reactor:
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            for key, _ in self._selector.select(left):
+            for key, _ in self._selector.select(min(left, LOOK)):
                 key.data()
         return True
 

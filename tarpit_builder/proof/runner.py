@@ -125,6 +125,8 @@ class Runner:
         """Judge one check; false if the machine did not survive it."""
         began = time.monotonic()
         lab.transcript = []
+        if self.recorder:
+            self.recorder.mark(f"{group.name} {shown}: {check.title}")
         arguments = {} if family is None else {"family": family}
         outcome, detail, ladder = Outcome.PASS, "", Ladder()
         alive = True
@@ -140,6 +142,9 @@ class Runner:
             outcome, detail, alive = Outcome.FAIL, death.message, False
         except (TarpitError, OSError) as error:
             outcome, detail = Outcome.ERROR, str(error)
+            said = self._death(lab)
+            if said:
+                outcome, detail, alive = Outcome.FAIL, said, False
         trouble = lab.machine.trouble
         if alive and trouble:
             outcome, detail, alive = Outcome.FAIL, f"the kernel complained: {trouble}", False
@@ -151,6 +156,20 @@ class Runner:
         if not alive:
             self._end()
         return alive
+
+    @staticmethod
+    def _death(lab: Lab) -> str:
+        """Why the guest does not answer any more; empty if it does.
+
+        A guest that hangs shows first as whatever the check was waiting for.
+        """
+        try:
+            lab.guest.clock()
+        except MachineDied as death:
+            return death.message
+        except (TarpitError, OSError):
+            pass
+        return ""
 
     def _health(self, group: Group, shown: str, lab: Lab) -> None:
         began = time.monotonic()

@@ -20,7 +20,7 @@ from scapy.layers.inet6 import (
     IPv6,
     in6_chksum,
 )
-from scapy.layers.l2 import ARP, Dot1Q, Ether
+from scapy.layers.l2 import ARP
 from scapy.utils import checksum
 
 Option = tuple[str, Any]
@@ -144,12 +144,9 @@ def ip_layer(segment: Segment) -> IP | IPv6:
 
 def frame(packet: bytes, *, src: str, dst: str, vlan: int | None = None) -> bytes:
     """An Ethernet frame around an IP packet; short packets are padded as real cards do."""
-    kind = 0x86DD if packet[0] >> 4 == 6 else 0x0800
-    header = Ether(src=src, dst=dst, type=0x8100 if vlan is not None else kind)
-    head = bytes(header)
-    if vlan is not None:
-        head += bytes(Dot1Q(vlan=vlan, type=kind))
-    return (head + packet).ljust(60, b"\0")
+    kind = b"\x86\xdd" if packet[0] >> 4 == 6 else b"\x08\x00"
+    tag = b"" if vlan is None else b"\x81\x00" + vlan.to_bytes(2, "big")
+    return (_raw_mac(dst) + _raw_mac(src) + tag + kind + packet).ljust(60, b"\0")
 
 
 def parse(data: bytes, *, card: int = 0, when: float = 0.0) -> Segment | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,6 +69,8 @@ def verify(request: VerifyRequest, engine: Engine, console: Console) -> VerifyRe
         require_space(work, WORK_BYTES)
         boot = assemble(request, engine, console, work)
         recorder = Recorder(request.pcap) if request.pcap else None
+        if request.console_log:
+            request.console_log.write_text("")
         runner = Runner(
             boot=boot,
             base=MachineSpec(
@@ -115,10 +117,8 @@ def check_request(request: VerifyRequest) -> None:
 
     :raises UserError: naming what is wrong.
     """
-    if request.accel not in {"tcg", "kvm"}:
-        raise UserError(f"--accel {request.accel}: not known", hint="there are tcg and kvm")
-    if request.cpus not in range(1, 9):
-        raise UserError(f"--smp {request.cpus}: not sensible", hint="1 to 8; checks use 1 or 2")
+    outputs = (request.pcap, request.json, request.junit, request.console_log)
+    check_options(request.only, request.cpus, request.accel, outputs)
     if request.land.arch not in SYSTEMS:
         raise UserError(
             f"no machine to prove {request.land.arch} on", hint="there are " + ", ".join(SYSTEMS)
@@ -128,6 +128,23 @@ def check_request(request: VerifyRequest) -> None:
     for path in (*request.kernel_packages, *request.packages, *request.files.values()):
         if not path.is_file():
             raise UserError(f"{path} does not exist", hint="build the packages first: invoke build")
+
+
+def check_options(
+    only: Sequence[str], cpus: int, accel: str, outputs: Iterable[Path | None]
+) -> None:
+    """Refuse what can be told to be wrong before anything is fetched or built.
+
+    :raises UserError: naming what is wrong.
+    """
+    registry.select(tuple(only))
+    if accel not in {"tcg", "kvm"}:
+        raise UserError(f"--accel {accel}: not known", hint="there are tcg and kvm")
+    if cpus not in range(1, 9):
+        raise UserError(f"--smp {cpus}: not sensible", hint="1 to 8; checks use 1 or 2")
+    for path in outputs:
+        if path and (path.is_dir() or not path.parent.is_dir()):
+            raise UserError(f"{path} cannot be written", hint="name a file in a folder that exists")
 
 
 def assemble(request: VerifyRequest, engine: Engine, console: Console, work: Path) -> BootFiles:

@@ -91,6 +91,7 @@ def prove(
             pcap=options.pcap,
             json=options.json,
             junit=options.junit,
+            console_log=options.log,
             tools=Tools(
                 module=module,
                 builtin=in_tree == "y",

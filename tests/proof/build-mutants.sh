@@ -18,5 +18,4 @@ for mutant in /mutants/*.patch; do
 	patch -s -p1 < "$mutant" || { echo "$name does not apply to dkms/ any more"; exit 1; }
 	make modules || { echo "$name does not compile"; tail -n 20 /build/log; exit 1; }
 	cp xt_TARPIT.ko "/out/$name.ko"
-	echo "$name"
 done

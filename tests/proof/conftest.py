@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +11,9 @@ from tarpit_builder import packaging, paths, suites
 from tarpit_builder import plan as planning
 from tarpit_builder.build import header_input
 from tarpit_builder.console import Console
-from tarpit_builder.container import Engine, Files, Input, tree
+from tarpit_builder.container import Engine, Files, Input, Recipe, locked, tree
 from tarpit_builder.plan import Request
-from tarpit_builder.proof.initramfs import Assembly, BootFiles, UserLand
+from tarpit_builder.proof.initramfs import Assembly, BootFiles, UserLand, digest
 from tarpit_builder.sources.debian import Archive, Mirrors
 from tarpit_builder.sources.store import Store
 
@@ -22,9 +21,14 @@ HERE = Path(__file__).parent
 KERNEL = Request("debian:bookworm", flavour="cloud")
 
 
+MUTANTS = sorted((HERE / "mutants").glob("*.patch"))
+FATAL = {"panics", "hangs"}
+"""Mutants that also show what becomes of a run whose machine dies."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A kernel that boots with the module and all of its mutants at hand."""
+    """A kernel that boots with the module and mutants of it at hand."""
 
     boot: BootFiles
     kernel_packages: tuple[Path, ...]
@@ -34,37 +38,22 @@ class Bench:
 
 
 @pytest.fixture(scope="session")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """Build the mutants against a real kernel's headers and assemble what boots them."""
+def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A real kernel with all modules that the collected tests are about."""
     console = Console()
     archive = Archive(Store(paths.cache_dir()), Mirrors.choose(None), console)
     kernel = planning.resolve(KERNEL, archive)
-    plan = planning.make(KERNEL, kernel, archive)
     engine = Engine.connect()
     with console.stage("kernel and headers") as stage:
         headers = [archive.store.get(package.blob(), stage) for package in kernel.packages]
         images = [archive.store.get(package.blob(), stage) for package in kernel.image]
-    named = tmp_path_factory.mktemp("kernel")
-    packages = []
-    for package, path in zip(kernel.image, images, strict=True):
-        link = named / package.blob().name
+    folder = tmp_path_factory.mktemp("kernel")
+    packages = tuple(folder / package.blob().name for package in kernel.image)
+    for link, path in zip(packages, images, strict=True):
         link.symlink_to(path)
-        packages.append(link)
-    modules = tmp_path_factory.mktemp("mutants")
-    patches = {path.name: path for path in sorted((HERE / "mutants").glob("*.patch"))}
-    result = engine.run(
-        engine.ensure_image(plan.recipe, console),
-        ["sh", "/scripts/build-mutants.sh", kernel.abi],
-        inputs=[
-            header_input(kernel.packages, headers),
-            Input("/src", [tree(packaging.DKMS)]),
-            Input("/mutants", [Files(patches)]),
-            Input("/scripts", [Files({"build-mutants.sh": HERE / "build-mutants.sh"})]),
-        ],
-        output=modules,
-        on_line=lambda line: print("built", line),
-    )
-    assert result.status == 0, result.lines[-20:]
+    recipe = planning.make(KERNEL, kernel, archive).recipe
+    sources = header_input(kernel.packages, headers)
+    modules = build_modules(engine, recipe, kernel.abi, sources, needed(request.session))
     base = suites.known()[kernel.suite.base]
     land = UserLand(
         suite=base.name,
@@ -75,4 +64,36 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     under_proof = sorted([*modules.glob("*.ko"), *modules.glob("*.so")])
     work = tmp_path_factory.mktemp("boot")
     boot = Assembly(engine, console, land).debian(packages, under_proof, work)
-    yield Bench(boot, tuple(packages), modules, land, engine)
+    return Bench(boot, packages, modules, land, engine)
+
+
+def needed(session: pytest.Session) -> list[Path]:
+    """The mutants that the collected tests need; to compile one takes seconds."""
+    names = {item.callspec.id for item in session.items if hasattr(item, "callspec")} | FATAL
+    return [patch for patch in MUTANTS if patch.stem in names]
+
+
+def build_modules(
+    engine: Engine, recipe: Recipe, abi: str, headers: Input, mutants: list[Path]
+) -> Path:
+    """A folder with the module, *mutants* of it and the extension; kept for the next session."""
+    script = HERE / "build-mutants.sh"
+    sources = sorted(path for path in packaging.DKMS.rglob("*") if path.is_file())
+    key = digest([recipe.tag, abi, script, *sources, *(p.name for p in mutants), *mutants])
+    final = paths.cache_dir() / "proof" / f"mutants-{key}"
+    with locked(f"mutants-{key}"):
+        if not final.exists():
+            with paths.staged_dir(final) as stage:
+                result = engine.run(
+                    engine.ensure_image(recipe, Console()),
+                    ["sh", f"/scripts/{script.name}", abi],
+                    inputs=[
+                        headers,
+                        Input("/src", [tree(packaging.DKMS)]),
+                        Input("/mutants", [Files({path.name: path for path in mutants})]),
+                        Input("/scripts", [Files({script.name: script})]),
+                    ],
+                    output=stage,
+                )
+                assert result.status == 0, result.lines[-20:]
+    return final

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tarpit_builder.console import Console
-from tarpit_builder.errors import InfrastructureError, TarpitError, UserError
-from tarpit_builder.proof.initramfs import Assembly, BootFiles, nodes
+from tarpit_builder.errors import InfrastructureError, TarpitError, ToolMissingError, UserError
+from tarpit_builder.proof.initramfs import Assembly, BootFiles, nodes, require_space
 from tarpit_builder.proof.lab import Lab, Tools
 from tarpit_builder.proof.qemu import MachineDied, MachineSpec
 from tarpit_builder.proof.registry import Group
@@ -21,11 +24,13 @@ from tests.proof.conftest import Bench
 pytestmark = [pytest.mark.boot, pytest.mark.docker]
 
 
-def runner(boot: BootFiles, *, seconds: float = 300, module: str = "original") -> Runner:
+def runner(
+    boot: BootFiles, *, seconds: float = 300, module: str = "original", cmdline: str = ""
+) -> Runner:
     """A runner for these boot files."""
     return Runner(
         boot=boot,
-        base=MachineSpec(boot.kernel, boot.initrd),
+        base=MachineSpec(boot.kernel, boot.initrd, cmdline=cmdline),
         boot_seconds=seconds,
         console=Console(),
         backends=("legacy",),
@@ -45,11 +50,13 @@ def fine(lab: Lab) -> None:
     lab.settle()
 
 
-def crash(lab: Lab) -> None:
-    lab.guest.write("/proc/sysrq-trigger", "c")
+def send_urgent_data(lab: Lab) -> None:
+    """What two of the mutants do not survive."""
+    lab.tarpit()
+    lab.answers(lab.probe(4, "PAU", payload=b"!", urgent=1))
 
 
-def hang(lab: Lab) -> None:
+def loop(lab: Lab) -> None:
     lab.guest.attempt("sh", "-c", "while :; do :; done", seconds=1)
 
 
@@ -57,10 +64,12 @@ def insert_a_rule(lab: Lab) -> None:
     lab.tarpit()
 
 
-def refused(boot: BootFiles, *, seconds: float = 300, module: str = "original") -> TarpitError:
+def refused(
+    boot: BootFiles, *, seconds: float = 300, module: str = "original", cmdline: str = ""
+) -> TarpitError:
     """The error that ends a run before anything could be judged."""
     with (
-        runner(boot, seconds=seconds, module=module) as machine,
+        runner(boot, seconds=seconds, module=module, cmdline=cmdline) as machine,
         pytest.raises(TarpitError) as caught,
     ):
         machine.run([group("any", fine)])
@@ -68,27 +77,44 @@ def refused(boot: BootFiles, *, seconds: float = 300, module: str = "original") 
     return caught.value
 
 
-def test_kernel_that_crashes_fails_its_group_and_the_rest_go_on(bench: Bench) -> None:
-    with runner(bench.boot) as machine:
-        machine.run([group("first", fine, crash, fine), group("second", fine)])
+@pytest.mark.parametrize(
+    ("mutant", "said"),
+    [("panics", "crashed: .*(BUG|Oops|panic)"), ("hangs", "stopped answering|stall|soft lockup")],
+)
+def test_kernel_that_dies_fails_its_group_and_the_rest_go_on(
+    bench: Bench, mutant: str, said: str
+) -> None:
+    groups = [group("first", fine, send_urgent_data, fine), group("second", fine)]
+    with runner(bench.boot, module=mutant) as machine:
+        machine.run(groups)
     outcomes = [(result.group, result.outcome) for result in machine.results]
-    assert outcomes[:2] == [("first", Outcome.PASS), ("first", Outcome.FAIL)]
-    assert ("second", Outcome.PASS) in outcomes
-    assert "crash" in machine.results[1].detail
+    assert outcomes == [
+        ("first", Outcome.PASS),
+        ("first", Outcome.FAIL),
+        ("second", Outcome.PASS),
+        ("second", Outcome.PASS),  # the kernel's log
+    ]
+    assert re.search(said, machine.results[1].detail)
 
 
 def test_program_that_does_not_end_is_an_error_and_not_a_pass(bench: Bench) -> None:
     with runner(bench.boot) as machine:
-        machine.run([group("first", hang, fine)])
+        machine.run([group("first", loop, fine)])
     assert [result.outcome for result in machine.results[:2]] == [Outcome.ERROR, Outcome.PASS]
 
 
-def test_guest_that_never_speaks(bench: Bench, tmp_path: Path) -> None:
+def test_kernel_that_finds_no_init(bench: Bench, tmp_path: Path) -> None:
     initrd = tmp_path / "empty"
     initrd.write_bytes(nodes())
     error = refused(replace(bench.boot, initrd=initrd))
     assert isinstance(error, MachineDied)
-    assert "panic" in error.message or "stopped answering" in error.message
+    assert "panic" in error.message
+
+
+def test_guest_that_never_speaks(bench: Bench) -> None:
+    error = refused(bench.boot, seconds=15, cmdline="rdinit=/usr/bin/cat")
+    assert isinstance(error, MachineDied)
+    assert "stopped answering" in error.message
 
 
 def test_what_is_no_kernel(bench: Bench) -> None:
@@ -103,16 +129,34 @@ def test_module_that_is_not_there(bench: Bench) -> None:
 
 
 def test_module_of_another_kernel(bench: Bench, tmp_path: Path) -> None:
-    release = bench.boot.release.encode()
+    """What tells is the symbols' versions: the kernel overlooks the release where it has them."""
+    module = bytearray((bench.modules / "original.ko").read_bytes())
+    version = module.index(b"module_layout\0") - 8
+    module[version] ^= 1
     other = tmp_path / "foreign.ko"
-    module = (bench.modules / "original.ko").read_bytes()
-    assert b"vermagic=" + release in module
-    other.write_bytes(module.replace(b"vermagic=" + release, b"vermagic=9" + release[1:]))
+    other.write_bytes(module)
     assembly = Assembly(bench.engine, Console(), bench.land)
     boot = assembly.debian(bench.kernel_packages, [other], tmp_path)
     error = refused(boot, module="foreign")
     assert isinstance(error, UserError)
     assert "does not load" in error.message
+    assert "invoke build" in error.hint
+
+
+def test_kernel_without_netfilter(bench: Bench, tmp_path: Path) -> None:
+    (package,) = (path for path in bench.kernel_packages if "image" in path.name)
+    tree = tmp_path / "tree"
+    subprocess.run(["dpkg-deb", "-R", package, tree], check=True)
+    for path in tree.glob("**/lib/modules/*/kernel/net/netfilter"):
+        shutil.rmtree(path)
+    small = tmp_path / package.name
+    subprocess.run(["dpkg-deb", "-Znone", "-b", tree, small], check=True, capture_output=True)
+    shutil.rmtree(tree)
+    assembly = Assembly(bench.engine, Console(), bench.land)
+    boot = assembly.debian([small], [bench.modules / "original.ko"], tmp_path)
+    error = refused(boot)
+    assert isinstance(error, UserError)
+    assert "without netfilter" in error.hint
 
 
 def test_extension_that_is_not_there(bench: Bench, tmp_path: Path) -> None:
@@ -122,3 +166,16 @@ def test_extension_that_is_not_there(bench: Bench, tmp_path: Path) -> None:
         machine.run([group("first", insert_a_rule)])
     assert [result.outcome for result in machine.results[:1]] == [Outcome.ERROR]
     assert "extension" in machine.results[0].detail
+
+
+def test_machine_without_qemu(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    error = refused(bench.boot)
+    assert isinstance(error, ToolMissingError)
+    assert "qemu-system-x86_64" in error.message
+
+
+def test_full_disk(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    with pytest.raises(InfrastructureError, match="MiB free; a proof needs"):
+        require_space(tmp_path, 2 * free)

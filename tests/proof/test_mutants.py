@@ -17,9 +17,8 @@ from tarpit_builder.proof.lab import Tools
 from tarpit_builder.proof.qemu import MachineSpec
 from tarpit_builder.proof.report import CheckResult, Outcome
 from tarpit_builder.proof.runner import Runner
-from tests.proof.conftest import Bench
+from tests.proof.conftest import MUTANTS, Bench
 
-MUTANTS = sorted((Path(__file__).parent / "mutants").glob("*.patch"))
 IN_CI = {"wrong-ack", "answers-rst", "no-ipv6", "skips-checksum", "window-1", "isn-0"}
 
 
