@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# Sourced after lib.sh by what needs a configured kernel: makes the farm /build/linux, its .config, run_make and finish.
+# Sourced after lib.sh by what needs a configured kernel: makes the farm /build/linux, its .config, run_make, run_kconfig and finish.
 #   KARCH                the architecture's name in the kernel
 #   JOBS                 processes at once
 #   SUFFIX               what follows the version in `uname -r`, or nothing
@@ -17,6 +17,11 @@ run_make() {
 	make -s -C "$linux" -j"$JOBS" ARCH="$KARCH" "$@"
 }
 
+# run_kconfig ARGUMENT...: the same, without the look for curses that kconfig repeats for each of its files.
+run_kconfig() {
+	run_make HOST_EXTRACFLAGS=-DKBUILD_NO_NLS "$@"
+}
+
 # finish MODULE: the layer's last steps.
 finish() {
 	while read -r program; do perl "/scripts/$program" "$1"; done < /layer/finish
@@ -25,9 +30,9 @@ finish() {
 configure() {
 	if [ -e /request/config ]; then
 		cp /request/config "$linux/.config"
-		yes '' | run_make oldconfig > /build/config.log 2>&1 || { tail -n 30 /build/config.log; exit 1; }
+		yes '' | run_kconfig oldconfig > /build/config.log 2>&1 || { tail -n 30 /build/config.log; exit 1; }
 	else
-		run_make KCONFIG_ALLCONFIG=/request/fragment allnoconfig > /build/config.log 2>&1 ||
+		run_kconfig KCONFIG_ALLCONFIG=/request/fragment allnoconfig > /build/config.log 2>&1 ||
 			{ tail -n 30 /build/config.log; exit 1; }
 	fi
 	if [ -n "$SUFFIX" ]; then

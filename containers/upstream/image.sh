@@ -13,7 +13,7 @@ set -eu
 [ ! -e /request/patch ] || apply /request/patch "$linux"
 configure
 echo "configured"
-run_make modules_prepare
+run_kconfig modules_prepare
 echo "prepared"
 run_make bzImage
 echo "image built"

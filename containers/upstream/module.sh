@@ -16,7 +16,7 @@ configure
 grep -q '^CONFIG_NETFILTER_XTABLES=[ym]' "$linux/.config" ||
 	refuse "this configuration has no x_tables" "set CONFIG_NETFILTER_XTABLES and CONFIG_IP_NF_IPTABLES in it"
 echo "configured"
-run_make modules_prepare
+run_kconfig modules_prepare
 release=$(cat "$linux/include/config/kernel.release" 2>/dev/null || run_make kernelrelease)
 echo "prepared $release"
 

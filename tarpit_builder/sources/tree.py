@@ -30,6 +30,7 @@ MODULE_BUILD = (
     "arch/x86/",
     "arch/i386/",
     "arch/x86_64/",
+    "drivers/lguest/",
     "kernel/",
     "security/selinux/",
     "net/bridge/",
@@ -39,7 +40,10 @@ MODULE_BUILD = (
     "usr/",
     "certs/",
 )
-"""What configuring a kernel for x86 and building a netfilter module against it takes."""
+"""What configuring a kernel for x86 and building a netfilter module against it takes.
+
+``drivers/lguest/`` is for asm-offsets of i386, which include a header there since 2.6.23.
+"""
 
 
 @dataclass(frozen=True, slots=True)
