@@ -194,12 +194,14 @@ set -eu
 export DEBIAN_FRONTEND=noninteractive
 printf '%s\\n' "$APT_SOURCES" > /etc/apt/sources.list
 rm -f /etc/apt/sources.list.d/*
+mkdir -p /etc/dkms
+touch /etc/dkms/no-autoinstall
 apt-get update -q
 apt-get install -yq --no-install-recommends bash linux-headers-{abi} /debs/*.deb
 apt-get install -yq --no-install-recommends xtables-addons-dkms || true
-for module in xt-tarpit xtables-addons; do
-    version=$(dkms status "$module" | sed -E 's,^[^/,]+[/,] ?([^,: ]+).*,\\1,;q')
-    for round in 1 2 3; do
+for round in 1 2; do
+    for module in xt-tarpit xtables-addons; do
+        version=$(dkms status "$module" | sed -E 's,^[^/,]+[/,] ?([^,: ]+).*,\\1,;q')
         dkms remove "$module/$version" --all >/dev/null 2>&1 || true
         dkms add -m "$module" -v "$version" >/dev/null 2>&1 || true
         bash -c "TIMEFORMAT='$module %U %S'
