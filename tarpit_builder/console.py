@@ -34,19 +34,27 @@ class Stage:
         self.started = time.monotonic()
         self.detail = ""
         self.summary = ""
+        self._from: tuple[float, int] | None = None
 
     def note(self, detail: str) -> None:
         """Show *detail* behind the stage while it runs (live terminals only)."""
         self.detail = detail
 
     def progress(self, done: int, total: int | None) -> None:
-        """Show *done* of *total* bytes, with speed and time left."""
-        elapsed = max(time.monotonic() - self.started, 1e-3)
-        speed = done / elapsed
+        """Show *done* of *total* bytes, with speed and time left.
+
+        What was there at the first call, such as the part that a download resumes, is no speed.
+        """
+        now = time.monotonic()
+        if self._from is None or done < self._from[1]:
+            self._from = now, done
+        began, already = self._from
         text = f"{_size(done)}" + (f" of {_size(total)}" if total else "")
-        text += f", {_size(int(speed))}/s"
-        if total and done < total and speed > 0:
-            text += f", {(total - done) / speed:.0f} s left"
+        if now > began:
+            speed = (done - already) / (now - began)
+            text += f", {_size(int(speed))}/s"
+            if total and done < total and speed > 0:
+                text += f", {(total - done) / speed:.0f} s left"
         self.note(text)
 
     def done(self, summary: str) -> None:

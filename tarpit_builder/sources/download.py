@@ -276,6 +276,8 @@ class Downloader:
             _discard(partial)
         _write_state(partial, _State(_public(url), _validator(response)))
         window, window_bytes = time.monotonic(), 0
+        if stage:
+            stage.progress(have, total)
         with _writing(partial, "ab") as out:
             for chunk in response.raw.stream(CHUNK, decode_content=False):
                 out.write(chunk)

@@ -23,6 +23,9 @@ def fetch_kernel(path: Path, context: Context) -> FetchedTree:
     path = path.expanduser().absolute()
     opener: Callable[[], AbstractContextManager[Entries]]
     if path.is_dir():
+        # Asked first, for a folder that is no kernel may be all of somebody's home.
+        if makefile_version(_top_makefile(path)) is None:
+            raise _no_kernel(path)
         opener = _folder_opener(path)
     elif path.is_file():
         opener = archive_opener(path, path.name, archive.KERNEL)
@@ -33,10 +36,7 @@ def fetch_kernel(path: Path, context: Context) -> FetchedTree:
             content = archive.examine(entries, str(path))
         version = makefile_version(content.heads.get("Makefile", b""))
         if version is None:
-            raise UserError(
-                f"{path} is no kernel tree: its Makefile names no version",
-                hint="name the folder that holds the kernel's top Makefile, or a tarball of it",
-            )
+            raise _no_kernel(path)
         release = context.catalogue.kernel(version)
         expected = release.tree if release.tree == content.tree else ""
         vouchers = context.judge.vouchers(
@@ -57,6 +57,22 @@ def fetch_kernel(path: Path, context: Context) -> FetchedTree:
         opener=opener,
         path=path if path.is_file() else None,
         cached=True,
+    )
+
+
+def _top_makefile(folder: Path) -> bytes:
+    """The beginning of *folder*'s Makefile; nothing if there is none."""
+    path = folder / "Makefile"
+    if not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        return file.read(4096)
+
+
+def _no_kernel(path: Path) -> UserError:
+    return UserError(
+        f"{path} is no kernel tree: it has no Makefile that names a version",
+        hint="name the folder that holds the kernel's top Makefile, or a tarball of it",
     )
 
 

@@ -247,18 +247,26 @@ def test_a_local_tree_of_ones_own_must_be_trusted_and_stays_pinned(
     assert "lock" in caught.value.hint
 
 
-@pytest.mark.parametrize("what", ["missing", "no kernel", "fifo"])
-def test_what_is_no_kernel_tree_is_refused(
-    options: Options, store: Store, tmp_path: Path, what: str
+def test_what_is_no_kernel_tree_is_refused_unread(
+    options: Options, store: Store, tmp_path: Path
 ) -> None:
-    root = tmp_path / "tree"
-    if what != "missing":
-        root.mkdir()
-        (root / "Makefile").write_text("all:\n")
-    if what == "fifo":
-        os.mkfifo(root / "pipe")
-    with pytest.raises((UserError, SourceError)):
-        fetch_kernel(LocalTree(root), store, Console(quiet=True), options=options)
+    root = tmp_path / "home"
+    root.mkdir()
+    os.mkfifo(root / "pipe")
+    for makefile in (None, "all:\n"):
+        if makefile:
+            (root / "Makefile").write_text(makefile)
+        with pytest.raises(UserError, match="is no kernel tree"):
+            fetch_kernel(LocalTree(root), store, Console(quiet=True), options=options)
+    with pytest.raises(UserError, match="there is no"):
+        fetch_kernel(LocalTree(root / "no"), store, Console(quiet=True), options=options)
+
+
+def test_a_tree_with_a_pipe_is_refused(options: Options, store: Store, tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_bytes(kernel_files(V)["Makefile"][1])
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SourceError, match="pipe"):
+        fetch_kernel(LocalTree(tmp_path), store, Console(quiet=True), options=options)
 
 
 def test_fetch_warms_the_cache_and_tells_who_vouches(

@@ -101,6 +101,18 @@ def test_quiet_says_nothing_but_warnings() -> None:
     assert out.getvalue() == "warning: old\n"
 
 
+def test_what_a_download_resumes_is_no_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter((0, 10, 12))
+    with Console(quiet=True).stage("download") as stage:
+        monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+        stage.progress(90_000_000, 100_000_000)
+        stage.progress(92_000_000, 100_000_000)
+        assert stage.detail == "92.0 MB of 100.0 MB, 200.0 kB/s, 40 s left"
+        stage.progress(94_000_000, 100_000_000)
+        assert stage.detail.endswith("333.3 kB/s, 18 s left")
+        monkeypatch.undo()
+
+
 def test_table_is_aligned() -> None:
     text = format_table([("a", "bbb"), ("cc", "d")], header=("x", "y"))
     assert text.splitlines() == ["x   y", "──  ───", "a   bbb", "cc  d"]
