@@ -30,11 +30,15 @@ TAIL = 15  # lines of a failed build that are shown
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """A finished build: its folder, its manifest, and whether it had to be made now."""
+    """A finished build: its folder, its manifest, and whether it had to be made now.
+
+    With *period*, its packages are for a system of the kernel's own age, other than this one.
+    """
 
     folder: Path
     manifest: Mapping[str, Any]
     fresh: bool
+    period: bool = False
 
     def packages(self) -> tuple[Path, ...]:
         """The binary packages."""

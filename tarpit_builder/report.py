@@ -31,12 +31,23 @@ def build_summary(result: BuildResult) -> str:
         "built" if result.fresh else "nothing to do: the same build is there already",
         format_table(rows, header=("package", "size", "sha256")),
         "",
-        f"install   sudo apt install ./{folder}/*.deb"
-        if not folder.startswith("/")
-        else f"install   sudo apt install {folder}/*.deb",
+        *_how_to_install(result, folder),
         f"details   {folder}/manifest.json, {folder}/build.log",
     ]
     return "\n".join(lines)
+
+
+def _how_to_install(result: BuildResult, folder: str) -> list[str]:
+    if not result.period:
+        return [f"install   sudo apt install {'' if folder.startswith('/') else './'}{folder}/*.deb"]
+    # apt installs files since 2014 only, and these are for another machine.
+    packages = [path.name for path in result.packages()]
+    dkms = [name for name in packages if name.startswith("xt-tarpit-dkms_")]
+    others = " ".join(sorted(set(packages) - set(dkms), reverse=True))
+    return [
+        f"install   on that machine, as root: dpkg -i {others}",
+        *(f"          where it has DKMS, {name} in place of the module" for name in dkms),
+    ]
 
 
 def build_data(result: BuildResult, stages: Sequence[tuple[str, float]]) -> str:

@@ -12,6 +12,15 @@ set -eu
 # shellcheck source=containers/upstream/configure.sh
 . /scripts/configure.sh
 
+# First of all, because a tree that the patch does not fit is not the one that was released.
+if [ -e /request/patch ]; then
+	changed /request/patch | while read -r file; do
+		mkdir -p "/out/patched/$(dirname "$file")"
+		[ ! -e "/kernel/$file" ] || cp "/kernel/$file" "/out/patched/$file"
+	done
+	apply /request/patch /out/patched
+fi
+
 configure
 grep -q '^CONFIG_NETFILTER_XTABLES=[ym]' "$linux/.config" ||
 	refuse "this configuration has no x_tables" "set CONFIG_NETFILTER_XTABLES and CONFIG_IP_NF_IPTABLES in it"
@@ -41,12 +50,5 @@ run_make M=/build/module modules || { cat /build/module/*.log 2>/dev/null; exit 
 finish "/build/module/$MODULE.ko"
 cp "/build/module/$MODULE.ko" /out/
 cp "$linux/.config" /out/config
-if [ -e /request/patch ]; then
-	apply /request/patch "$linux"
-	changed /request/patch | while read -r file; do
-		mkdir -p "/out/patched/$(dirname "$file")"
-		cp "$linux/$file" "/out/patched/$file"
-	done
-fi
 echo "$release" > /out/release
 echo "built $MODULE.ko for $release"

@@ -126,7 +126,7 @@ def build(
     folder = (dist or paths.dist_dir()) / plan.name
     with locked(f"dist-{digest([str(folder)])[:16]}"):
         if not force and (manifest := finished(folder, key)) is not None:
-            return BuildResult(folder, manifest, fresh=False)
+            return BuildResult(folder, manifest, fresh=False, period=True)
         paths.remove_leftovers(folder)
         with paths.staged_dir(folder) as stage:
             work = Work(Engine.connect(), plan, console, stage / LOG, jobs or _cores())
@@ -141,7 +141,7 @@ def build(
                 _collect(plan, results, stage)
             manifest = _manifest(work, key, [tree, *tools], stage)
             (stage / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-    return BuildResult(folder, manifest, fresh=True)
+    return BuildResult(folder, manifest, fresh=True, period=True)
 
 
 def _cores() -> int:
