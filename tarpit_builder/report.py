@@ -39,7 +39,8 @@ def build_summary(result: BuildResult) -> str:
 
 def _how_to_install(result: BuildResult, folder: str) -> list[str]:
     if not result.period:
-        return [f"install   sudo apt install {'' if folder.startswith('/') else './'}{folder}/*.deb"]
+        prefix = "" if folder.startswith("/") else "./"
+        return [f"install   sudo apt install {prefix}{folder}/*.deb"]
     # apt installs files since 2014 only, and these are for another machine.
     packages = [path.name for path in result.packages()]
     dkms = [name for name in packages if name.startswith("xt-tarpit-dkms_")]
