@@ -67,6 +67,7 @@ def prove(request: Request, options: Options, archive: Archive, console: Console
             land=land,
             kernel_packages=_boot_packages(kernel, archive, console, Path(scratch)),
             packages=packages,
+            given=options.packages is not None,
             only=tuple(options.only),
             smoke=not options.full and not options.only,
             cpus=options.cpus,

@@ -42,7 +42,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PROTOCOL	1
+#define PROTOCOL	2
 #define PORT		"/dev/ttyS1"
 #define BLOCK		1024
 #define ACKNOWLEDGE	0x06
@@ -433,24 +433,6 @@ static int op_run(struct request *r, struct buffer *reply)
 	return err;
 }
 
-/* spawn(path of the output file, argv...) -> job */
-static int op_spawn(struct request *r, struct buffer *reply)
-{
-	char *path = string(&r->argv[0]);
-	char **argv = strings(r, 1);
-	int out = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	int in = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	int job = out < 0 || in < 0 ? -1 : start(argv, in, out, out);
-	int err = job < 0 ? errno : 0;
-
-	put_number(reply, job);
-	free(path);
-	free_strings(argv);
-	close(in);
-	close(out);
-	return err;
-}
-
 /* wait(job, milliseconds, signal or 0) -> wait status */
 static int op_wait(struct request *r, struct buffer *reply)
 {
@@ -474,7 +456,7 @@ static int op_wait(struct request *r, struct buffer *reply)
 	return 0;
 }
 
-/* --- files, modules, mounts --- */
+/* --- files, modules, log --- */
 
 /* read(path, most bytes) -> bytes */
 static int op_read(struct request *r, struct buffer *reply)
@@ -497,44 +479,22 @@ static int op_read(struct request *r, struct buffer *reply)
 	return err;
 }
 
-/* write(path, 1 to append, mode, bytes) */
+/* write(path, bytes) */
 static int op_write(struct request *r, struct buffer *reply)
 {
 	char *path = string(&r->argv[0]);
-	int flags = O_WRONLY | O_CREAT | O_CLOEXEC | (r->argv[1].number ? O_APPEND : O_TRUNC);
-	int fd = open(path, flags, (mode_t)r->argv[2].number), err = 0;
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_TRUNC, 0644), err = 0;
 	ssize_t n;
 
 	(void)reply;
 	free(path);
 	if (fd < 0)
 		return errno;
-	n = write(fd, r->argv[3].text, r->argv[3].len);
+	n = write(fd, r->argv[1].text, r->argv[1].len);
 	if (n < 0)
 		err = errno;
-	else if (n != (ssize_t)r->argv[3].len)
+	else if (n != (ssize_t)r->argv[1].len)
 		err = ENOSPC;
-	close(fd);
-	return err;
-}
-
-/* insmod(path, parameters) */
-static int op_insmod(struct request *r, struct buffer *reply)
-{
-	char *path = string(&r->argv[0]), *parameters = string(&r->argv[1]), *image;
-	int fd = open(path, O_RDONLY | O_CLOEXEC), err = 0;
-	struct stat st;
-
-	(void)reply;
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return errno;
-	image = malloc(st.st_size);
-	if (!image || read(fd, image, st.st_size) != st.st_size ||
-	    syscall(SYS_init_module, image, (unsigned long)st.st_size, parameters) < 0)
-		err = errno;
-	free(image);
-	free(path);
-	free(parameters);
 	close(fd);
 	return err;
 }
@@ -547,17 +507,6 @@ static int op_rmmod(struct request *r, struct buffer *reply)
 
 	(void)reply;
 	free(name);
-	return err;
-}
-
-/* mount(source, target, type, data) */
-static int op_mount(struct request *r, struct buffer *reply)
-{
-	char **s = strings(r, 0);
-	int err = mount(s[0], s[1], s[2], 0, s[3]) < 0 ? errno : 0;
-
-	(void)reply;
-	free_strings(s);
 	return err;
 }
 
@@ -873,15 +822,6 @@ static int op_hello(struct request *r, struct buffer *reply)
 	return 0;
 }
 
-static int op_poweroff(struct request *r, struct buffer *reply)
-{
-	(void)r;
-	(void)reply;
-	sync();
-	reboot(RB_AUTOBOOT);
-	return errno;
-}
-
 static int op_batch(struct request *r, struct buffer *reply);
 
 /* The order is the protocol: guest.py numbers the operations alike. "arguments" is the least number of them. */
@@ -889,14 +829,13 @@ static const struct {
 	int (*run)(struct request *r, struct buffer *reply);
 	int arguments;
 } operations[] = {
-	{ op_hello, 0 },	{ op_run, 3 },		{ op_spawn, 2 },	{ op_wait, 3 },
-	{ op_read, 2 },		{ op_write, 4 },	{ op_insmod, 2 },	{ op_rmmod, 1 },
-	{ op_mount, 4 },	{ op_klog, 0 },		{ op_socket, 4 },	{ op_bind, 2 },
-	{ op_listen, 2 },	{ op_accept, 3 },	{ op_connect, 3 },	{ op_send, 4 },
-	{ op_receive, 3 },	{ op_drain, 2 },	{ op_shutdown, 2 },	{ op_close, 1 },
-	{ op_setsockopt, 4 },	{ op_getsockopt, 5 },	{ op_ioctl, 3 },	{ op_getsockname, 1 },
-	{ op_flood, 3 },	{ op_spawn_flood, 2 },	{ op_sleep, 1 },	{ op_clock, 0 },
-	{ op_poweroff, 0 },	{ op_batch, 0 },
+	{ op_hello, 0 },	{ op_run, 3 },		{ op_wait, 3 },		{ op_read, 2 },
+	{ op_write, 2 },	{ op_rmmod, 1 },	{ op_klog, 0 },		{ op_socket, 4 },
+	{ op_bind, 2 },		{ op_listen, 2 },	{ op_accept, 3 },	{ op_connect, 3 },
+	{ op_send, 4 },		{ op_receive, 3 },	{ op_drain, 2 },	{ op_shutdown, 2 },
+	{ op_close, 1 },	{ op_setsockopt, 4 },	{ op_getsockopt, 5 },	{ op_ioctl, 3 },
+	{ op_getsockname, 1 },	{ op_flood, 3 },	{ op_spawn_flood, 2 },	{ op_sleep, 1 },
+	{ op_clock, 0 },	{ op_batch, 0 },
 };
 
 static void execute(char *data, size_t len, struct buffer *reply)

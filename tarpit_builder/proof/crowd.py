@@ -9,7 +9,7 @@ from tarpit_builder.proof.lab import QUEUE, Deviation, Lab
 from tarpit_builder.proof.segment import MODULUS, Segment
 
 FIRST_PORT = 2000
-SYN, RST, ACK = 0x02, 0x04, 0x10
+SYN, ACK = 0x02, 0x10
 
 
 class Template:

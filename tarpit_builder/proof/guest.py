@@ -5,22 +5,20 @@ Everything the guest does, it does because a method here was called, and one aft
 
 from __future__ import annotations
 
-import errno
 import os
 import shlex
 import socket
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, auto
 
 from tarpit_builder.errors import InfrastructureError
 from tarpit_builder.proof.qemu import Machine
 
-PROTOCOL = 1
+PROTOCOL = 2
 BLOCK = 1024
 GRACE = 15.0  # seconds that the agent gets beyond what an operation itself may take
-EBADMSG = 74
 
 Value = int | bytes | str
 
@@ -30,13 +28,10 @@ class Op(IntEnum):
 
     HELLO = 0
     RUN = auto()
-    SPAWN = auto()
     WAIT = auto()
     READ = auto()
     WRITE = auto()
-    INSMOD = auto()
     RMMOD = auto()
-    MOUNT = auto()
     KLOG = auto()
     SOCKET = auto()
     BIND = auto()
@@ -56,7 +51,6 @@ class Op(IntEnum):
     SPAWN_FLOOD = auto()
     SLEEP = auto()
     CLOCK = auto()
-    POWEROFF = auto()
     BATCH = auto()
 
 
@@ -217,17 +211,9 @@ class Guest:
         del self._received[: 4 + length]
         return Reply.decode(data)
 
-    def _wait(self, until: object, seconds: float) -> bool:
-        assert callable(until)
-        gone = False
-
-        def done() -> bool:
-            nonlocal gone
-            gone = not self.machine.running
-            return bool(until()) or gone
-
-        self.machine.reactor.wait(done, seconds)
-        return bool(until())
+    def _wait(self, until: Callable[[], bool], seconds: float) -> bool:
+        self.machine.reactor.wait(lambda: until() or not self.machine.running, seconds)
+        return until()
 
     def _complete(self) -> bool:
         if len(self._received) < 4:
@@ -282,12 +268,6 @@ class Guest:
             )
         return done.stdout
 
-    def spawn(self, *argv: str, output: str, netns: str = "") -> int:
-        """Start a program in the background, its output going to the file *output*."""
-        (job,) = self.call(Request(Op.SPAWN, (output, *argv), netns))
-        assert isinstance(job, int)
-        return job
-
     def wait(self, job: int, *, seconds: float, kill: int = 0) -> int:
         """Wait for a background job, after sending it the signal *kill*; its exit status."""
         (status,) = self.call(Request(Op.WAIT, (job, int(seconds * 1000), kill), seconds=seconds))
@@ -302,17 +282,13 @@ class Guest:
         assert isinstance(data, bytes)
         return data.decode(errors="replace")
 
-    def write(self, path: str, text: str | bytes, *, netns: str = "", append: bool = False) -> None:
+    def write(self, path: str, text: str | bytes, *, netns: str = "") -> None:
         """Write a file, a sysctl, anything below /proc or /sys."""
-        self.call(Request(Op.WRITE, (path, int(append), 0o644, text), netns))
+        self.call(Request(Op.WRITE, (path, text), netns))
 
     def sysctl(self, name: str, value: int | str, *, netns: str = "") -> None:
         """Set a kernel parameter by its dotted name."""
         self.write("/proc/sys/" + name.replace(".", "/"), f"{value}\n", netns=netns)
-
-    def insmod(self, path: str, parameters: str = "") -> None:
-        """Load one module file by ``init_module``, without looking for what it needs."""
-        self.call(Request(Op.INSMOD, (path, parameters)))
 
     def rmmod(self, name: str) -> None:
         """Unload a module; EWOULDBLOCK (EAGAIN) if it is in use."""
@@ -322,10 +298,6 @@ class Guest:
         """Names of the modules that are loaded, and how often each is used."""
         lines = self.read("/proc/modules").splitlines()
         return {line.split()[0]: int(line.split()[2]) for line in lines}
-
-    def mount(self, source: str, target: str, kind: str, data: str = "") -> None:
-        """Mount a file system."""
-        self.call(Request(Op.MOUNT, (source, target, kind, data)))
 
     def kernel_log(self) -> list[str]:
         """The lines of the kernel's message buffer, without level and time."""
@@ -386,13 +358,6 @@ class GuestSocket:
     def connect(self, address: bytes, *, seconds: float) -> None:
         """Connect; TimeoutError (ETIMEDOUT) or ETIME if it takes too long."""
         self._call(Op.CONNECT, address, int(seconds * 1000), seconds=seconds)
-
-    def start_connect(self, address: bytes) -> None:
-        """Begin to connect and do not wait."""
-        request = Request(Op.CONNECT, (self.slot, address, 0))
-        reply = self.guest.submit(request)
-        if reply.errno != errno.EINPROGRESS:
-            reply.check(request)
 
     def send(self, data: bytes, flags: int = 0, address: bytes = b"") -> int:
         """Send what the socket takes; the number of bytes."""

@@ -7,7 +7,6 @@ import itertools
 import random
 import socket
 import struct
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -96,7 +95,6 @@ class Lab:
         self._ports = itertools.count(1)
         self._log_seen = 0
         self._discover = False
-        self.transcript: list[Segment] = []
         self.ladder: list[Segment] = []
         self.notes: list[str] = []
         self._programs: dict[str, bool] = {}
@@ -241,10 +239,7 @@ class Lab:
 
     def answers(self, *probes: Segment, card: int = 0) -> list[Segment]:
         """Send segments; what the guest answered."""
-        now = time.time()
-        replies = self.send((probe.packet() for probe in probes), card=card)
-        self.transcript += [*(dataclasses.replace(probe, when=now) for probe in probes), *replies]
-        return replies
+        return self.send((probe.packet() for probe in probes), card=card)
 
     def converse(
         self, probes: Mapping[str, Segment], packets: Mapping[str, bytes] | None = None
@@ -386,6 +381,3 @@ def manners(probe: Segment, reply: Segment, *, mac: str) -> list[str]:
         "leaves to the gateway": reply.mac == mac,
     }
     return [f"violates: reply {rule}" for rule, kept in rules.items() if not kept]
-
-
-__all__ = ["Deviation", "Lab", "Unavailable", "manners"]

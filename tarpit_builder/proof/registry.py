@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from tarpit_builder.errors import UserError
 from tarpit_builder.proof.lab import Lab
 
 CheckFunction = Callable[..., None]
+
+BACKENDS = ("legacy", "nft")
+"""The flavours of iptables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,8 @@ class Check:
 class Group:
     """Checks that share a machine and a preparation; what ``--only`` names.
 
-    *backends* are the flavours of iptables that it is repeated for; *icount* is QEMU's option of
+    *backends* are the flavours of iptables that it is repeated for (one, where they make no
+    difference to what is judged and time is dear); *icount* is QEMU's option of
     that name, for checks about time or cost; *cards* is the number of network cards;
     *extra* groups are only run when they are named; *fresh* ones want a machine that nobody used.
     *provokes* are parts of kernel messages that its checks cause on purpose.
@@ -45,7 +48,7 @@ class Group:
     name: str
     title: str
     order: int
-    backends: tuple[str, ...] = ("legacy",)
+    backends: tuple[str, ...] = BACKENDS
     icount: str | None = None
     cards: int = 2
     memory: int = 512
@@ -74,16 +77,11 @@ def groups() -> list[Group]:
     """Every group, in the order in which they are run."""
     from tarpit_builder.proof import checks
 
-    found: list[Group] = []
+    found: dict[str, Group] = {}
     for info in pkgutil.iter_modules(checks.__path__):
         module = importlib.import_module(f"{checks.__name__}.{info.name}")
-        found += _groups_of(module)
-    return sorted(found, key=lambda group: group.order)
-
-
-def _groups_of(module: Any) -> Iterator[Group]:
-    found = {id(value): value for value in vars(module).values() if isinstance(value, Group)}
-    return iter(found.values())
+        found |= {group.name: group for group in vars(module).values() if isinstance(group, Group)}
+    return sorted(found.values(), key=lambda group: group.order)
 
 
 def select(only: tuple[str, ...]) -> list[Group]:

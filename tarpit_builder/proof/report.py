@@ -58,6 +58,7 @@ class VerifyReport:
 
     kernel: str
     packages: tuple[str, ...]
+    """Names of the packages under proof; *given* says that they came from somewhere else."""
     accel: str
     cpus: int
     seconds: float
@@ -66,6 +67,7 @@ class VerifyReport:
     """The classic handshake, as seed and man page show it."""
     notes: tuple[str, ...] = field(default=())
     """Measurements, such as the cost table."""
+    given: bool = False
 
     @property
     def counts(self) -> Counter[Outcome]:
@@ -112,7 +114,9 @@ class VerifyReport:
     def summary(self) -> str:
         """One line."""
         counts = ", ".join(f"{n} {outcome}" for outcome, n in sorted(self.counts.items()))
-        verdict = {0: "passed", 1: "FAILED", 3: "could not be judged"}[self.exit_code]
+        # Nobody else promised to keep our contract.
+        bad = "differs from the contract" if self.given else "FAILED"
+        verdict = {0: "passed", 1: bad, 3: "could not be judged"}[self.exit_code]
         return f"Linux {self.kernel}: {verdict} ({counts}) in {self.seconds:.0f} s"
 
     def write_json(self, path: Path) -> None:

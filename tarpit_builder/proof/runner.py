@@ -124,7 +124,6 @@ class Runner:
     def _check(self, group: Group, shown: str, check: Check, family: int | None, lab: Lab) -> bool:
         """Judge one check; false if the machine did not survive it."""
         began = time.monotonic()
-        lab.transcript = []
         if self.recorder:
             self.recorder.mark(f"{group.name} {shown}: {check.title}")
         arguments = {} if family is None else {"family": family}

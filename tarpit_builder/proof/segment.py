@@ -104,10 +104,16 @@ class Segment:
             text += f" ack {self.ack}"
         text += f" win {self.window}"
         if self.options:
-            text += " <" + ",".join(name.lower() for name, _ in self.options) + ">"
+            text += " <" + ",".join(_option(*option) for option in self.options) + ">"
         if self.df and self.family == 4:
             text += " (DF)"
         return text
+
+
+def _option(name: str, value: Any) -> str:
+    """One TCP option in the manner of tcpdump."""
+    values = value if isinstance(value, tuple) else (value,)
+    return " ".join([name.lower(), *(str(v) for v in values if isinstance(v, int))])
 
 
 def tcp_layer(segment: Segment, **overrides: Any) -> TCP:
@@ -153,31 +159,56 @@ def parse(data: bytes, *, card: int = 0, when: float = 0.0) -> Segment | None:
     """The TCP segment in an Ethernet frame; None if there is none (or a fragment of one)."""
     at, kind, vlan = 14, struct.unpack_from(">H", data, 12)[0], None
     if kind == 0x8100:
-        vlan = struct.unpack_from(">H", data, 14)[0] & 0xFFF
-        kind = struct.unpack_from(">H", data, 16)[0]
-        at = 18
-    if kind == 0x0800 and len(data) >= at + 20:
-        ip = IP(data[at:])
-        end = at + ip.len
-        start = at + ip.ihl * 4
-        if ip.proto != 6 or ip.frag or ip.flags.MF or len(data) < start + 20:
-            return None
-        raw = data[start:end]
-        good = checksum(data[at:start]) == 0 and in4_chksum(6, ip, raw) == 0
-        src, dst, ttl, tos = ip.src, ip.dst, ip.ttl, ip.tos
-        df, ident, ip_options = bool(ip.flags.DF), ip.id, ip.ihl * 4 - 20
-    elif kind == 0x86DD and len(data) >= at + 40:
-        ip = IPv6(data[at:])
-        end = at + 40 + ip.plen
-        start = at + 40
-        if ip.nh != 6 or len(data) < start + 20:
-            return None
-        raw = data[start:end]
-        good = in6_chksum(6, ip, raw) == 0
-        src, dst, ttl, tos = ip.src, ip.dst, ip.hlim, ip.tc
-        df, ident, ip_options = True, 0, 0
+        tag, kind = struct.unpack_from(">HH", data, 14)
+        at, vlan = 18, tag & 0xFFF
+    packet = data[at:]
+    if kind == 0x0800 and len(packet) >= 20:
+        known = _parse_ipv4(packet)
+    elif kind == 0x86DD and len(packet) >= 40:
+        known = _parse_ipv6(packet)
     else:
         return None
+    if known is None:
+        return None
+    mac = ":".join(f"{byte:02x}" for byte in data[0:6])
+    return replace(known, mac=mac, vlan=vlan, card=card, when=when)
+
+
+def _parse_ipv4(packet: bytes) -> Segment | None:
+    ip = IP(packet)
+    start, end = ip.ihl * 4, ip.len
+    if ip.proto != 6 or ip.frag or ip.flags.MF or len(packet) < start + 20:
+        return None
+    raw = packet[start:end]
+    return replace(
+        _parse_tcp(raw, ip.src, ip.dst),
+        ttl=ip.ttl,
+        tos=ip.tos,
+        df=bool(ip.flags.DF),
+        identification=ip.id,
+        ip_options=start - 20,
+        checksums_good=checksum(packet[:start]) == 0 and in4_chksum(6, ip, raw) == 0,
+        trailing=packet[end:],
+    )
+
+
+def _parse_ipv6(packet: bytes) -> Segment | None:
+    ip = IPv6(packet)
+    end = 40 + ip.plen
+    if ip.nh != 6 or len(packet) < 60:
+        return None
+    raw = packet[40:end]
+    return replace(
+        _parse_tcp(raw, ip.src, ip.dst),
+        ttl=ip.hlim,
+        tos=ip.tc,
+        identification=0,
+        checksums_good=in6_chksum(6, ip, raw) == 0,
+        trailing=packet[end:],
+    )
+
+
+def _parse_tcp(raw: bytes, src: str, dst: str) -> Segment:
     tcp = TCP(raw)
     return Segment(
         flow=Flow(src, dst, tcp.sport, tcp.dport),
@@ -189,18 +220,7 @@ def parse(data: bytes, *, card: int = 0, when: float = 0.0) -> Segment | None:
         options=tuple(tcp.options),
         urgent=tcp.urgptr,
         reserved=tcp.reserved,
-        ttl=ttl,
-        tos=tos,
-        df=df,
-        identification=ident,
         data_offset=tcp.dataofs,
-        checksums_good=good,
-        trailing=data[end:],
-        mac=":".join(f"{byte:02x}" for byte in data[0:6]),
-        vlan=vlan,
-        card=card,
-        when=when,
-        ip_options=ip_options,
     )
 
 

@@ -20,7 +20,6 @@ from tarpit_builder.proof.runner import Runner
 from tarpit_builder.proof.wire import Recorder
 
 WORK_BYTES = 400 << 20
-BACKENDS = ("legacy", "nft")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,8 @@ class VerifyRequest:
 
     Either *kernel_packages* (a Debian kernel's) or *kernel_image* (an old kernel's, with *files*
     that bring the module and a static iptables: path in the guest → file here).
-    *packages* are those under proof: ``.deb``, or bare ``.ko`` and ``.so``.
+    *packages* are those under proof: ``.deb``, or bare ``.ko`` and ``.so``; *given* says that they
+    are not known to be our own.
     *only* names groups of checks; *timeout* is the number of seconds that a boot may take;
     *fail_fast* ends it all at the first check that fails.
     """
@@ -37,11 +37,12 @@ class VerifyRequest:
     land: UserLand
     kernel_packages: tuple[Path, ...] = ()
     packages: tuple[Path, ...] = ()
+    given: bool = False
     kernel_image: Path | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
     only: tuple[str, ...] = ()
     smoke: bool = False
-    backends: tuple[str, ...] = BACKENDS
+    backends: tuple[str, ...] = registry.BACKENDS
     cpus: int = 1
     accel: str = "tcg"
     timeout: float = 90.0
@@ -71,24 +72,7 @@ def verify(request: VerifyRequest, engine: Engine, console: Console) -> VerifyRe
         recorder = Recorder(request.pcap) if request.pcap else None
         if request.console_log:
             request.console_log.write_text("")
-        runner = Runner(
-            boot=boot,
-            base=MachineSpec(
-                kernel=boot.kernel,
-                initrd=boot.initrd,
-                arch=request.land.arch,
-                cpus=request.cpus,
-                accel=request.accel,
-                card_model=request.tools.card,
-            ),
-            boot_seconds=request.timeout,
-            console=console,
-            backends=request.backends,
-            recorder=recorder,
-            log=request.console_log,
-            fail_fast=request.fail_fast,
-            tools=request.tools,
-        )
+        runner = make_runner(request, boot, console, recorder)
         try:
             with runner:
                 runner.run(groups)
@@ -104,12 +88,37 @@ def verify(request: VerifyRequest, engine: Engine, console: Console) -> VerifyRe
         results=tuple(runner.results),
         ladder=runner.ladder,
         notes=tuple(runner.notes),
+        given=request.given,
     )
     if request.json:
         report.write_json(request.json)
     if request.junit:
         report.write_junit(request.junit)
     return report
+
+
+def make_runner(
+    request: VerifyRequest, boot: BootFiles, console: Console, recorder: Recorder | None
+) -> Runner:
+    """What runs the checks of *request* on machines that boot *boot*."""
+    return Runner(
+        boot=boot,
+        base=MachineSpec(
+            kernel=boot.kernel,
+            initrd=boot.initrd,
+            arch=request.land.arch,
+            cpus=request.cpus,
+            accel=request.accel,
+            card_model=request.tools.card,
+        ),
+        boot_seconds=request.timeout,
+        console=console,
+        backends=request.backends,
+        recorder=recorder,
+        log=request.console_log,
+        fail_fast=request.fail_fast,
+        tools=request.tools,
+    )
 
 
 def check_request(request: VerifyRequest) -> None:

@@ -92,7 +92,6 @@ class Wire:
         self._received = bytearray()
         self._pings = itertools.count(1)
         self._answered = 0
-        self._waiting = bytearray()
         machine.reactor.add(self._sock, self._read)
 
     # -- sending -----------------------------------------------------------------------------

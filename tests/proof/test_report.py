@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -58,3 +59,10 @@ def test_junit_counts_what_ci_counts(tmp_path: Path) -> None:
     counts = {name: suite.get(name) for name in ("tests", "failures", "skipped", "errors")}
     assert counts == {"tests": "4", "failures": "1", "skipped": "1", "errors": "1"}
     assert [case[0].tag for case in suite if len(case)] == ["failure", "skipped", "error"]
+
+
+def test_somebody_elses_packages_differ_and_do_not_fail() -> None:
+    theirs = replace(report(Outcome.PASS, Outcome.FAIL), given=True)
+    assert "differs from the contract (1 fail, 1 pass)" in theirs.summary()
+    assert "FAILED" not in theirs.table()
+    assert theirs.exit_code == 1

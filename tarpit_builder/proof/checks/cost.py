@@ -107,7 +107,13 @@ def table(lab: Lab) -> None:
                     costs.append(Cost(f"IPv{family} {kind}", *figures))
         finally:
             bench.close()
-    header = ("instructions per packet", "DROP", "REJECT", "TARPIT", "ratio above DROP")
+    header = (
+        f"instructions per packet, {lab.backend}",
+        "DROP",
+        "REJECT",
+        "TARPIT",
+        "ratio above DROP",
+    )
     lab.notes += format_table([each.row() for each in costs], header=header).splitlines()
     dear = [f"{each.kind}: {each.ratio:.2f} times REJECT" for each in costs if each.ratio > 1]
     if dear:

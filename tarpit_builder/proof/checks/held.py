@@ -19,7 +19,9 @@ from tarpit_builder.proof.network import Configurator
 from tarpit_builder.proof.registry import Group
 from tarpit_builder.proof.segment import Flow, Segment, frame, parse
 
-held = Group("held", "clients are held", order=70, icount="shift=3,sleep=off", cards=0)
+held = Group(
+    "held", "clients are held", order=70, icount="shift=3,sleep=off", cards=0, backends=("legacy",)
+)
 
 PORT = 25
 ETH_P_ALL = 0x0300  # in network order

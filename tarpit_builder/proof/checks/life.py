@@ -12,7 +12,7 @@ from tarpit_builder.proof.network import CLIENT, Configurator
 from tarpit_builder.proof.registry import Group
 from tarpit_builder.proof.segment import Flow, Segment, frame
 
-life = Group("life", "loading, unloading, namespaces", order=80, backends=("legacy", "nft"))
+life = Group("life", "loading, unloading, namespaces", order=80)
 
 ROUNDS = 20
 NAMESPACES = 10

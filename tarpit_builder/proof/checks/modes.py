@@ -11,8 +11,8 @@ from tarpit_builder.proof.mirror import Mirror
 from tarpit_builder.proof.registry import Group
 from tarpit_builder.proof.segment import MODULUS, Segment
 
-honeypot = Group("honeypot", "--honeypot", order=20, backends=("legacy", "nft"))
-reset = Group("reset", "--reset", order=21, backends=("legacy", "nft"))
+honeypot = Group("honeypot", "--honeypot", order=20)
+reset = Group("reset", "--reset", order=21)
 
 STAMPS = (("NOP", None), ("NOP", None), ("Timestamp", (77, 78)))
 SIOCOUTQ = 0x5411

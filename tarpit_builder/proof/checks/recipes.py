@@ -15,8 +15,15 @@ from tarpit_builder.proof.network import SIDES, UNUSED
 from tarpit_builder.proof.registry import Group
 from tarpit_builder.proof.segment import Segment
 
-recipes = Group("recipes", "the seeds' recipes", order=65, backends=("legacy", "nft"))
-scan = Group("scan", "nmap before and after", order=75, icount="shift=0,sleep=off", cards=0)
+recipes = Group("recipes", "the seeds' recipes", order=65)
+scan = Group(
+    "scan",
+    "nmap before and after",
+    order=75,
+    icount="shift=0,sleep=off",
+    cards=0,
+    backends=("legacy",),
+)
 
 HOSTILE = {4: "123.123.123.123", 6: "2001:db8:123::123"}
 

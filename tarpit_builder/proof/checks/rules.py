@@ -13,7 +13,6 @@ rules = Group(
     "rules",
     "where rules may stand, and how they print",
     order=60,
-    backends=("legacy", "nft"),
     provokes=("x_tables: ", "xt_check_target: ", "unknown variant"),
 )
 

@@ -210,41 +210,8 @@ def offloaded(lab: Lab, family: int) -> None:
         done = lab.attempt_rule(family, "-A", "INPUT", "-p", "tcp", *match, "-j", "TARPIT")
         if done.status:
             raise Unavailable("this kernel has no string match")
-        server = lab.client(family)
-        server.bind(sockaddr(pair.address(family), 80))
-        server.listen()
-        tap = lab.guest.socket(socket.AF_PACKET, socket.SOCK_RAW, ETH_P_ALL)
-        tap.bind(packet_address(lab.network.index(pair.here)))
-        # What makes a sender send 64 kB at once: room to send and to receive, and no pacing.
-        lab.guest.sysctl("net.ipv4.tcp_rmem", "2000000 2000000 4000000")
-        lab.guest.sysctl("net.ipv4.tcp_min_tso_segs", 44, netns=pair.netns)
-        network = ("fd03::/64" if family == 6 else "10.3.0.0/24", "dev", pair.there)
-        version = "-6" if family == 6 else "-4"
-        kept = ("proto", "kernel", "metric", "256") if family == 6 else ()
-        lab.guest.run(
-            *(
-                "ip",
-                version,
-                "-n",
-                pair.netns,
-                "route",
-                "replace",
-                *network,
-                *kept,
-                "initcwnd",
-                "200",
-            )
-        )
-        client = lab.client(family, netns=pair.netns)
-        client.connect(sockaddr(pair.address(family), 80), seconds=5)
-        peer = server.accept(seconds=5)
-        client.send(b"z" * 62000 + b"cmd.exe" + b"z" * 1000)
-        lab.guest.sleep(0.3)
-        frames = tap.drain()
-        client.close()
-        peer.close()
-        server.close()
-        tap.close()
+        let_send_at_once(lab, pair, family)
+        frames = upload(lab, pair, family, b"z" * 62000 + b"cmd.exe" + b"z" * 1000)
     large = max(map(len, frames), default=0)
     seen = [s for s in (parse(data) for data in frames) if s]
     hostile = [s for s in seen if b"cmd.exe" in s.payload]
@@ -256,6 +223,33 @@ def offloaded(lab: Lab, family: int) -> None:
     reply = replies[0]
     if reply.payload or reply.options or reply.trailing or reply.flags != "A":
         raise Deviation("the reply is not a bare ACK", [reply])
+
+
+def let_send_at_once(lab: Lab, pair: Pair, family: int) -> None:
+    """What makes a sender send 64 kB in one go: room to send and to receive, and no pacing."""
+    lab.guest.sysctl("net.ipv4.tcp_rmem", "2000000 2000000 4000000")
+    lab.guest.sysctl("net.ipv4.tcp_min_tso_segs", 44, netns=pair.netns)
+    network = "fd03::/64 proto kernel metric 256" if family == 6 else "10.3.0.0/24"
+    route = f"-{family} -n {pair.netns} route replace {network} dev {pair.there} initcwnd 200"
+    lab.guest.run("ip", *route.split())
+
+
+def upload(lab: Lab, pair: Pair, family: int, data: bytes) -> list[bytes]:
+    """Have a client send *data* to a server that reads nothing; the frames on their wire."""
+    server = lab.client(family)
+    server.bind(sockaddr(pair.address(family), 80))
+    server.listen()
+    tap = lab.guest.socket(socket.AF_PACKET, socket.SOCK_RAW, ETH_P_ALL)
+    tap.bind(packet_address(lab.network.index(pair.here)))
+    client = lab.client(family, netns=pair.netns)
+    client.connect(sockaddr(pair.address(family), 80), seconds=5)
+    peer = server.accept(seconds=5)
+    client.send(data)
+    lab.guest.sleep(0.3)
+    frames = tap.drain()
+    for sock in (client, peer, server, tap):
+        sock.close()
+    return frames
 
 
 @shapes.check("with defragmentation, reassembled segments are answered once")

@@ -9,7 +9,7 @@ from tarpit_builder.proof.lab import Deviation, Lab, Unavailable
 from tarpit_builder.proof.mirror import Mirror
 from tarpit_builder.proof.registry import Group
 
-smoke = Group("smoke", "load, connect, be held, unload", order=0)
+smoke = Group("smoke", "load, connect, be held, unload", order=0, backends=("legacy",))
 
 ESTABLISHED = 1
 FROM_ETH1 = ("-i", "eth1")

@@ -15,7 +15,7 @@ from tarpit_builder.proof.network import CLIENT, SIDES, UNUSED
 from tarpit_builder.proof.registry import Group
 from tarpit_builder.proof.segment import MODULUS, Segment, ip_layer, tcp_layer
 
-wire = Group("wire", "what is answered, and how", order=10, backends=("legacy", "nft"))
+wire = Group("wire", "what is answered, and how", order=10)
 
 OPTIONS = (("MSS", 1460), ("SAckOK", b""), ("Timestamp", (77, 0)), ("NOP", None), ("WScale", 7))
 STAMPS = (("NOP", None), ("NOP", None), ("Timestamp", (77, 78)))
