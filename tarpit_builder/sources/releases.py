@@ -223,12 +223,12 @@ def _download(offer: _Offer, context: Context, stage: Stage) -> FetchedTree:
     failure: TarpitError | None = None
     for name, urls in offer.urls.items():
         check = _Check(offer, context, stage, name, evidence)
-        if offer.each and not check.pinned:
-            check.signature = _small([f"{url}.sig" for url in urls], f"{name}.sig", context)
-        if not check.has_evidence and not context.judge.may_accept(offer.name):
-            failure = context.judge.unknown(offer.name)
-            continue
         try:
+            if offer.each and not check.pinned:
+                check.signature = _small([f"{url}.sig" for url in urls], f"{name}.sig", context)
+            if not check.has_evidence and not context.judge.may_accept(offer.name):
+                failure = evidence.unreached or context.judge.unknown(offer.name)
+                continue
             path = context.store.fetch(name, urls, check=check, limit=offer.limit, stage=stage)
         except AbsentError as error:
             failure = failure or AbsentError(
@@ -262,28 +262,36 @@ class _Evidence:
     """What is known about all files of a release before any of them is fetched.
 
     *sums* are SHA-256 digests by file name that *sums_by* signed, *whole* is a signature over
-    the uncompressed tar.
+    the uncompressed tar.  *unreached* tells why some of it could not be asked for, which is no
+    sign that there is none.
     """
 
     sums: Mapping[str, str] = field(default_factory=dict)
     sums_by: str = ""
     whole: bytes | None = None
+    unreached: NetworkError | None = None
 
 
 def _evidence(offer: _Offer, context: Context, stage: Stage) -> _Evidence:
     if offer.tree:
         return _Evidence()  # the tree id says it all, and no mirror can lack it
     stage.note("looking for signatures")
-    whole = _small(offer.whole, f"{offer.name}.tar.sign", context)
-    text = _small(offer.sums, f"{offer.name}.sha256sums.asc", context, limit=SUMS_LIMIT)
-    if text is None:
-        return _Evidence(whole=whole)
+    unreached: NetworkError | None = None
+    whole = text = signed = None
     try:
-        signed, signature = context.keys.verify_clear(
-            text, "sha256sums.asc", f"{offer.role}-checksums"
-        )
-    except NetworkError:  # its key cannot be had; the release may be signed by itself
-        return _Evidence(whole=whole)
+        whole = _small(offer.whole, f"{offer.name}.tar.sign", context)
+    except NetworkError as error:
+        unreached = error
+    try:
+        text = _small(offer.sums, f"{offer.name}.sha256sums.asc", context, limit=SUMS_LIMIT)
+        if text is not None:
+            signed, signature = context.keys.verify_clear(
+                text, "sha256sums.asc", f"{offer.role}-checksums"
+            )
+    except NetworkError as error:  # also for the key; the release may be signed by itself
+        unreached = error
+    if signed is None:
+        return _Evidence(whole=whole, unreached=unreached)
     rows = re.findall(r"^([0-9a-f]{64})  (\S+)$", signed.decode(errors="replace"), re.MULTILINE)
     return _Evidence({name: digest for digest, name in rows}, f"sha256sums.asc, {signature}", whole)
 
@@ -291,9 +299,15 @@ def _evidence(offer: _Offer, context: Context, stage: Stage) -> _Evidence:
 def _small(
     urls: Sequence[str], name: str, context: Context, *, limit: int = SIGNATURE_LIMIT
 ) -> bytes | None:
+    """What a small file says, or nothing if no place has it.
+
+    :raises NetworkError: if no place can be asked.
+    """
+    if not urls:
+        return None
     try:
         return context.store.read(name, urls, limit=limit)
-    except (AbsentError, NetworkError):
+    except AbsentError:
         return None
 
 

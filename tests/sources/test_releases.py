@@ -623,6 +623,18 @@ def test_a_dead_mirror_is_asked_once_and_the_next_one_serves(world: World) -> No
     assert tree.origin.startswith(world.site.url)
 
 
+def test_no_network_is_not_taken_for_no_signature(world: World) -> None:
+    nowhere = ("https://localhost:9/a",)
+    world.catalogue = replace(
+        world.catalogue,
+        places=replace(world.catalogue.places, kernel=nowhere, iptables=nowhere),
+    )
+    with pytest.raises(NetworkError, match="localhost"):
+        world.kernel(STABLE)
+    with pytest.raises(NetworkError, match="localhost"):
+        world.iptables("1.4.5")
+
+
 # -- a damaged cache -------------------------------------------------------------------------
 
 
