@@ -667,14 +667,17 @@ def check_patches(
 @guarded
 def release(
     c: Context,
-    version: str,
+    version: str = "",
     write: bool = False,
     skip: list[str] | None = None,
     sign: bool = False,
 ) -> None:
     """Show a release; with --write check, write and tag it."""
     from tarpit_builder import paths, release
+    from tarpit_builder.errors import UserError
 
+    if not version:
+        raise UserError("no version is named", hint="add --version 1.1.0")
     draft = release.draft(version, paths.PROJECT, skip=skip or ())
     if not write:
         print(draft.preview())
