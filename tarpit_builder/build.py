@@ -193,27 +193,25 @@ def _run(
             )
         except BuildError as error:
             out.flush()
-            raise _with_log(error, log, plan) from error
+            raise with_log(error, log, plan.name) from error
         if result.status != 0:
             out.flush()
-            raise _with_log(
+            raise with_log(
                 BuildError(
                     f"building for {plan.name} failed (status {result.status})",
                     hint="the module may need a new compile probe for this kernel",
                     tail=result.lines[-TAIL:],
                 ),
                 log,
-                plan,
+                plan.name,
             )
         step.done(f"{len(list(stage.glob('*.deb')))} packages")
 
 
-def _with_log(error: BuildError, log: Path, plan: BuildPlan) -> BuildError:
-    """*error* with its log saved where the failed result's folder does not take it along."""
-    kept = (
-        paths.make_dir(paths.cache_dir() / "logs")
-        / f"{plan.name}-{time.strftime('%Y%m%dT%H%M%S')}.log"
-    )
+def with_log(error: BuildError, log: Path, name: str) -> BuildError:
+    """*error* with the *log* of build *name* kept where the failed result's folder is not."""
+    stamp = time.strftime("%Y%m%dT%H%M%S")
+    kept = paths.make_dir(paths.cache_dir() / "logs") / f"{name}-{stamp}.log"
     shutil.copyfile(log, kept)
     return BuildError(error.message, hint=f"the full log is {kept}; {error.hint}", tail=error.tail)
 

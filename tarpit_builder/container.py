@@ -22,7 +22,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -228,7 +228,11 @@ class Engine:
         :raises DockerError: if the engine fails or goes away.
         :raises InfrastructureError: if the suite can be had neither from a registry nor by
             bootstrapping it.
+        :raises UserError: if the recipe starts from an image that is nowhere to be had.
         """
+        if recipe.foreign:
+            # By its id, because what its name stands for may change.
+            recipe = replace(recipe, foreign=self._foreign_id(recipe.foreign, console))
         with _engine_errors():
             if found := self._image_id(recipe.tag):
                 return found
@@ -257,7 +261,6 @@ class Engine:
 
     def _ensure_base(self, recipe: Recipe, console: Console) -> None:
         if recipe.foreign:
-            self._ensure_foreign(recipe.foreign, console)
             return
         with locked("image-" + recipe.base_tag.rsplit("-", 1)[1]):
             with _engine_errors():
@@ -270,16 +273,16 @@ class Engine:
                     self._bootstrap(recipe)
                     stage.done("bootstrapped from the Debian mirror")
 
-    def _ensure_foreign(self, name: str, console: Console) -> None:
+    def _foreign_id(self, name: str, console: Console) -> str:
         import docker.errors
         import requests
 
         with _engine_errors():
-            if self._image_id(name):
-                return
+            if found := self._image_id(name):
+                return found
             with console.stage(f"image {name}"):
                 try:
-                    self._client.images.pull(name)
+                    return str(self._client.images.pull(name).id)
                 except (docker.errors.APIError, requests.RequestException) as error:
                     raise UserError(
                         f"there is no image {name!r}, here or in its registry",

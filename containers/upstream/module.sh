@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# The module for one kernel.  Results: /out/MODULE.ko, /out/release, /out/config.
+# The module for one kernel.  Results: /out/MODULE.ko, /out/release, /out/config, /out/toolchain.txt.
 #   MODULE               name of the module; /src has MODULE.c and a Kbuild for it
 #   /request/patch       the in-tree form of TARPIT; what it makes of the tree's files is a result, /out/patched/
 #   /request/symvers     Module.symvers of the user's kernel, if there is one
@@ -50,5 +50,8 @@ run_make M=/build/module modules || { cat /build/module/*.log 2>/dev/null; exit 
 finish "/build/module/$MODULE.ko"
 cp "/build/module/$MODULE.ko" /out/
 cp "$linux/.config" /out/config
+for program in "sh /layer/cc" ld make; do
+	$program --version | head -n 1
+done > /out/toolchain.txt
 echo "$release" > /out/release
 echo "built $MODULE.ko for $release"

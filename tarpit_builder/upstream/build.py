@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tarpit_builder import packaging, paths, sources
-from tarpit_builder.build import FORMAT, LOG, MANIFEST, TAIL, BuildResult, finished
+from tarpit_builder.build import FORMAT, LOG, MANIFEST, TAIL, BuildResult, finished, with_log
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input, Limits, Recipe, Tar, locked
 from tarpit_builder.errors import BuildError, UserError
@@ -31,6 +31,7 @@ from tarpit_builder.versions import IptablesVersion, KernelVersion
 
 SCRIPTS = paths.PROJECT / "containers" / "upstream"
 DEFAULT_CONFIG = SCRIPTS / "default.config"
+TOOLCHAIN = "toolchain.txt"
 REFUSED = "refused: "  # how a script says that the request, not the build, is wrong
 
 
@@ -112,24 +113,16 @@ def build(
         console.warn(warning)
     tree = trees.kernel(plan.kernel, console)
     tools = iptables_trees(plan, trees, console, tree)
-    key = digest(
-        [
-            plan.key(),
-            tree.tree,
-            *(tool.tree for tool in tools),
-            content(files.config or DEFAULT_CONFIG.read_bytes(), files.symvers or b""),
-            content(*packages.everything(plan)),
-            content(*(path.read_bytes() for path in sorted(SCRIPTS.iterdir()))),
-            content(*(path.read_bytes() for path in patches(plan) if path)),
-        ]
-    )
+    # What is theirs may change under its name; ours is in the plan, and need not be there yet.
+    theirs = Engine.connect().ensure_image(plan.kernel_recipe, console) if request.image else ""
+    key = _key(plan, files, [tree, *tools], theirs)
     folder = (dist or paths.dist_dir()) / plan.name
     with locked(f"dist-{digest([str(folder)])[:16]}"):
         if not force and (manifest := finished(folder, key)) is not None:
             return BuildResult(folder, manifest, fresh=False, period=True)
         paths.remove_leftovers(folder)
         with paths.staged_dir(folder) as stage:
-            work = Work(Engine.connect(), plan, console, stage / LOG, jobs or _cores())
+            work = Work(Engine.connect(), plan, console, stage / LOG, jobs or cores())
             with tempfile.TemporaryDirectory(prefix="tarpit-results-") as temporary:
                 results = Path(temporary)
                 _module(work, tree, files, results)
@@ -144,9 +137,30 @@ def build(
     return BuildResult(folder, manifest, fresh=True, period=True)
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Processes at once: ``$TARPIT_JOBS``, else as many as there are processors."""
     said = os.environ.get("TARPIT_JOBS", "")
     return int(said) if said.isdigit() and int(said) else os.cpu_count() or 1
+
+
+def _key(
+    plan: UpstreamPlan, files: inputs.KernelFiles, trees: Iterable[FetchedTree], image: str
+) -> str:
+    """A digest of everything that the result depends on.
+
+    :param image: id of the image that the kernel's part runs in, if it is the user's own.
+    """
+    return digest(
+        [
+            plan.key(),
+            image,
+            *(tree.tree for tree in trees),
+            content(files.config or DEFAULT_CONFIG.read_bytes(), files.symvers or b""),
+            content(*packages.everything(plan)),
+            content(*(path.read_bytes() for path in sorted(SCRIPTS.iterdir()))),
+            content(*(path.read_bytes() for path in patches(plan) if path)),
+        ]
+    )
 
 
 def patches(plan: UpstreamPlan) -> tuple[Path | None, Path | None]:
@@ -321,7 +335,7 @@ def run(
                 on_line=note,
             )
         except BuildError as error:
-            raise _with_log(error, work) from error
+            raise with_log(error, work.log, work.plan.name) from error
     refusals = [line for line in result.lines if line.startswith(REFUSED)]
     if result.status and refusals:
         message, _, hint = refusals[-1].removeprefix(REFUSED).partition("|")
@@ -332,15 +346,7 @@ def run(
             hint="another toolchain fix or compile probe may be needed for this kernel",
             tail=result.lines[-TAIL:],
         )
-        raise _with_log(failure, work)
-
-
-def _with_log(error: BuildError, work: Work) -> BuildError:
-    """*error* with its log saved where the failed result's folder does not take it along."""
-    stamp = time.strftime("%Y%m%dT%H%M%S")
-    kept = paths.make_dir(paths.cache_dir() / "logs") / f"{work.plan.name}-{stamp}.log"
-    shutil.copyfile(work.log, kept)
-    return BuildError(error.message, hint=f"the full log is {kept}; {error.hint}", tail=error.tail)
+        raise with_log(failure, work.log, work.plan.name)
 
 
 def _collect(plan: UpstreamPlan, results: Path, stage: Path) -> None:
@@ -348,6 +354,7 @@ def _collect(plan: UpstreamPlan, results: Path, stage: Path) -> None:
     release = (results / "release").read_text().strip()
     shutil.copyfile(results / f"{plan.rule.module}.ko", stage / f"{plan.rule.module}.ko")
     shutil.copyfile(results / "config", stage / f"config-{release}")
+    shutil.copyfile(results / TOOLCHAIN, stage / TOOLCHAIN)
     for patch in filter(None, patches(plan)):
         shutil.copyfile(patch, stage / patch.name)
     if (results / "patched").is_dir():
@@ -372,7 +379,12 @@ def _manifest(work: Work, key: str, trees: Iterable[FetchedTree], stage: Path) -
                 packages.module_source(work.plan.rule.module).members.items()
             )
         },
-        "image": {"tag": work.plan.kernel_recipe.tag, "engine": work.engine.describe()},
+        "image": {
+            "tag": work.plan.image,
+            "id": work.engine.ensure_image(work.plan.kernel_recipe, work.console),
+            "engine": work.engine.describe(),
+        },
+        "toolchain": (stage / TOOLCHAIN).read_text().splitlines(),
         "outputs": [
             {
                 "file": str(path.relative_to(stage)),

@@ -101,6 +101,11 @@ class UpstreamPlan:
         return __version__
 
     @property
+    def image(self) -> str:
+        """The image that the kernel's part runs in: the user's own by the name they gave it."""
+        return self.request.image or self.kernel_recipe.tag
+
+    @property
     def name(self) -> str:
         """The folder of the result below ``dist/``."""
         request = self.request
@@ -131,7 +136,7 @@ class UpstreamPlan:
             "iptables": str(iptables.version) if iptables else None,
             "iptables-headers": str(iptables.rule.headers) if iptables else None,
             "toolchain": list(self.layer.names),
-            "image": self.kernel_recipe.tag,
+            "image": self.image,
             "version": self.version,
             "choices": [asdict(choice) for choice in self.choices],
             "warnings": list(self.warnings),

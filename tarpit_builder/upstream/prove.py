@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,7 +62,7 @@ def prove(
     result = building.build(request, trees, console, mirrors=mirrors, jobs=jobs)
     with tempfile.TemporaryDirectory(prefix="tarpit-guest-") as name:
         scratch = Path(name)
-        work = Work(Engine.connect(), plan, console, scratch / "log", jobs or os.cpu_count() or 1)
+        work = Work(Engine.connect(), plan, console, scratch / "log", jobs or building.cores())
         image = _image(work, trees.kernel(plan.kernel, console), in_tree)
         module = plan.rule.module
         modules = {f"/lib/modules/{module}.ko": result.folder / f"{module}.ko"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
@@ -12,10 +13,13 @@ import pytest
 
 from tarpit_builder.build import BuildResult
 from tarpit_builder.console import Console
+from tarpit_builder.container import Engine
 from tarpit_builder.errors import UserError
 from tarpit_builder.prove import Options
 from tarpit_builder.sources import FetchedTree
-from tarpit_builder.upstream.build import DEFAULT_CONFIG, Trees, build
+from tarpit_builder.sources.debian import Mirrors
+from tarpit_builder.upstream import toolchain
+from tarpit_builder.upstream.build import DEFAULT_CONFIG, Trees, build, plan_for
 from tarpit_builder.upstream.plan import ARCHITECTURES, UpstreamRequest
 from tarpit_builder.upstream.prove import prove
 from tarpit_builder.versions import KernelVersion
@@ -152,6 +156,63 @@ def test_the_release_of_the_users_kernel_is_in_the_module(
     result = build(wanted, trees, Console(quiet=True), dist=tmp_path)
     assert b"vermagic=2.6.24-1-amd64 SMP" in (result.folder / "xt_TARPIT.ko").read_bytes()
     assert (result.folder / "xt-tarpit-modules-2.6.24-1-amd64_1.0.0_amd64.deb").is_file()
+
+
+@pytest.fixture
+def users_image(tmp_path: Path) -> Iterator[Callable[[str], str]]:
+    """An image of the user's own, whose ``gcc`` takes old code as it is and says *greeting*."""
+    recipe = plan_for(request("2.6.24"), Mirrors.choose(None)).recipe
+    base = Engine.connect().ensure_image(recipe, Console(quiet=True))
+    name = f"localhost/tarpit-test/period-{tmp_path.name}"
+    made = [name]
+
+    def make(greeting: str) -> str:
+        options = toolchain.for_kernel(KernelVersion.parse("2.6.24"), "amd64", image=True)
+        words = ["-no-pie", *(word for fix in options.fixes for word in fix.cc)]
+        (tmp_path / "gcc").write_text(
+            f'#!/bin/sh\n[ "$*" != --version ] || exec echo {greeting}\n'
+            f'exec gcc-12 {shlex.join(words)} "$@"\n'
+        )
+        (tmp_path / "gcc").chmod(0o755)
+        (tmp_path / "Dockerfile").write_text(f"FROM {base}\nCOPY gcc /usr/local/bin/gcc\n")
+        said = subprocess.run(
+            ["docker", "build", "-q", "-t", name, tmp_path],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        plan = plan_for(request("2.6.24", image=said.stdout.strip()), Mirrors.choose(None))
+        made.append(plan.kernel_recipe.tag)
+        return name
+
+    yield make
+    subprocess.run(["docker", "rmi", "-f", *made], capture_output=True, check=False)
+
+
+def test_an_image_of_the_users_own_is_used_and_followed(
+    users_image: Callable[[str], str],
+    trees: Trees,
+    kernel_tree: Callable[[str], FetchedTree],
+    tmp_path: Path,
+) -> None:
+    kernel_tree("2.6.24")
+
+    def made(greeting: str) -> BuildResult:
+        wanted = request("2.6.24", iptables="none", image=users_image(greeting))
+        return build(wanted, trees, Console(quiet=True), dist=tmp_path / "dist")
+
+    first = made("gcc-4.1.2")
+    assert first.manifest["toolchain"][0] == "gcc-4.1.2"
+    assert b"vermagic=2.6.24 SMP" in (first.folder / "xt_TARPIT.ko").read_bytes()
+    assert not made("gcc-4.1.2").fresh
+    assert made("gcc-4.2.4").manifest["toolchain"][0] == "gcc-4.2.4"
+
+
+def test_an_image_that_is_nowhere_is_one_line(trees: Trees, tmp_path: Path) -> None:
+    wanted = request("2.6.24", iptables="none", image="localhost/tarpit-test/nowhere")
+    with pytest.raises(UserError, match="there is no image") as caught:
+        build(wanted, trees, Console(quiet=True), dist=tmp_path)
+    assert caught.value.hint
 
 
 @pytest.mark.slow
