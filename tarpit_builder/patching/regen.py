@@ -71,22 +71,26 @@ class Trees:
         if isinstance(version, KernelVersion):
             places, release = self.kernel, self.catalogue.kernel(version)
             tree = _first(places, lambda place: in_git(place, release))
-            return tree or self._tarball(version)
-        places, other = self.iptables, self.catalogue.iptables_release(version)
-        return _first(places, lambda place: in_git(place, other))
+        else:
+            places, other = self.iptables, self.catalogue.iptables_release(version)
+            tree = _first(places, lambda place: in_git(place, other))
+        return tree or self._tarball(version)
 
-    def _tarball(self, version: KernelVersion) -> Tree | None:
+    def _tarball(self, version: Release) -> Tree | None:
         """The files of a release tarball that patches touch, checked as a whole."""
         from tarpit_builder.console import Console
-        from tarpit_builder.sources import Tarball, fetch_kernel
+        from tarpit_builder.sources import Tarball, fetch_iptables, fetch_kernel
         from tarpit_builder.sources.store import Store
 
         if self.cache is None:
             return None
         wanted = self.fetch and version.is_series
-        store = Store(self.cache, offline=not wanted)
+        store, console = Store(self.cache, offline=not wanted), Console(quiet=True)
         try:
-            fetched = fetch_kernel(Tarball(version), store, Console(quiet=True))
+            if isinstance(version, KernelVersion):
+                fetched = fetch_kernel(Tarball(version), store, console)
+            else:
+                fetched = fetch_iptables(Tarball(version), store, console)
         except SourceError:
             if wanted:
                 raise
