@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from tarpit_builder.proof import VerifyReport
     from tarpit_builder.prove import Options
     from tarpit_builder.sources.debian import Archive
-    from tarpit_builder.upstream.build import Trees
     from tarpit_builder.upstream.plan import UpstreamPlan, UpstreamRequest
+    from tarpit_builder.upstream.trees import Trees
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ def trees(wish: Wish, archive: Archive) -> Trees:
     import os
 
     from tarpit_builder.sources import Options as SourceOptions
-    from tarpit_builder.upstream.build import Trees
+    from tarpit_builder.upstream.trees import Trees
 
     options = SourceOptions(trust_on_first_use=wish.trust_on_first_use)
     kernel_git = wish.kernel_git

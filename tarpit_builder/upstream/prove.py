@@ -6,9 +6,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from tarpit_builder import paths
 from tarpit_builder.console import Console
-from tarpit_builder.container import Engine, Files, Input, locked
+from tarpit_builder.container import Engine
 from tarpit_builder.errors import UserError
 from tarpit_builder.proof import UserLand, VerifyReport, VerifyRequest, verify
 from tarpit_builder.proof.initramfs import SCRIPTS as PROOF_SCRIPTS
@@ -17,9 +16,10 @@ from tarpit_builder.prove import Options
 from tarpit_builder.sources import FetchedTree
 from tarpit_builder.sources.debian import Mirrors
 from tarpit_builder.upstream import build as building
-from tarpit_builder.upstream import inputs, rules, toolchain
-from tarpit_builder.upstream.build import Trees, Work
+from tarpit_builder.upstream import inputs, rules, steps, toolchain
 from tarpit_builder.upstream.plan import UpstreamRequest
+from tarpit_builder.upstream.steps import Work
+from tarpit_builder.upstream.trees import Trees
 from tarpit_builder.versions import IptablesVersion
 
 GROUPS = ("smoke", "wire", "honeypot", "reset", "storms")
@@ -62,17 +62,16 @@ def prove(
     result = building.build(request, trees, console, mirrors=mirrors, jobs=jobs)
     with tempfile.TemporaryDirectory(prefix="tarpit-guest-") as name:
         scratch = Path(name)
-        work = Work(Engine.connect(), plan, console, scratch / "log", jobs or building.cores())
-        image = _image(work, trees.kernel(plan.kernel, console), in_tree)
+        work = Work(Engine.connect(), plan, console, scratch / "log", jobs or steps.cores())
+        tree = trees.kernel(plan.kernel, console)
+        image = _image(work, tree, in_tree)
         module = plan.rule.module
         modules = {f"/lib/modules/{module}.ko": result.folder / f"{module}.ko"}
         if in_tree:
             modules = {f"/lib/modules/{path.name}": path for path in image.glob("modules/*.ko")}
         assert plan.iptables
-        programs = building.iptables(
-            work, plan.iptables, *building.iptables_trees(plan, trees, console)
-        )
-        guest = _guest(work)
+        programs = steps.iptables(work, plan.iptables, *trees.for_iptables(plan, console, tree))
+        guest = steps.guest(work, plan.iptables, PROOF_SCRIPTS / "agent.c")
         wanted = VerifyRequest(
             land=UserLand(suite=toolchain.suite(), arch=plan.arch, mirror=mirrors.main),
             kernel_image=image / "bzImage",
@@ -110,58 +109,19 @@ def families(version: IptablesVersion) -> tuple[int, ...]:
 
 
 def _image(work: Work, tree: FetchedTree, in_tree: str) -> Path:
-    """A folder with ``bzImage``, from the cache if it was built before."""
+    """The folder with the kernel that is booted."""
     plan = work.plan
     layer = toolchain.for_kernel(plan.kernel, plan.arch, image=True)
-    patch = rules.patch(plan.kernel) if in_tree else None
-    if in_tree and patch is None:
+    if not in_tree:
+        return steps.image(work, layer, tree, inputs.KernelFiles())
+    patch = rules.patch(plan.kernel)
+    if patch is None:
         raise UserError(
             f"there is no in-tree patch for Linux {plan.kernel}",
             hint="`invoke patch` lists the releases that have one",
         )
-    option = OPTIONS[plan.rule.module]
-    settings = f"CONFIG_{option}={in_tree}\n" if in_tree else ""
-    scripts = [building.SCRIPTS / name for name in ("lib.sh", "configure.sh", "image.sh")]
-    key = building.digest(
-        [
-            plan.arch,
-            plan.kernel_recipe.tag,
-            tree.tree,
-            settings,
-            building.content(*layer.files().values()),
-            building.content(building.DEFAULT_CONFIG.read_bytes(), patch.read_bytes())
-            if patch
-            else building.content(building.DEFAULT_CONFIG.read_bytes()),
-            building.content(*(path.read_bytes() for path in scripts)),
-        ]
-    )
-    final = paths.cache_dir() / "upstream" / f"image-{plan.kernel}-{plan.arch}-{key[:24]}"
-    with locked(f"image-{key[:16]}"):
-        if not final.is_dir():
-            with paths.staged_dir(final) as stage:
-                building.image(
-                    work, layer, tree, inputs.KernelFiles(), stage, patch=patch, settings=settings
-                )
-    return final
-
-
-def _guest(work: Work) -> Path:
-    """A folder with the agent and modprobe, from the cache if they were built before."""
-    plan = work.plan
-    assert plan.iptables
-    layer = toolchain.Layer(toolchain.for_iptables(plan.iptables.version, plan.arch).compiler)
-    agent = PROOF_SCRIPTS / "agent.c"
-    sources = [agent, building.SCRIPTS / "guest.sh", building.SCRIPTS / "modprobe.c"]
-    key = building.digest(
-        [plan.recipe.tag, plan.arch, building.content(*(path.read_bytes() for path in sources))]
-    )
-    final = paths.cache_dir() / "upstream" / f"guest-{plan.arch}-{key[:24]}"
-    with locked(f"guest-{key[:16]}"):
-        if not final.is_dir():
-            with paths.staged_dir(final) as stage:
-                given = [Input("/request", [Files({"agent.c": agent})])]
-                building.run(work, "guest.sh", plan.recipe, given, layer, stage, {})
-    return final
+    settings = f"CONFIG_{OPTIONS[plan.rule.module]}={in_tree}\n"
+    return steps.image(work, layer, tree, inputs.KernelFiles(), patch=patch, settings=settings)
 
 
 def _programs(folder: Path) -> Mapping[str, Path]:

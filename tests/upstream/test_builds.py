@@ -19,9 +19,11 @@ from tarpit_builder.prove import Options
 from tarpit_builder.sources import FetchedTree
 from tarpit_builder.sources.debian import Mirrors
 from tarpit_builder.upstream import toolchain
-from tarpit_builder.upstream.build import DEFAULT_CONFIG, Trees, build, plan_for
+from tarpit_builder.upstream.build import build, plan_for
 from tarpit_builder.upstream.plan import ARCHITECTURES, UpstreamRequest
 from tarpit_builder.upstream.prove import prove
+from tarpit_builder.upstream.steps import DEFAULT_CONFIG
+from tarpit_builder.upstream.trees import Trees
 from tarpit_builder.versions import KernelVersion
 from tests.upstream.conftest import IPTABLES, RELEASES
 
