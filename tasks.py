@@ -271,11 +271,10 @@ def bench(
     matrix: bool = False,
     only: list[str] | None = None,
 ) -> None:
-    """Measure builds and DKMS against xtables-addons; for a release of kernel.org, its sources."""
+    """Measure builds, and DKMS against xtables-addons or, for a release of kernel.org, sources."""
     wish = _wish(c, locals())
-    from tarpit_builder import bench
+    from tarpit_builder import bench, workflow
     from tarpit_builder.console import Console
-    from tarpit_builder.versions import KernelVersion
 
     console = Console()
     archive = _archive(c, console, mirror, offline=offline)
@@ -286,9 +285,7 @@ def bench(
         chosen = cells.select(cells.read(), only or (), "")
         found = cells.measure(chosen, archive, console, places, cold=cold)
     elif wish.is_release:
-        version = KernelVersion.parse(wish.kernel)
-        store = archive.store
-        found = bench.run_sources(version, kernel_git=kernel_git, store=store, console=console)
+        found = workflow.measure(wish, archive, console)
     else:
         found = bench.run(_request(c, kernel, arch, flavour), archive, console, cold=cold)
     if json:

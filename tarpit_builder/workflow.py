@@ -14,6 +14,7 @@ from tarpit_builder.plan import BuildPlan, Request
 from tarpit_builder.versions import KernelVersion
 
 if TYPE_CHECKING:
+    from tarpit_builder.bench import Measurement
     from tarpit_builder.console import Console
     from tarpit_builder.proof import VerifyReport
     from tarpit_builder.prove import Options
@@ -124,6 +125,23 @@ def verify(
         mirrors=archive.mirrors,
         in_tree=in_tree,
     )
+
+
+def measure(wish: Wish, archive: Archive, console: Console) -> list[Measurement]:
+    """How long sources and builds of a release of kernel.org take.
+
+    :raises TarpitError: as a build does.
+    """
+    from tarpit_builder import bench
+    from tarpit_builder.upstream.bench import measure as measure_builds
+
+    request, places = _upstream_request(wish), trees(wish, archive)
+    return [
+        *bench.run_sources(
+            request.kernel, kernel_git=places.kernel_git, store=archive.store, console=console
+        ),
+        *measure_builds(request, places, archive.mirrors, console),
+    ]
 
 
 def trees(wish: Wish, archive: Archive) -> Trees:
