@@ -177,29 +177,8 @@ def make(request: UpstreamRequest, apt_sources: tuple[str, ...], mirror: str) ->
             "--symvers without --config: the checksums in it hold for one configuration only",
             hint="add --config /boot/config-RELEASE of the same kernel",
         )
-    recipe = Recipe(
-        template="upstream",
-        suite=toolchain.suite(),
-        arch=IMAGE_ARCHITECTURE,
-        apt_sources=apt_sources,
-        mirror=mirror,
-        variables={"compiler": toolchain.compiler()},
-    )
-    kernel_recipe = recipe
-    if request.image:
-        kernel_recipe = Recipe("period", "none", request.arch, (), mirror, foreign=request.image)
-    layer = (
-        toolchain.for_period_image(request.kernel, request.arch)
-        if request.image
-        else toolchain.for_kernel(request.kernel, request.arch, image=False)
-    )
-    image_layer = None
-    if request.with_kernel:
-        image_layer = (
-            layer
-            if request.image
-            else toolchain.for_kernel(request.kernel, request.arch, image=True)
-        )
+    recipe, kernel_recipe = _recipes(request, apt_sources, mirror)
+    layer, image_layer = _layers(request)
     iptables = _iptables(request, rule)
     warnings = [iptables.warning] if iptables and iptables.warning else []
     if not request.config:
@@ -218,6 +197,34 @@ def make(request: UpstreamRequest, apt_sources: tuple[str, ...], mirror: str) ->
         choices=_choices(request, rule, layer, recipe, iptables),
         warnings=tuple(warnings),
     )
+
+
+def _recipes(
+    request: UpstreamRequest, apt_sources: tuple[str, ...], mirror: str
+) -> tuple[Recipe, Recipe]:
+    """Our image, and the one for the kernel's part."""
+    ours = Recipe(
+        template="upstream",
+        suite=toolchain.suite(),
+        arch=IMAGE_ARCHITECTURE,
+        apt_sources=apt_sources,
+        mirror=mirror,
+        variables={"compiler": toolchain.compiler()},
+    )
+    if not request.image:
+        return ours, ours
+    return ours, Recipe("period", "none", request.arch, (), mirror, foreign=request.image)
+
+
+def _layers(request: UpstreamRequest) -> tuple[Layer, Layer | None]:
+    """The layer for the module, and for the kernel's image if there is to be one."""
+    if request.image:
+        layer = toolchain.for_period_image(request.kernel, request.arch)
+        return layer, layer if request.with_kernel else None
+    layer, whole = (
+        toolchain.for_kernel(request.kernel, request.arch, image=image) for image in (False, True)
+    )
+    return layer, whole if request.with_kernel else None
 
 
 def _check_toolchain(request: UpstreamRequest) -> None:
@@ -270,27 +277,8 @@ def _choices(
             else "SMP, module unloading, no symbol versions; --config names another",
         ),
     ]
-    if request.image:
-        choices.append(Choice("compiler", f"that of {request.image}", "asked for with --image"))
-    else:
-        choices.append(
-            Choice("compiler", toolchain.compiler(), f"that of Debian {recipe.suite}, still served")
-        )
-    choices += [Choice("  fix", fix.name, fix.why) for fix in layer.fixes]
-    if iptables is None:
-        choices.append(Choice("iptables", "none", "asked for with --iptables none"))
-    else:
-        why = "asked for with --iptables" if request.iptables else rule.pairing
-        choices.append(Choice("iptables", str(iptables.version), f"{why}; {iptables.rule.reason}"))
-        choices.append(
-            Choice(
-                "headers",
-                f"of Linux {iptables.rule.headers}",
-                iptables.warning
-                or "the same for every kernel, so that one package serves them all",
-            )
-        )
-        choices += [Choice("  fix", fix.name, fix.why) for fix in iptables.layer.fixes]
+    choices += _compiler_choices(request, layer, recipe)
+    choices += _iptables_choices(request, rule, iptables)
     choices.append(
         Choice(
             "packages",
@@ -301,6 +289,30 @@ def _choices(
     if request.with_kernel:
         choices.append(Choice("image", "bzImage", "asked for with --with-kernel"))
     return tuple(choices)
+
+
+def _compiler_choices(request: UpstreamRequest, layer: Layer, recipe: Recipe) -> list[Choice]:
+    if request.image:
+        compiler = Choice("compiler", f"that of {request.image}", "asked for with --image")
+    else:
+        compiler = Choice(
+            "compiler", toolchain.compiler(), f"that of Debian {recipe.suite}, still served"
+        )
+    return [compiler, *(Choice("  fix", fix.name, fix.why) for fix in layer.fixes)]
+
+
+def _iptables_choices(
+    request: UpstreamRequest, rule: KernelRule, iptables: IptablesPlan | None
+) -> list[Choice]:
+    if iptables is None:
+        return [Choice("iptables", "none", "asked for with --iptables none")]
+    why = "asked for with --iptables" if request.iptables else rule.pairing
+    headers = iptables.warning or "the same for every kernel, so that one package serves them all"
+    return [
+        Choice("iptables", str(iptables.version), f"{why}; {iptables.rule.reason}"),
+        Choice("headers", f"of Linux {iptables.rule.headers}", headers),
+        *(Choice("  fix", fix.name, fix.why) for fix in iptables.layer.fixes),
+    ]
 
 
 def _patch_choice(version: KernelVersion) -> Choice:
