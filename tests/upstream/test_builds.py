@@ -7,6 +7,7 @@ import shlex
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ import pytest
 from tarpit_builder.build import BuildResult
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine
-from tarpit_builder.errors import UserError
+from tarpit_builder.errors import SourceError, UserError
+from tarpit_builder.patching import apply as patching
 from tarpit_builder.prove import Options
-from tarpit_builder.sources import FetchedTree
+from tarpit_builder.sources import MODULE_BUILD, FetchedTree
+from tarpit_builder.sources import Options as SourceOptions
 from tarpit_builder.sources.debian import Mirrors
 from tarpit_builder.upstream import toolchain
 from tarpit_builder.upstream.build import build, plan_for
@@ -158,6 +161,42 @@ def test_the_release_of_the_users_kernel_is_in_the_module(
     result = build(wanted, trees, Console(quiet=True), dist=tmp_path)
     assert b"vermagic=2.6.24-1-amd64 SMP" in (result.folder / "xt_TARPIT.ko").read_bytes()
     assert (result.folder / "xt-tarpit-modules-2.6.24-1-amd64_1.0.0_amd64.deb").is_file()
+
+
+def _patched(tree: Path) -> None:
+    patching.apply(tree, None)
+
+
+def _half_patched(tree: Path) -> None:
+    _patched(tree)
+    (tree / "net/netfilter/xt_TARPIT.c").unlink()
+
+
+def _with_line_ends_of_dos(tree: Path) -> None:
+    for path in (tree / "net/netfilter/Kconfig", tree / "include/linux/netfilter/Kbuild"):
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+
+
+@pytest.mark.parametrize("spoil", [_patched, _half_patched, _with_line_ends_of_dos])
+def test_a_tree_that_is_not_as_it_was_released_is_refused(
+    spoil: Callable[[Path], None],
+    trees: Trees,
+    kernel_tree: Callable[[str], FetchedTree],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TARPIT_LOCK", str(tmp_path / "sources.lock"))
+    folder = tmp_path / "linux-2.6.24"
+    kernel_tree("2.6.24").unpack(folder, MODULE_BUILD)
+    spoil(folder)
+    wanted = request("2.6.24", iptables="none")
+    theirs = Trees(trees.store, kernel_tree=str(folder))
+    with pytest.raises(SourceError, match="nobody vouches for"):
+        build(wanted, theirs, Console(quiet=True), dist=tmp_path / "dist")
+    theirs = replace(theirs, options=SourceOptions(trust_on_first_use=True))
+    with pytest.raises(UserError, match="patch does not apply to this tree"):
+        build(wanted, theirs, Console(quiet=True), dist=tmp_path / "dist")
+    assert not (tmp_path / "dist/2.6.24-amd64-iptables-none").exists()
 
 
 @pytest.fixture
