@@ -24,10 +24,10 @@ from tarpit_builder.sources.debian import Mirrors
 from tarpit_builder.upstream import toolchain
 from tarpit_builder.upstream.build import build, plan_for
 from tarpit_builder.upstream.plan import ARCHITECTURES, UpstreamRequest
-from tarpit_builder.upstream.prove import prove
+from tarpit_builder.upstream.prove import families, prove
 from tarpit_builder.upstream.steps import DEFAULT_CONFIG
 from tarpit_builder.upstream.trees import Trees
-from tarpit_builder.versions import KernelVersion
+from tarpit_builder.versions import IptablesVersion, KernelVersion
 from tests.upstream.conftest import IPTABLES, RELEASES
 
 pytestmark = pytest.mark.docker
@@ -115,6 +115,9 @@ def test_iptables_is_static_and_has_the_target(
     )
     assert "TARPIT" in said.stdout, said.stderr
     assert version in said.stdout
+    names = ["iptables", *(["ip6tables"] if 6 in families(IptablesVersion.parse(version)) else [])]
+    for name in names:
+        assert "\n.SS TARPIT" in (tmp_path / f"root/usr/share/man/man8/{name}.8").read_text()
 
 
 def test_symbol_versions_of_another_kernel_are_refused(
