@@ -11,7 +11,9 @@ from tarpit_builder.upstream.plan import UpstreamRequest
 from tarpit_builder.versions import KernelVersion
 
 LARGEST = 16 << 20  # bytes; Module.symvers of a distribution's kernel has less than one MiB
-HEADER = re.compile(r"^# Linux kernel version: (\S+)", re.MULTILINE)
+HEADER = re.compile(
+    r"^# Linux kernel version: (?P<version>\d+(?:\.\d+)+(?:-rc\d+)?)(?P<rest>\S*)", re.MULTILINE
+)
 SYMBOL = re.compile(r"0x[0-9a-f]{8,16}\t\S+\t\S+(\t\S+)?")
 NEEDED = {
     "CONFIG_MODULES": ("y",),
@@ -43,7 +45,7 @@ def read(request: UpstreamRequest) -> KernelFiles:
     warnings: tuple[str, ...] = ()
     settings: dict[str, str] = {}
     if config is not None:
-        settings, warnings = check_config(config, request.kernel, request.arch)
+        settings, warnings = check_config(config, request)
     if symvers is not None:
         check_symvers(symvers, versions=settings.get("CONFIG_MODVERSIONS") == "y")
     elif settings.get("CONFIG_MODVERSIONS") == "y":
@@ -58,12 +60,10 @@ def read(request: UpstreamRequest) -> KernelFiles:
     )
 
 
-def check_config(
-    text: str, kernel: KernelVersion, arch: str
-) -> tuple[dict[str, str], tuple[str, ...]]:
+def check_config(text: str, request: UpstreamRequest) -> tuple[dict[str, str], tuple[str, ...]]:
     """The settings in *text*, and warnings.
 
-    :raises UserError: if it is no configuration of *kernel* on *arch*, or lacks netfilter.
+    :raises UserError: if it is no configuration of the kernel of *request*, or lacks netfilter.
     """
     pairs = (line.split("=", 1) for line in text.splitlines() if line.startswith("CONFIG_"))
     settings = {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
@@ -72,23 +72,11 @@ def check_config(
             "--config has no CONFIG_ line in it: it is no kernel configuration",
             hint="take /boot/config-RELEASE, or `zcat /proc/config.gz`, from the machine",
         )
-    warnings: tuple[str, ...] = ()
-    if header := HEADER.search(text):
-        theirs = KernelVersion.parse(header[1])
-        if theirs.series != kernel.series:
-            raise UserError(
-                f"--config is of Linux {theirs}, not {kernel}",
-                hint=f"add --kernel {theirs}, or take the configuration of that kernel",
-            )
-        if theirs != kernel:
-            warnings += (
-                f"--config is of Linux {theirs}: a module for {kernel} will not load there unless "
-                f"its kernel calls itself {kernel}; --kernel {theirs} builds for that",
-            )
+    warnings = _check_header(text, request)
     is_64 = settings.get("CONFIG_X86_64") == "y" or settings.get("CONFIG_64BIT") == "y"
-    if is_64 != (arch == "amd64"):
+    if is_64 != (request.arch == "amd64"):
         other = "amd64" if is_64 else "i386"
-        raise UserError(f"--config is of {other}, not {arch}", hint=f"add --arch {other}")
+        raise UserError(f"--config is of {other}, not {request.arch}", hint=f"add --arch {other}")
     for name, values in NEEDED.items():
         if settings.get(name) not in values:
             raise UserError(
@@ -96,6 +84,32 @@ def check_config(
                 hint=f"set {name} in it and build that kernel anew",
             )
     return settings, warnings
+
+
+def _check_header(text: str, request: UpstreamRequest) -> tuple[str, ...]:
+    """What to say about the release that a configuration names in its head, if it does."""
+    header = HEADER.search(text)
+    if header is None:
+        return ()
+    kernel = request.kernel
+    theirs = KernelVersion.parse(header["version"])
+    if theirs.series != kernel.series:
+        raise UserError(
+            f"--config is of Linux {theirs}, not {kernel}",
+            hint=f"add --kernel {theirs}, or take the configuration of that kernel",
+        )
+    if theirs != kernel:
+        return (
+            f"--config is of Linux {theirs}: a module for {kernel} will not load there unless "
+            f"its kernel calls itself {kernel}; --kernel {theirs} builds for that",
+        )
+    if header["rest"] and not request.release:
+        release = f"{theirs}{header['rest']}"
+        return (
+            f"--config is of a kernel that calls itself {release}, and the module will be for "
+            f"{kernel}; --release {release} (what `uname -r` says there) builds for that",
+        )
+    return ()
 
 
 def check_symvers(text: str, *, versions: bool) -> None:

@@ -36,6 +36,7 @@ def read(
     *,
     kernel: str = "2.6.24",
     arch: str = "i386",
+    release: str = "",
 ) -> inputs.KernelFiles:
     def written(name: str, content: str | bytes) -> Path:
         path = tmp_path / name
@@ -46,6 +47,7 @@ def read(
         UpstreamRequest(
             KernelVersion.parse(kernel),
             arch,
+            release=release,
             config=written("config", config),
             symvers=None if symvers is None else written("symvers", symvers),
         )
@@ -105,6 +107,16 @@ def test_a_point_release_of_the_same_series_is_said(tmp_path: Path) -> None:
     found = read(tmp_path, CONFIG.replace("2.6.24", "2.6.24.7"))
     assert "--kernel 2.6.24.7" in found.warnings[0]
     assert read(tmp_path, CONFIG.replace("2.6.24", "2.6.24.7"), kernel="2.6.24.7").warnings == ()
+
+
+@pytest.mark.parametrize("rest", ["-1-686", "-19-generic", "-64.fc8"])
+def test_the_name_that_a_distribution_gave_its_kernel_is_suggested(
+    tmp_path: Path, rest: str
+) -> None:
+    config = CONFIG.replace("2.6.24", f"2.6.24{rest}")
+    (warning,) = read(tmp_path, config).warnings
+    assert f"--release 2.6.24{rest}" in warning
+    assert read(tmp_path, config, release=f"2.6.24{rest}").warnings == ()
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
