@@ -12,11 +12,19 @@ from tarpit_builder.console import Console
 from tarpit_builder.errors import NetworkError, SourceError
 from tarpit_builder.sources import FetchedTree
 from tarpit_builder.sources.store import Store
+from tarpit_builder.upstream.plan import ARCHITECTURES
 from tarpit_builder.upstream.trees import Trees
 from tarpit_builder.versions import IptablesVersion, KernelVersion
 
 RELEASES = tuple(f"2.6.{number}" for number in range(19, 27))
 IPTABLES = ("1.3.8", "1.4.0")
+
+CELLS = tuple(
+    pytest.param(release, arch, marks=() if (row + column) % 2 else (pytest.mark.slow,))
+    for row, release in enumerate(RELEASES)
+    for column, arch in enumerate(ARCHITECTURES)
+)
+"""Every release on every architecture; in an ordinary run each release on one, in turn."""
 
 missing: dict[str, str] = {}
 """Sources that could not be had, and why."""

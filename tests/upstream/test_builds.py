@@ -28,7 +28,7 @@ from tarpit_builder.upstream.prove import families, prove
 from tarpit_builder.upstream.steps import DEFAULT_CONFIG
 from tarpit_builder.upstream.trees import Trees
 from tarpit_builder.versions import IptablesVersion, KernelVersion
-from tests.upstream.conftest import IPTABLES, RELEASES
+from tests.upstream.conftest import CELLS, IPTABLES, RELEASES
 
 pytestmark = pytest.mark.docker
 
@@ -53,9 +53,7 @@ def relocations(module: bytes) -> Iterator[int]:
                 yield struct.unpack_from("<I", module, entry + 8)[0]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize(("release", "arch"), CELLS)
 def test_a_module_and_packages_for_every_release(
     release: str,
     arch: str,
@@ -257,6 +255,21 @@ def test_an_image_that_is_nowhere_is_one_line(trees: Trees, tmp_path: Path) -> N
     with pytest.raises(UserError, match="there is no image") as caught:
         build(wanted, trees, Console(quiet=True), dist=tmp_path)
     assert caught.value.hint
+
+
+@pytest.mark.boot
+def test_a_release_is_booted_and_proven(
+    trees: Trees,
+    kernel_tree: Callable[[str], FetchedTree],
+    iptables_tree: Callable[[str], FetchedTree],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernel_tree("2.6.24")
+    iptables_tree("1.4.0")
+    monkeypatch.setenv("TARPIT_DIST", str(tmp_path))
+    report = prove(request("2.6.24"), Options(), trees, Console(quiet=True))
+    assert report.exit_code == 0, report.table()
 
 
 @pytest.mark.slow
