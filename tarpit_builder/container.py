@@ -371,6 +371,12 @@ class Engine:
                 tail = [*tail[-30:], *text.splitlines()]
                 note(text.splitlines()[-1])
             if error := event.get("error"):
+                if recipe.foreign:
+                    raise UserError(
+                        f"the image that was named cannot be used: {_cause(tail) or error}",
+                        hint="it needs a shell, gcc, make and perl; programs of Debian wheezy and "
+                        "older end with status 139 unless this machine boots with vsyscall=emulate",
+                    )
                 raise InfrastructureError(
                     f"image {recipe.tag} cannot be built: {_cause(tail) or error}",
                     hint="check that the Debian mirror can be reached from containers "

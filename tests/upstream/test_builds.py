@@ -250,11 +250,34 @@ def test_an_image_of_the_users_own_is_used_and_followed(
     assert made("gcc-4.2.4").manifest["toolchain"][0] == "gcc-4.2.4"
 
 
-def test_an_image_that_is_nowhere_is_one_line(trees: Trees, tmp_path: Path) -> None:
+def test_an_image_that_is_nowhere_is_one_line(
+    trees: Trees, kernel_tree: Callable[[str], FetchedTree], tmp_path: Path
+) -> None:
+    kernel_tree("2.6.24")
     wanted = request("2.6.24", iptables="none", image="localhost/tarpit-test/nowhere")
     with pytest.raises(UserError, match="there is no image") as caught:
         build(wanted, trees, Console(quiet=True), dist=tmp_path)
     assert caught.value.hint
+
+
+def test_an_image_without_a_shell_is_one_line(
+    trees: Trees, kernel_tree: Callable[[str], FetchedTree], tmp_path: Path
+) -> None:
+    kernel_tree("2.6.24")
+    name = "localhost/tarpit-test/empty"
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    subprocess.run(["docker", "build", "-q", "-t", name, tmp_path], capture_output=True, check=True)
+    try:
+        with pytest.raises(UserError, match="the image that was named cannot be used") as caught:
+            build(
+                request("2.6.24", iptables="none", image=name),
+                trees,
+                Console(quiet=True),
+                dist=tmp_path / "dist",
+            )
+    finally:
+        subprocess.run(["docker", "rmi", "-f", name], capture_output=True, check=False)
+    assert "\n" not in caught.value.message
 
 
 @pytest.mark.boot
