@@ -13,7 +13,7 @@ import pytest
 
 from tarpit_builder.console import Console
 from tarpit_builder.proof import registry
-from tarpit_builder.proof.lab import Tools
+from tarpit_builder.proof.lab import MODES, Tools
 from tarpit_builder.proof.qemu import MachineSpec
 from tarpit_builder.proof.report import CheckResult, Outcome
 from tarpit_builder.proof.runner import Runner
@@ -38,16 +38,16 @@ def runner(bench: Bench) -> Iterator[Runner]:
         boot_seconds=300,
         console=Console(),
         backends=("legacy",),
-        fail_fast=True,
         tools=Tools(file="original"),
     )
     with runner:
         yield runner
 
 
-def judge(runner: Runner, module: str, group: str) -> list[CheckResult]:
-    """Run *group* with another module until a check fails."""
+def judge(runner: Runner, module: str, group: str, *, fail_fast: bool = True) -> list[CheckResult]:
+    """Run *group* with another module, until a check fails or to its end."""
     runner.use(Tools(file=module))
+    runner.fail_fast = fail_fast
     runner.run(registry.select((group,)))
     return runner.results
 
@@ -71,6 +71,18 @@ def test_mutant_is_caught(runner: Runner, patch: Path) -> None:
     failures = [result for result in results if result.outcome is Outcome.FAIL]
     assert failures, f"{patch.stem} passes {len(results)} checks of {group_of(patch)}"
     print(f"{patch.stem}: {failures[0].name}: {failures[0].detail}")
+
+
+@pytest.mark.boot
+@pytest.mark.docker
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", ["answers-rst"])
+def test_storm_is_seen_between_any_two_modes(runner: Runner, mutant: str) -> None:
+    """RST for RST has no end, whoever begins."""
+    results = judge(runner, mutant, "storms", fail_fast=False)
+    pairs = {(result.title, result.family): result.outcome for result in results if result.family}
+    assert len(pairs) == len(MODES) ** 2 * 2
+    assert set(pairs.values()) == {Outcome.FAIL}
 
 
 @pytest.mark.boot
