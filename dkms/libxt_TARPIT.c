@@ -116,9 +116,12 @@ static bool tarpit_is_tcp(const char *protocol)
 		return number == IPPROTO_TCP;
 	if (strcasecmp(protocol, "tcp") == 0)
 		return true;
+	/* A name that nobody knows iptables has complained about by now. It
+	 * knows some without /etc/protocols, which we are not told of; of
+	 * these only "tcp" is TCP.
+	 */
 	entry = getprotobyname(protocol);
-	/* Unknown names iptables itself complains about. */
-	return entry == NULL || entry->p_proto == IPPROTO_TCP;
+	return entry != NULL && entry->p_proto == IPPROTO_TCP;
 }
 
 static void tarpit_check_command(char **argv, bool protocol_known)

@@ -15,7 +15,10 @@ from tarpit_builder.container import Engine
 from tarpit_builder.errors import SourceError, UserError
 from tarpit_builder.plan import Request
 from tarpit_builder.proof import UserLand, VerifyReport, VerifyRequest, verify
+from tarpit_builder.proof.qemu import emulator
 from tarpit_builder.sources.debian import Archive, DebianKernel
+
+OWN_PACKAGES = "leave out --packages to prove what `invoke build` makes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ def prove(request: Request, options: Options, archive: Archive, console: Console
     :raises InfrastructureError: if nothing can be booted.
     """
     kernel = planning.resolve(request, archive)
+    emulator(kernel.arch)
     packages = _given(options.packages) if options.packages else _built(request, archive, console)
     base = suites.known()[kernel.suite.base]
     land = UserLand(
@@ -84,17 +88,13 @@ def _built(request: Request, archive: Archive, console: Console) -> tuple[Path, 
     return build(request, archive, console).packages()
 
 
-def _given(folder: Path) -> tuple[Path, ...]:
-    if folder.is_file():
-        return (folder,)
-    found = tuple(
-        sorted(path for path in folder.glob("*") if path.suffix in {".deb", ".ko", ".so"})
-    )
+def _given(where: Path) -> tuple[Path, ...]:
+    if not where.exists():
+        raise UserError(f"{where} does not exist", hint=OWN_PACKAGES)
+    candidates = sorted(where.iterdir()) if where.is_dir() else [where]
+    found = tuple(path for path in candidates if path.suffix in {".deb", ".ko", ".so"})
     if not found:
-        raise UserError(
-            f"{folder} holds no packages (.deb) and no modules (.ko)",
-            hint="leave out --packages to prove what invoke build makes",
-        )
+        raise UserError(f"{where} holds no packages (.deb) and no modules (.ko)", hint=OWN_PACKAGES)
     return found
 
 

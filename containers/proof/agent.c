@@ -913,6 +913,7 @@ int main(void)
 		device("/dev/kmsg", 1, 11);
 		device("/dev/ttyS1", 4, 65);
 	}
+	mount("debugfs", "/sys/kernel/debug", "debugfs", 0, NULL);	/* a debugging kernel has it */
 	mount_or_die("tmpfs", "/run");
 	mount_or_die("tmpfs", "/tmp");
 	setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 1);

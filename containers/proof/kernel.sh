@@ -40,7 +40,9 @@ while read -r path; do
 	*) cp "$path" "$target" ;;
 	esac
 done < /build/closure
-cp "lib/modules/$release/modules.builtin" "lib/modules/$release/modules.order" "/out/modules/lib/modules/$release/"
-if [ -e "lib/modules/$release/modules.builtin.modinfo" ]; then
-	cp "lib/modules/$release/modules.builtin.modinfo" "/out/modules/lib/modules/$release/"
-fi
+# What depmod knows of the parts that are no files; packages of Linux 7.2 come without modules.order.
+for index in modules.builtin modules.builtin.modinfo modules.order; do
+	if [ -e "lib/modules/$release/$index" ]; then
+		cp "lib/modules/$release/$index" "/out/modules/lib/modules/$release/"
+	fi
+done

@@ -40,7 +40,8 @@ copy() {
 for program in $programs; do
 	copy "$(command -v "$program" || { echo "no $program in this suite" >&2; exit 1; })"
 done
-for path in /usr/lib/*/xtables/* /etc/protocols /etc/services /etc/iproute2/* /usr/share/iproute2/* \
+# Before glibc 2.34, libnss_files is what reads /etc/services and /etc/protocols; no program says that it needs it.
+for path in /usr/lib/*/xtables/* /lib/*/libnss_files.so.2 /etc/protocols /etc/services /etc/iproute2/* /usr/share/iproute2/* \
 	/etc/nsswitch.conf /usr/share/nmap/*; do
 	if [ -f "$path" ] || [ -h "$path" ]; then copy "$path"; fi
 done

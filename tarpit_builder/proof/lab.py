@@ -36,6 +36,9 @@ EXPECTED_MESSAGES = (
     "netem: version",
     "allmulticast mode",
     "hrtimer: interrupt took",  # a host that was busy elsewhere
+    "tsc: Refined TSC clocksource calibration",
+    "clocksource: tsc: mask",
+    "clocksource: Switched to clocksource",
     "Clocksource tsc unstable",  # the same, in kernels before 2.6.30
     "clocksource has been installed",
 )

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from tarpit_builder.errors import InfrastructureError, ToolMissingError
+from tarpit_builder.errors import InfrastructureError, ToolMissingError, UserError
 from tarpit_builder.proof.reactor import Reactor
 
 SYSTEMS = {"amd64": "qemu-system-x86_64", "i386": "qemu-system-i386"}
@@ -59,6 +59,22 @@ PR_SET_PDEATHSIG = 1
 def _end_with_parent() -> None:
     """Have this process killed when its parent ends, whatever ends that."""
     _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def emulator(arch: str) -> str:
+    """Name of the QEMU for *arch*.
+
+    :raises UserError: if none is known.
+    :raises ToolMissingError: if it is not installed.
+    """
+    if arch not in SYSTEMS:
+        raise UserError(f"no machine to prove {arch} on", hint="there are " + ", ".join(SYSTEMS))
+    if shutil.which(SYSTEMS[arch]) is None:
+        raise ToolMissingError(
+            f"{SYSTEMS[arch]} is not installed",
+            hint="apt-get install qemu-system-x86, or run ./bootstrap",
+        )
+    return SYSTEMS[arch]
 
 
 def card_mac(index: int) -> str:
@@ -116,12 +132,7 @@ class Machine:
     def command(self) -> list[str]:
         """QEMU's command line."""
         spec = self.spec
-        program = SYSTEMS.get(spec.arch, f"qemu-system-{spec.arch}")
-        if shutil.which(program) is None:
-            raise ToolMissingError(
-                f"{program} is not installed",
-                hint="apt-get install qemu-system-x86, or run ./bootstrap",
-            )
+        program = emulator(spec.arch)
         console, agent, *cards = (sock.fileno() for sock in self._theirs)
         command = [program, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
         command += ["-machine", f"pc,accel={spec.accel}", "-m", str(spec.memory)]
@@ -145,6 +156,11 @@ class Machine:
         if spec.icount:
             command += ["-icount", spec.icount]
         return command
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process."""
+        return self._process.pid
 
     @property
     def running(self) -> bool:

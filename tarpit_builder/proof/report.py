@@ -24,6 +24,7 @@ class Outcome(StrEnum):
 
 
 MARKS = {Outcome.PASS: "✓", Outcome.FAIL: "✗", Outcome.SKIP: "–", Outcome.ERROR: "?"}
+BAD = {Outcome.FAIL, Outcome.ERROR}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +102,26 @@ class VerifyReport:
             )
         lines = [format_table(rows, header=("", "group", "checks", "time"))]
         for result in self.results:
-            if result.outcome is not Outcome.PASS:
+            if result.outcome in BAD:
                 lines += ["", f"{MARKS[result.outcome]} {result.name} (contract {result.section})"]
                 lines += [f"    {line}" for line in result.detail.splitlines()]
                 lines += [f"    {line}" for line in result.ladder]
+        lines += self._skipped()
         for title, text in (("The handshake:", self.ladder), ("Measured:", self.notes)):
             if text:
                 lines += ["", title, *(f"    {line}" for line in text)]
         lines += ["", self.summary()]
         return "\n".join(lines)
+
+    def _skipped(self) -> list[str]:
+        """What was not judged, with the reason; both families of a check in one line."""
+        lines = (
+            f"{MARKS[Outcome.SKIP]} {result.where}: {result.title}: {result.detail}"
+            for result in self.results
+            if result.outcome is Outcome.SKIP
+        )
+        unique = list(dict.fromkeys(lines))
+        return ["", "Not judged:", *(f"    {line}" for line in unique)] if unique else []
 
     def summary(self) -> str:
         """One line."""

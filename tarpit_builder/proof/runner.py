@@ -16,7 +16,7 @@ from tarpit_builder.proof.lab import Deviation, Lab, Tools, Unavailable
 from tarpit_builder.proof.qemu import Machine, MachineDied, MachineSpec
 from tarpit_builder.proof.reactor import Reactor
 from tarpit_builder.proof.registry import Check, Group
-from tarpit_builder.proof.report import CheckResult, Outcome
+from tarpit_builder.proof.report import BAD, MARKS, CheckResult, Outcome
 from tarpit_builder.proof.segment import Ladder
 from tarpit_builder.proof.wire import Recorder
 
@@ -65,7 +65,7 @@ class Runner:
             before = len(self.results)
             self._group(group, backend, shown)
             part = self.results[before:]
-            bad = [r for r in part if r.outcome in {Outcome.FAIL, Outcome.ERROR}]
+            bad = [result for result in part if result.outcome in BAD]
             stage.done(f"{len(part)} checks" + (f", {len(bad)} bad" if bad else ""))
         return bool(bad)
 
@@ -196,19 +196,20 @@ class Runner:
         detail: str = "",
         ladder: tuple[str, ...] = (),
     ) -> None:
-        self.results.append(
-            CheckResult(
-                group=group.name,
-                backend=backend,
-                title=check.title if check else group.title,
-                section=check.section if check else "",
-                family=family,
-                outcome=outcome,
-                seconds=time.monotonic() - began,
-                detail=detail,
-                ladder=ladder,
-            )
+        result = CheckResult(
+            group=group.name,
+            backend=backend,
+            title=check.title if check else group.title,
+            section=check.section if check else "",
+            family=family,
+            outcome=outcome,
+            seconds=time.monotonic() - began,
+            detail=detail,
+            ladder=ladder,
         )
+        self.results.append(result)
+        if outcome in BAD:
+            self.console.say(f"    {MARKS[outcome]} {result.name}")
 
     # -- machines ----------------------------------------------------------------------------
 

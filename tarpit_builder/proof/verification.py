@@ -14,7 +14,7 @@ from tarpit_builder.errors import UserError
 from tarpit_builder.proof import registry
 from tarpit_builder.proof.initramfs import Assembly, BootFiles, UserLand, require_space
 from tarpit_builder.proof.lab import Tools
-from tarpit_builder.proof.qemu import SYSTEMS, MachineSpec
+from tarpit_builder.proof.qemu import MachineSpec, emulator
 from tarpit_builder.proof.report import VerifyReport
 from tarpit_builder.proof.runner import Runner
 from tarpit_builder.proof.wire import Recorder
@@ -125,13 +125,11 @@ def check_request(request: VerifyRequest) -> None:
     """Refuse what cannot be meant before anything is started.
 
     :raises UserError: naming what is wrong.
+    :raises ToolMissingError: if there is no QEMU.
     """
     outputs = (request.pcap, request.json, request.junit, request.console_log)
     check_options(request.only, request.cpus, request.accel, outputs)
-    if request.land.arch not in SYSTEMS:
-        raise UserError(
-            f"no machine to prove {request.land.arch} on", hint="there are " + ", ".join(SYSTEMS)
-        )
+    emulator(request.land.arch)
     if not request.kernel_packages and not request.kernel_image:
         raise UserError("no kernel was given to verify", hint="name one with --kernel")
     for path in (*request.kernel_packages, *request.packages, *request.files.values()):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -173,6 +175,39 @@ def test_machine_without_qemu(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> 
     error = refused(bench.boot)
     assert isinstance(error, ToolMissingError)
     assert "qemu-system-x86_64" in error.message
+
+
+RUN_AND_SLEEP = """
+import sys, time
+from pathlib import Path
+from tarpit_builder.proof.qemu import Machine, MachineSpec
+from tarpit_builder.proof.reactor import Reactor
+machine = Machine(MachineSpec(Path(sys.argv[1]), Path(sys.argv[2])), Reactor())
+print(machine.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_guest_does_not_outlive_whoever_runs_it(bench: Bench) -> None:
+    boot = [str(bench.boot.kernel), str(bench.boot.initrd)]
+    command = [sys.executable, "-c", RUN_AND_SLEEP, *boot]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout
+        pid = int(parent.stdout.readline())
+        assert is_running(pid)
+        parent.kill()
+    deadline = time.monotonic() + 10
+    while is_running(pid):
+        assert time.monotonic() < deadline, f"QEMU {pid} is still there"
+        time.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process exists and is not dead already, whoever has to bury it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_full_disk(tmp_path: Path) -> None:
