@@ -125,7 +125,10 @@ ours-first)
 	gone
 	;;
 theirs-first)
-	run_apt install iptables "linux-headers-${ABI}" xtables-addons-dkms
+	run_apt install iptables kmod "linux-headers-${ABI}"
+	# The kernel's own package would have: without an index, DKMS of forky makes none.
+	depmod "${ABI}"
+	run_apt install xtables-addons-dkms
 	theirs
 	run_apt install /packages/xt-tarpit-dkms_*.deb /packages/xt-tarpit-common_*.deb
 	ours "${DKMS}"
