@@ -11,6 +11,9 @@ RULES = Path(__file__).parent / "rules"
 ALIASES = ("stable", "oldstable", "oldoldstable", "testing", "unstable")
 """Names that the archive itself resolves to a codename."""
 
+FORMER = ("buster", "stretch", "jessie", "wheezy", "squeeze", "lenny", "etch")
+"""Suites that have left Debian's mirrors before this project had a table of suites."""
+
 
 @dataclass(frozen=True, slots=True)
 class Suite:

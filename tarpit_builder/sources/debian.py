@@ -154,6 +154,12 @@ class Archive:
                 f"Debian's {name} is now {codename}, which this release does not know",
                 hint="update tarpit-builder, or add it to tarpit_builder/rules/suites.toml",
             )
+        if name in suites.FORMER:
+            raise UserError(
+                f"{name} has left Debian's mirrors, and this project does not know it",
+                hint="give it a block in tarpit_builder/rules/suites.toml, and name a mirror that "
+                "has it: --mirror http://archive.debian.org/debian",
+            )
         raise UserError(
             f"no Debian suite is called {name!r}{did_you_mean(name, suites.known())}",
             hint="`invoke kernels` lists what is supported",

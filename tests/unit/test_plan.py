@@ -39,6 +39,7 @@ def test_running_kernel_is_looked_up(archive: Archive, monkeypatch: pytest.Monke
     [
         (Request("trixie"), "say --kernel debian:trixie"),
         (Request("debian:trixi"), "did you mean trixie"),
+        (Request("debian:buster"), "has left Debian.s mirrors"),
         (Request("debian:trixie", arch="vax"), "architecture 'vax' is not supported"),
         (Request("debian:trixie", flavour="Rt; rm"), "is no kernel flavour"),
         (Request("debian:trixie", flavour="rt"), "has no kernel of flavour 'rt'"),
