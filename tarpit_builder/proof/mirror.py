@@ -14,6 +14,8 @@ the host it talks to  10.1.0.99       10.2.0.1
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,11 +25,13 @@ from scapy.layers.inet6 import IPv6
 from scapy.packet import Packet
 
 from tarpit_builder.proof import segment
+from tarpit_builder.proof.guest import GuestSocket, sockaddr
 from tarpit_builder.proof.lab import Deviation, Lab
 from tarpit_builder.proof.network import SIDES
 from tarpit_builder.proof.segment import Segment
 
 NEIGHBOUR = {0: {4: "10.1.0.99", 6: "2001:db8:1::99"}, 1: {4: "10.2.0.99", 6: "2001:db8:2::99"}}
+PATIENCE = 5  # seconds that a client may take to connect
 STORM = 200  # segments after which two hosts that answer each other are cut off
 
 
@@ -56,6 +60,20 @@ class Mirror:
     def server(self, family: int) -> str:
         """The address that a client in the guest connects to."""
         return NEIGHBOUR[0][family]
+
+    def connect(self, family: int, port: int) -> GuestSocket:
+        """A client in the guest that is connected to the other host.
+
+        :raises Deviation: if it does not come to that.
+        """
+        client = self.lab.client(family)
+        try:
+            client.connect(sockaddr(self.server(family), port), seconds=PATIENCE)
+        except OSError as error:
+            late = error.errno == errno.ETIME
+            why = f"nothing within {PATIENCE} s" if late else os.strerror(error.errno or 0)
+            raise Deviation(f"connect() failed: {why}", self.seen) from error
+        return client
 
     def wait(self, until: Callable[[], bool], seconds: float) -> bool:
         """Let packets pass until *until* answers true; false if *seconds* pass before."""

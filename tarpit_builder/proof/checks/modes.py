@@ -99,8 +99,7 @@ def honeypot_client(lab: Lab, family: int) -> None:
     lab.tarpit("honeypot", match=("-i", "eth1"))
     try:
         with Mirror(lab) as mirror:
-            client = lab.client(family)
-            client.connect(sockaddr(mirror.server(family), 80), seconds=5)
+            client = mirror.connect(family, 80)
             client.send(b"x" * 20000)
 
             def unsent() -> int:

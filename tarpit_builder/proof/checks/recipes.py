@@ -9,7 +9,7 @@ from scapy.layers.inet import IP
 
 from tarpit_builder.proof.guest import GuestSocket, sockaddr
 from tarpit_builder.proof.lab import Deviation, Lab, Unavailable
-from tarpit_builder.proof.mirror import NEIGHBOUR, Mirror
+from tarpit_builder.proof.mirror import Mirror
 from tarpit_builder.proof.namespaces import Pair
 from tarpit_builder.proof.network import SIDES, UNUSED
 from tarpit_builder.proof.registry import Group
@@ -116,16 +116,14 @@ def worm(text: str) -> None:
         server = listener(lab, family, SIDES[1].guest(family), 80)
         try:
             with Mirror(lab) as mirror:
-                browser = lab.client(family)
-                browser.connect(sockaddr(NEIGHBOUR[0][family], 80), seconds=5)
+                browser = mirror.connect(family, 80)
                 peer = server.accept(seconds=5)
                 browser.send(b"GET /index.html HTTP/1.0\r\n\r\n")
                 if not peer.recv(1000, seconds=5).startswith(b"GET /index.html"):
                     raise Deviation("the browser's request did not arrive", mirror.seen)
                 browser.close()
                 peer.close()
-                hostile = lab.client(family)
-                hostile.connect(sockaddr(NEIGHBOUR[0][family], 80), seconds=5)
+                hostile = mirror.connect(family, 80)
                 peer = server.accept(seconds=5)
                 mirror.seen.clear()
                 hostile.send(f"GET /scripts/{text}?/c+dir HTTP/1.0\r\n\r\n".encode())

@@ -13,7 +13,7 @@ rules = Group(
     "rules",
     "where rules may stand, and how they print",
     order=60,
-    provokes=("x_tables: ", "xt_check_target: ", "unknown variant"),
+    provokes=("x_tables: ", "xt_check_target: ", "unknown variant", "counters copy to user failed"),
 )
 
 TABLES = ("filter", "mangle", "security")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 
-from tarpit_builder.proof.guest import sockaddr
 from tarpit_builder.proof.lab import Deviation, Lab, Unavailable
 from tarpit_builder.proof.mirror import Mirror
 from tarpit_builder.proof.registry import Group
@@ -30,8 +29,7 @@ def loads(lab: Lab) -> None:
 @smoke.check("connect() succeeds: SYN+ACK with window 5, then ACK with window 0")
 def handshake(lab: Lab, family: int) -> None:
     with Mirror(lab) as mirror:
-        client = lab.client(family)
-        client.connect(sockaddr(mirror.server(family), 135), seconds=5)
+        client = mirror.connect(family, 135)
         mirror.await_segments(4, 5, "handshake")
         syn, accepted, opened, held = mirror.seen[:4]
         lab.expect(syn, [accepted], "SYN", flags="SA", window=5, ack=syn.end)
@@ -44,8 +42,7 @@ def handshake(lab: Lab, family: int) -> None:
 @smoke.check("data is not taken, and the client is held by answered window probes")
 def held(lab: Lab, family: int) -> None:
     with Mirror(lab) as mirror:
-        client = lab.client(family)
-        client.connect(sockaddr(mirror.server(family), 139), seconds=5)
+        client = mirror.connect(family, 139)
         mirror.await_segments(4, 5, "handshake")
         client.send(b"GET / HTTP/1.0\r\n\r\n")
         # Two probes, 200 and 400 ms later, with their answers.
