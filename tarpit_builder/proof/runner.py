@@ -125,7 +125,9 @@ class Runner:
         """Judge one check; false if the machine did not survive it."""
         began = time.monotonic()
         if self.recorder:
-            self.recorder.mark(f"{group.name} {shown}: {check.title}")
+            where = f"{group.name}/{shown}" if shown else group.name
+            of = f" IPv{family}" if family else ""
+            self.recorder.mark(f"{where}{of}: {check.title}")
         arguments = {} if family is None else {"family": family}
         outcome, detail, ladder = Outcome.PASS, "", Ladder()
         alive = True
