@@ -42,6 +42,7 @@ class Runner:
     notes: list[str] = field(default_factory=list)
     release: str = ""
     _lab: Lab | None = None
+    _came_up: bool = False
 
     def __enter__(self) -> Runner:
         return self
@@ -85,22 +86,8 @@ class Runner:
             self._end()
 
     def _group(self, group: Group, backend: str, shown: str) -> None:
-        began = time.monotonic()
-        try:
-            lab = self._machine(group)
-            lab.backend = backend
-            lab.clear()
-            lab.log_mark()
-            if group.prepare:
-                group.prepare(lab)
-        except (TarpitError, OSError, Deviation, Unavailable) as error:
-            outcome = Outcome.SKIP if isinstance(error, Unavailable) else Outcome.ERROR
-            if isinstance(error, UserError) or not self.results:
-                # Not this group's trouble: nothing at all could be judged.
-                self._end()
-                raise
-            self._add(group, shown, None, None, outcome, began, str(error))
-            self._end()
+        lab = self._ready(group, backend, shown)
+        if lab is None:
             return
         for check in group.checks:
             families = lab.families if check.per_family else (None,)
@@ -111,6 +98,32 @@ class Runner:
                     return
                 self._restore(group, lab)
         self._health(group, shown, lab)
+
+    def _ready(self, group: Group, backend: str, shown: str) -> Lab | None:
+        """A machine prepared for *group*; None, with a result that says why, if there is none.
+
+        :raises TarpitError: if it is not this group's trouble: nothing at all could be judged.
+        """
+        began = time.monotonic()
+        try:
+            lab = self._machine(group)
+            lab.backend = backend
+            lab.clear()
+            lab.log_mark()
+            if group.prepare:
+                group.prepare(lab)
+        except (TarpitError, OSError, Deviation, Unavailable) as error:
+            outcome = Outcome.SKIP if isinstance(error, Unavailable) else Outcome.ERROR
+            if isinstance(error, MachineDied) and self._came_up:
+                # Loading the module or inserting a rule is what killed it.
+                outcome = Outcome.FAIL
+            elif isinstance(error, UserError) or not self.results:
+                self._end()
+                raise
+            self._add(group, shown, None, None, outcome, began, str(error))
+            self._end()
+            return None
+        return lab
 
     def _restore(self, group: Group, lab: Lab) -> None:
         """Take away what a check left behind: all of it, or what is more than prepared."""
@@ -231,6 +244,7 @@ class Runner:
         return self._start(spec)
 
     def _start(self, spec: MachineSpec) -> Lab:
+        self._came_up = False
         machine = Machine(spec, Reactor())
         try:
             guest = Guest(machine, boot_seconds=self.boot_seconds)
@@ -249,6 +263,7 @@ class Runner:
                 hint="the kernel image and the modules are not of the same package",
             )
         self.release = guest.release
+        self._came_up = True
         lab = Lab(machine, guest, self.recorder, self.tools)
         try:
             lab.open()

@@ -99,6 +99,14 @@ def test_kernel_that_dies_fails_its_group_and_the_rest_go_on(
     assert re.search(said, machine.results[1].detail)
 
 
+def test_kernel_that_dies_of_the_first_rule_has_failed(bench: Bench) -> None:
+    deadly = group("first", fine)
+    deadly.setup(lambda lab: lab.guest.write("/proc/sysrq-trigger", "c"))
+    with runner(bench.boot) as machine:
+        machine.run([deadly])
+    assert [result.outcome for result in machine.results] == [Outcome.FAIL]
+
+
 def test_program_that_does_not_end_is_an_error_and_not_a_pass(bench: Bench) -> None:
     with runner(bench.boot) as machine:
         machine.run([group("first", loop, fine)])
