@@ -100,7 +100,6 @@ class Mirror:
         while before != len(self.seen) and len(self.seen) < STORM:
             before = len(self.seen)
             self.lab.settle(cards=(0, 1))
-            self.lab.settle(cards=(0, 1))
 
     def _relay(self, index: int) -> Callable[[bytes], None]:
         names = self._names[index]

@@ -6,6 +6,7 @@ fields have types and names.  scapy takes a third of a second to import, so impo
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -227,6 +228,7 @@ def _parse_tcp(raw: bytes, src: str, dst: str) -> Segment:
 # -- the neighbourhood -------------------------------------------------------------------------
 
 
+@functools.lru_cache(maxsize=4096)
 def echo_request(src: str, dst: str, number: int) -> bytes:
     """A ping; its answer tells that everything sent before it has been dealt with."""
     if ":" in dst:

@@ -1,8 +1,9 @@
 """The far end of a guest's network card: this process is the whole network behind it.
 
 Nothing that the guest says about itself is taken on trust; what counts is what comes out of its
-cards.  "No answer" is established without waiting: a ping goes in after the probe, through the
-same queues, and once its answer is there the guest has dealt with everything before it.
+cards.  "No answer" is established without waiting: pings go in after the probe, through the same
+queue.  GRO may let the first one overtake a segment by a few instructions, on which a busy host
+may take a break; but not the second one, which is sent when the first one has been answered.
 """
 
 from __future__ import annotations
@@ -85,7 +86,6 @@ class Wire:
         self.hosts: list[str] | None = None  # the only neighbours here, if not all there can be
         self.on_frame: Callable[[bytes], None] | None = None
         self.segments: list[Segment] = []
-        self.frames = 0
         self._machine = machine
         self._sock = machine.cards[index]
         self._recorder = recorder
@@ -130,7 +130,11 @@ class Wire:
         :raises InfrastructureError: if the guest does not answer pings: nothing could be
             concluded from its silence.
         """
-        number = next(self._pings) & 0xFFFF
+        for _ in range(2):
+            self._ping(src, dst, vlan=vlan, mac=mac, seconds=seconds)
+
+    def _ping(self, src: str, dst: str, *, vlan: int | None, mac: str, seconds: float) -> None:
+        number = next(self._pings) & 0xFF
         deadline = time.monotonic() + (seconds or PING_SECONDS)
         while time.monotonic() < deadline:
             self.send([segment.echo_request(src, dst, number)], vlan=vlan, mac=mac)
@@ -176,7 +180,6 @@ class Wire:
 
     def _frame(self, data: bytes) -> None:
         when = time.time()
-        self.frames += 1
         if self._recorder:
             self._recorder.add(data, self.index, when)
         answer = segment.neighbour_answer(

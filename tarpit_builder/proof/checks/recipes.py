@@ -159,10 +159,14 @@ def subnet(lab: Lab, family: int) -> None:
         there = f"{stem}{':' if family == 6 else '.'}{host}"
         if not held(lab, family, 445, dst=there):
             raise Deviation(f"{there} is not a tarpit")
-    lab.wires[1].frames = 0
     if family == 4:
-        lab.send([bytes(IP(src="198.51.100.7", dst=UNUSED[4], proto=17) / bytes(8))])
-        if lab.wires[1].frames > 1:  # the ping's answer
+        forwarded: list[bytes] = []
+        lab.wires[1].on_frame = forwarded.append
+        try:
+            lab.send([bytes(IP(src="198.51.100.7", dst=UNUSED[4], proto=17) / bytes(8))])
+        finally:
+            lab.wires[1].on_frame = None
+        if forwarded:
             raise Deviation("what is not TCP was forwarded")
 
 
