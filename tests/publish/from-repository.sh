@@ -31,17 +31,22 @@ built() {
 	echo "ok: $1 is built for $2"
 }
 
+# Paths as if /usr were merged, which it is not everywhere.
+merged() {
+	sed -E 's,^/(lib|lib64|bin|sbin)(/|$),/usr/\1\2,' | sort -u
+}
+
 # Everything that a package could leave behind; what depmod and kernels keep up is no trace.
 traces() {
 	find / -xdev \( -path /proc -o -path /sys -o -path /tmp -o -path /srv -o -path '/repo-*' \
 		-o -path /var/log -o -path /var/cache -o -path /var/lib/apt -o -path '*/__pycache__' \) \
 		-prune -o -print | grep -v -e '/modules\.[a-z.]*$' -e '^/var/lib/dpkg/' -e '^/boot/' \
-		-e '^/vmlinuz' -e '^/initrd' | sort
+		-e '^/vmlinuz' -e '^/initrd' | merged
 }
 
-# What the packages that are installed now brought along, with /usr merged.
+# What the packages that are installed now brought along.
 owned() {
-	cat /var/lib/dpkg/info/*.list | sed -E 's,^/(lib|lib64|bin|sbin)(/|$),/usr/\1\2,' | sort -u
+	cat /var/lib/dpkg/info/*.list | merged
 }
 
 serve() {
