@@ -43,8 +43,8 @@ def held(lab: Lab, family: int) -> None:
     with Mirror(lab) as mirror, closing(mirror.connect(family, 139)) as client:
         mirror.await_segments(4, 5, "handshake")
         client.send(b"GET / HTTP/1.0\r\n\r\n")
-        # Two probes, 200 and 400 ms later by the guest's clock, with their answers.  On a busy host
-        # that of an old kernel, which counts ticks, was seen to be slower by a factor of 17.
+        # Two probes, 200 and 400 ms later, with their answers.  Guests with 2.6.24 on a busy host
+        # were seen to send the first after 3.5 s, and so the second after 10 s.
         mirror.await_segments(8, 30, "window probes")
         first = mirror.seen[0].end
         for segment in mirror.seen[3:]:
