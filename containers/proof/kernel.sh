@@ -40,6 +40,7 @@ while read -r path; do
 	*) cp "$path" "$target" ;;
 	esac
 done < /build/closure
+mkdir -p "/out/modules/lib/modules/$release" # a kernel may have all of them built in
 # What depmod knows of the parts that are no files; packages of Linux 7.2 come without modules.order.
 for index in modules.builtin modules.builtin.modinfo modules.order; do
 	if [ -e "lib/modules/$release/$index" ]; then

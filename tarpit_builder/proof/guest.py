@@ -144,6 +144,7 @@ class Guest:
         self._port = machine.agent_port
         self._received = bytearray()
         self._slots = 0
+        self._lost = False
         machine.reactor.add(self._port, self._read)
         protocol, release, version, arch = self._reply(boot_seconds).results
         if protocol != PROTOCOL:
@@ -170,6 +171,8 @@ class Guest:
 
     def submit(self, request: Request) -> Reply:
         """Carry out *request* and hand back the reply, failed or not."""
+        if self._lost:
+            raise self.machine.obituary()
         self._write(request.encode())
         return self._reply(request.seconds + GRACE)
 
@@ -205,6 +208,7 @@ class Guest:
 
     def _reply(self, seconds: float) -> Reply:
         if not self._wait(self._complete, seconds):
+            self._lost = True  # what comes late would be taken for the answer to something else
             raise self.machine.obituary()
         length = struct.unpack_from("<I", self._received)[0]
         data = bytes(self._received[4 : 4 + length])
