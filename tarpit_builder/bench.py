@@ -198,14 +198,18 @@ mkdir -p /etc/dkms
 touch /etc/dkms/no-autoinstall
 apt-get update -q
 apt-get install -yq --no-install-recommends bash linux-headers-{abi} /debs/*.deb
-apt-get install -yq --no-install-recommends xtables-addons-dkms || true
+apt-get install -yq --no-install-recommends xtables-addons-dkms
 for round in 1 2; do
     for module in xt-tarpit xtables-addons; do
-        version=$(dkms status "$module" | sed -E 's,^[^/,]+[/,] ?([^,: ]+).*,\\1,;q')
+        source=$(echo /usr/src/$module-[0-9]*)
+        version=${{source#/usr/src/$module-}}
         dkms remove "$module/$version" --all >/dev/null 2>&1 || true
-        dkms add -m "$module" -v "$version" >/dev/null 2>&1 || true
+        dkms add -m "$module" -v "$version" >/dev/null 2>&1
         bash -c "TIMEFORMAT='$module %U %S'
-            time dkms build -m $module -v $version -k {abi} >/dev/null 2>&1"
+            time dkms build -m $module -v $version -k {abi} >/tmp/log 2>&1" || {{
+            cat /tmp/log
+            exit 1
+        }}
     done
 done
 """
