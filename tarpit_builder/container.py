@@ -545,8 +545,8 @@ class Engine:
                 _quietly(partial(volume.remove, force=True))
             tags = [
                 tag
-                for image in self._client.images.list()
-                for tag in image.tags
+                for image in self._client.api.images()
+                for tag in image["RepoTags"] or ()
                 if tag.startswith(f"{IMAGES}/")
             ]
             for tag in sorted(tags, key=lambda tag: tag.startswith(f"{IMAGES}/base")):
@@ -565,7 +565,10 @@ class Engine:
     def _sweep(self) -> None:
         """Remove what runs of this machine left behind that were killed without notice."""
         with _engine_errors():
-            for container in self._client.containers.list(all=True, filters={"label": LABEL}):
+            # Runs of others end meanwhile, and the client looks at each container once more.
+            for container in self._client.containers.list(
+                all=True, filters={"label": LABEL}, ignore_removed=True
+            ):
                 if _is_orphan(container.labels.get(LABEL, "")):
                     _quietly(partial(container.remove, force=True, v=True))
             for volume in self._client.volumes.list(filters={"label": LABEL}):

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,6 +145,20 @@ def test_what_a_killed_run_left_is_swept_by_the_next(image: str) -> None:
     assert mine <= ours("container")
     Engine.connect()
     assert not mine & ours("container")
+
+
+def test_runs_of_others_may_end_while_one_looks_around(engine: Engine, image: str) -> None:
+    def runs() -> None:
+        for _ in range(40):
+            engine.run(image, ["true"])
+
+    others = threading.Thread(target=runs)
+    others.start()
+    looks = 0
+    while others.is_alive():
+        Engine.connect()  # which sweeps
+        looks += 1
+    assert looks > 5
 
 
 def test_no_engine_is_one_line_with_a_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
