@@ -109,7 +109,7 @@ def _collect(plan: UpstreamPlan, results: Path, stage: Path) -> None:
         shutil.copytree(results / "patched", stage / "patched")
     if plan.image_layer:
         shutil.copyfile(results / "image" / "bzImage", stage / f"vmlinuz-{release}")
-        if list((results / "image" / "modules").iterdir()):
+        if (results / "image" / "modules").is_dir():
             shutil.copytree(results / "image" / "modules", stage / "modules")
     for deb in packages.make(plan, results):
         (stage / deb.file_name).write_bytes(deb.build())

@@ -79,7 +79,9 @@ def image(
     patch: Path | None = None,
     settings: str = "",
 ) -> Path:
-    """A whole kernel: ``bzImage``, ``release``, ``config`` and ``modules/``, kept in the cache.
+    """A whole kernel: ``bzImage``, ``release``, ``config`` and its ``modules/``, if it has any.
+
+    It is kept in the cache.
 
     :param patch: the in-tree form of TARPIT, to be built in.
     :param settings: lines for the configuration beside the default ones.

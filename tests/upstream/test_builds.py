@@ -293,6 +293,10 @@ def test_a_release_is_booted_and_proven(
     monkeypatch.setenv("TARPIT_DIST", str(tmp_path))
     report = prove(request("2.6.24"), Options(), trees, Console(quiet=True))
     assert report.exit_code == 0, report.table()
+    # The image that was booted is what --with-kernel gives away.
+    wanted = request("2.6.24", with_kernel=True)
+    result = build(wanted, trees, Console(quiet=True), dist=tmp_path / "whole")
+    assert (result.folder / "vmlinuz-2.6.24").read_bytes()[0x202:0x206] == b"HdrS"
 
 
 @pytest.mark.slow
