@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
@@ -87,6 +90,26 @@ def test_inputs_arrive_and_outputs_return(engine: Engine, image: str, tmp_path: 
 def test_links_in_the_output_are_not_followed(engine: Engine, image: str, tmp_path: Path) -> None:
     sh(engine, image, "ln -s /etc/passwd /out/link; echo x > /out/file", output=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_output_keeps_nothing_of_a_mode_but_execution(
+    engine: Engine, image: str, tmp_path: Path
+) -> None:
+    script = "cd /out; touch plain run; chmod 0666 plain; chmod 06777 run"
+    sh(engine, image, script, output=tmp_path)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == {"plain": 0o644, "run": 0o755}
+
+
+@pytest.mark.parametrize("name", ["../out", "/a/../../out", ".."])
+def test_output_does_not_leave_its_folder(name: str, tmp_path: Path) -> None:
+    spool = io.BytesIO()
+    with tarfile.open(fileobj=spool, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo(name))
+    spool.seek(0)
+    with pytest.raises(BuildError, match="leads out of its folder"):
+        container._unpack(spool, tmp_path / "inner")
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_control_characters_do_not_reach_the_terminal(engine: Engine, image: str) -> None:
