@@ -22,7 +22,7 @@ from tarpit_builder.errors import BuildError, DockerError, InfrastructureError
 from tarpit_builder.plan import Request
 from tarpit_builder.sources.debian import Archive, Mirrors
 from tarpit_builder.sources.store import Store
-from tests.test_container import heed_interrupts
+from tests.processes import start
 
 pytestmark = pytest.mark.docker
 
@@ -134,14 +134,7 @@ def test_failing_compile_shows_its_end_and_keeps_the_log(
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_build_leaves_nothing(tmp_path: Path, how: signal.Signals) -> None:
     environment = {**os.environ, "TARPIT_DIST": str(tmp_path), "CI": "true"}
-    child = subprocess.Popen(
-        BUILD_CLOUD,
-        cwd=paths.PROJECT,
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=heed_interrupts,  # noqa: PLW1509  (no threads are about)
-    )
+    child = start(BUILD_CLOUD, env=environment)
     assert child.stderr is not None
     for line in child.stderr:
         if "build for" in line:

@@ -19,10 +19,11 @@ from pathlib import Path
 
 import pytest
 
-from tarpit_builder import container, paths
+from tarpit_builder import container
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input, Limits, Recipe
 from tarpit_builder.errors import BuildError, DockerError
+from tests.processes import start
 
 pytestmark = pytest.mark.docker
 
@@ -279,27 +280,17 @@ def test_daemon_that_dies_in_the_middle_is_one_line_with_a_next_step(
         Engine.connect().run(image, ["sh", "-c", "echo begun; sleep 15"], on_line=die)
 
 
-def heed_interrupts() -> None:
-    """Undo what a background job inherits: shells let it ignore SIGINT."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def _sleeper(image: str) -> subprocess.Popen[bytes]:
+def _sleeper(image: str) -> subprocess.Popen[str]:
     """A process with a sealed run that does not end by itself."""
     program = (
         "from tarpit_builder.guard import guarded\n"
         "from tarpit_builder.container import Engine\n"
         f"guarded(lambda: Engine.connect().run({image!r}, ['sleep', '600']))()\n"
     )
-    return subprocess.Popen(
-        [sys.executable, "-c", program],
-        cwd=paths.PROJECT,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=heed_interrupts,  # noqa: PLW1509  (no threads are about)
-    )
+    return start([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
 
 
-def _wait_for_container(child: subprocess.Popen[bytes]) -> set[str]:
+def _wait_for_container(child: subprocess.Popen[str]) -> set[str]:
     """The containers that belong to *child*, once one of them runs."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:

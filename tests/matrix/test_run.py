@@ -28,7 +28,7 @@ from tarpit_builder import matrix, paths
 from tarpit_builder.errors import InfrastructureError, UserError
 from tarpit_builder.matrix import Cell, Options, Outcome, Sources
 from tests.mirror import FakeArchive
-from tests.test_container import heed_interrupts
+from tests.processes import start
 
 INVOKE = Path(sys.executable).parent / "invoke"
 CLOUD = Cell("debian:trixie", "amd64", "cloud", minutes=10)
@@ -209,14 +209,7 @@ def test_killed_runs_go_on_and_end_with_the_same_bytes(tmp_path: Path) -> None:
 @pytest.mark.network
 def test_interruption_ends_what_runs_and_leaves_nothing(tmp_path: Path) -> None:
     command, environment = arguments(tmp_path, "--only", "debian-trixie-cloud-*")
-    child = subprocess.Popen(
-        command,
-        cwd=paths.PROJECT,
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=heed_interrupts,  # noqa: PLW1509  (no threads are about)
-    )
+    child = start(command, env=environment)
     log = tmp_path / "dist/matrix/debian-trixie-cloud-amd64.log"
     deadline = time.monotonic() + 60
     while "build for" not in (log.read_text() if log.exists() else ""):
