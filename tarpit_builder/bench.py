@@ -119,7 +119,7 @@ def _fastest(action: Callable[[], object], rounds: int = ROUNDS) -> float:
 
 def _cold(request: Request, archive: Archive) -> float:
     """Seconds of a build with an empty cache and images of its own, which are removed after."""
-    with tempfile.TemporaryDirectory(prefix="tarpit-cold-") as scratch, _images_of_its_own():
+    with tempfile.TemporaryDirectory(prefix="tarpit-cold-") as scratch, images_of_its_own():
         fresh = Archive(Store(Path(scratch, "cache")), archive.mirrors, Console(quiet=True))
         began = time.monotonic()
         building.build(request, fresh, Console(quiet=True), dist=Path(scratch, "dist"))
@@ -127,13 +127,29 @@ def _cold(request: Request, archive: Archive) -> float:
 
 
 @contextmanager
-def _images_of_its_own() -> Iterator[None]:
+def environment(**values: str) -> Iterator[None]:
+    """With *values* in the environment, for this process and those that it starts."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def images_of_its_own() -> Iterator[str]:
+    """Images, and volumes kept with them, of this process; removed afterwards."""
     from tarpit_builder import container
 
     usual = container.IMAGES
     container.IMAGES = f"localhost/tarpit-bench-{os.getpid()}"
     try:
-        yield
+        yield container.IMAGES
     finally:
         Engine.connect().clean()
         container.IMAGES = usual
@@ -192,8 +208,6 @@ def _dkms(engine: Engine, plan: BuildPlan, result: BuildResult) -> tuple[float, 
     script = f"""
 set -eu
 export DEBIAN_FRONTEND=noninteractive
-printf '%s\\n' "$APT_SOURCES" > /etc/apt/sources.list
-rm -f /etc/apt/sources.list.d/*
 mkdir -p /etc/dkms
 touch /etc/dkms/no-autoinstall
 apt-get update -q
@@ -217,7 +231,6 @@ done
         image,
         ["sh", "-c", script],
         inputs=[Input("/debs", [Files(packages)])],
-        environment={"APT_SOURCES": "\n".join(plan.recipe.apt_sources)},
         sealed=False,
     )
     times: dict[str, list[float]] = {}

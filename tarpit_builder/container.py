@@ -531,10 +531,14 @@ class Engine:
 
     # -- housekeeping ------------------------------------------------------------------------
 
-    def clean(self, *, volumes: bool = True) -> tuple[int, int]:
-        """Remove the images that this project made, and its kept volumes; how many of each."""
+    def clean(self) -> tuple[int, int]:
+        """Remove the images below ``IMAGES`` and the volumes kept with them; how many of each."""
         with _engine_errors():
-            kept = self._client.volumes.list(filters={"label": f"{LABEL}=keep"}) if volumes else []
+            kept = [
+                volume
+                for volume in self._client.volumes.list(filters={"label": f"{LABEL}=keep"})
+                if volume.name.startswith(_kept_volume(""))
+            ]
             for volume in kept:
                 _quietly(partial(volume.remove, force=True))
             tags = [

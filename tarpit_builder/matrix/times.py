@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tarpit_builder import build as building
 from tarpit_builder import packaging
 from tarpit_builder import plan as planning
-from tarpit_builder.bench import Measurement
+from tarpit_builder.bench import Measurement, environment, images_of_its_own
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Input
 from tarpit_builder.errors import BuildError
@@ -68,7 +65,11 @@ def measure(
     """
     found: list[Measurement] = []
     if cold:
-        with tempfile.TemporaryDirectory(prefix="tarpit-cold-") as name, _of_its_own(Path(name)):
+        with (
+            tempfile.TemporaryDirectory(prefix="tarpit-cold-") as name,
+            images_of_its_own() as images,
+            environment(TARPIT_CACHE=str(Path(name, "cache")), TARPIT_IMAGES=images),
+        ):
             summary = _run(cells, Options(jobs=JOBS[-1], sources=sources, dist=Path(name, "dist")))
             found.append(Measurement(f"matrix, cold, {JOBS[-1]} at once", summary.seconds, "s"))
     else:
@@ -161,29 +162,3 @@ def _sampled(cell: Cell, archive: Archive) -> tuple[float, float]:
         engine.run(image, ["sh", "-c", command], inputs=inputs)
         times.append(time.monotonic() - began)
     return times[0], times[1] - times[0]
-
-
-@contextmanager
-def _of_its_own(folder: Path) -> Iterator[None]:
-    """A cache and images of one's own for everything that is started, removed afterwards."""
-    from tarpit_builder import container
-
-    ours: Mapping[str, str] = {
-        "TARPIT_CACHE": str(folder / "cache"),
-        "TARPIT_IMAGES": f"localhost/tarpit-bench-{os.getpid()}",
-    }
-    before = {name: os.environ.get(name) for name in ours}
-    usual = container.IMAGES
-    os.environ.update(ours)
-    container.IMAGES = ours["TARPIT_IMAGES"]
-    try:
-        yield
-    finally:
-        Engine.connect().clean(volumes=False)
-        container.IMAGES = usual
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        shutil.rmtree(folder / "cache", ignore_errors=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tarpit_builder.bench import Measurement
+from tarpit_builder.bench import Measurement, environment
 from tarpit_builder.console import Console
 from tarpit_builder.sources.debian import Mirrors
 from tarpit_builder.upstream.build import build
@@ -49,12 +48,8 @@ def measure(
 
 def _from_scratch(action: Callable[[], float]) -> float:
     """*action* without what builds keep; the store of sources is another matter."""
-    usual = os.environ.get("TARPIT_CACHE")
-    with tempfile.TemporaryDirectory(prefix="tarpit-bench-") as name:
-        os.environ["TARPIT_CACHE"] = name
-        try:
-            return action()
-        finally:
-            del os.environ["TARPIT_CACHE"]
-            if usual is not None:
-                os.environ["TARPIT_CACHE"] = usual
+    with (
+        tempfile.TemporaryDirectory(prefix="tarpit-bench-") as name,
+        environment(TARPIT_CACHE=name),
+    ):
+        return action()

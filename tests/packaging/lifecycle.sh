@@ -3,8 +3,6 @@
 # a later version below /upgrade.  The first check that fails ends it, with status 1.
 #
 #	lifecycle.sh ABI ours-first|theirs-first|unfit-kernel
-#
-# Environment: APT_SOURCES, the lines of sources.list.
 set -eu
 
 ABI=$1
@@ -97,8 +95,6 @@ gone() {
 	echo "ok: nothing is left over"
 }
 
-printf '%s\n' "${APT_SOURCES}" >/etc/apt/sources.list
-rm -rf /etc/apt/sources.list.d
 apt-get update -qq
 
 DKMS="*/updates/dkms/xt-TARPIT.ko*"

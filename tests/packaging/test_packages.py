@@ -90,7 +90,6 @@ def test_apt_never_ends_half_way(
         engine.ensure_image(bare, Console()),
         ["sh", "/test/lifecycle.sh", result.folder.name, order],
         inputs=inputs,
-        environment={"APT_SOURCES": "\n".join(sources)},
         limits=Limits(seconds=1500),
         sealed=False,
     )

@@ -1,7 +1,7 @@
 #!/bin/sh
 # A life with the repository on one host, from a clean root.  /repo-1 and /repo-2 are two of its
-# states, with VERSION_1 and VERSION_2; SUITE is the suite, APT_SOURCES the lines of sources.list,
-# ABI the kernel whose headers are there first and OTHER_ABI the one that comes beside it.
+# states, with VERSION_1 and VERSION_2; SUITE is the suite, ABI the kernel whose headers are there
+# first and OTHER_ABI the one that comes beside it.
 # The first check that fails ends it, with status 1.
 set -eu
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
@@ -53,8 +53,6 @@ serve() {
 	ln -sfn "$1" /srv/repo
 }
 
-printf '%s\n' "$APT_SOURCES" > /etc/apt/sources.list
-rm -f /etc/apt/sources.list.d/*
 apt update || fail "apt update of Debian's mirror"
 apt install dkms "linux-headers-$ABI" || fail "headers of $ABI"
 

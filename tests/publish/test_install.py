@@ -93,7 +93,6 @@ def test_life_with_the_repository(
             "OTHER_ABI": other.abi,
             "VERSION_1": packaging.releases()[0].version,
             "VERSION_2": NEXT,
-            "APT_SOURCES": "\n".join(archive.mirrors.apt_sources(known)),
         },
         limits=Limits(seconds=1500),
         sealed=False,
