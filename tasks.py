@@ -159,7 +159,8 @@ def explain(
         "packages": "prove these instead of our own: a folder, a .deb or a .ko",
         "only": "a group of checks (may be repeated); `list` names them",
         "all": "every group of checks, not only the smoke set",
-        "smp": "processors of the guest (default: 1)",
+        "smp": "processors of the guest (default: 1); checks of time and cost use one",
+        "jobs": "guests at once (default: as many as there are processors for)",
         "accel": "tcg (default), or kvm with a time-out that falls back to tcg",
         "pcap": "write the packets to this file",
         "json": "write the result to this file, as JSON",
@@ -191,6 +192,7 @@ def verify(
     iptables_git: str = "",
     trust_on_first_use: bool = False,
     in_tree: str = "",
+    jobs: int = 0,
 ) -> None:
     """Boot a kernel in QEMU and prove on the wire that its packages work."""
     wish = _wish(c, locals())
@@ -208,6 +210,7 @@ def verify(
         full=all,
         cpus=smp,
         accel=accel,
+        jobs=jobs,
         pcap=report.path(pcap),
         json=report.path(json),
         junit=report.path(junit),

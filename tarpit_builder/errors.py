@@ -16,6 +16,7 @@ code  meaning
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 
@@ -31,6 +32,10 @@ class TarpitError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} — {self.hint}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """As other exceptions can, it may travel from process to process."""
+        return partial(type(self), hint=self.hint), (self.message,), self.__dict__
 
 
 class CheckFailedError(TarpitError):

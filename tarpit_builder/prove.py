@@ -25,6 +25,7 @@ OWN_PACKAGES = "leave out --packages to prove what `invoke build` makes"
 class Options:
     """How to prove; without *packages* our own are built, *full* runs all groups of checks.
 
+    *jobs* machines work at once, 0 stands for as many as there are processors for.
     *pcap*, *json*, *junit* and *log* (the guests' consoles) are files to be written.
     """
 
@@ -33,6 +34,7 @@ class Options:
     full: bool = False
     cpus: int = 1
     accel: str = "tcg"
+    jobs: int = 0
     pcap: Path | None = None
     json: Path | None = None
     junit: Path | None = None
@@ -46,7 +48,7 @@ class Options:
         from tarpit_builder.proof.verification import check_options
 
         outputs = (self.pcap, self.json, self.junit, self.log)
-        check_options(self.only, self.cpus, self.accel, outputs)
+        check_options(self.only, self.cpus, self.accel, self.jobs, outputs)
 
 
 def prove(request: Request, options: Options, archive: Archive, console: Console) -> VerifyReport:
@@ -76,6 +78,7 @@ def prove(request: Request, options: Options, archive: Archive, console: Console
             smoke=not options.full and not options.only,
             cpus=options.cpus,
             accel=options.accel,
+            jobs=options.jobs,
             pcap=options.pcap,
             json=options.json,
             junit=options.junit,

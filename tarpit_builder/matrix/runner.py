@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from tarpit_builder import paths
 from tarpit_builder.errors import DockerError, UserError
+from tarpit_builder.machine import cores
 from tarpit_builder.matrix import outcome as outcomes
 from tarpit_builder.matrix.definition import Cell
 from tarpit_builder.matrix.outcome import Outcome, Proof, Result, Summary
@@ -105,7 +106,7 @@ class Runner:
 
     def run(self, cells: Sequence[Cell], jobs: int, memory: int) -> Summary:
         """Carry out *cells*; on an interruption all that runs is stopped first."""
-        self._cores = max(1, (os.cpu_count() or 1) // jobs)
+        self._cores = max(1, cores() // jobs)
         began = time.monotonic()
         waiting = list(cells)
         try:
@@ -257,7 +258,7 @@ def run(cells: Sequence[Cell], options: Options) -> Summary:
     :raises UserError: if a cell needs more memory than it may have.
     :raises InfrastructureError: if the records cannot be written.
     """
-    jobs = options.jobs or os.cpu_count() or 1
+    jobs = options.jobs or cores()
     if jobs < 1 or options.memory < 0:
         raise UserError(
             "--jobs and --memory are numbers from 1 on", hint="leave them out, or raise them"

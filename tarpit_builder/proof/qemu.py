@@ -56,7 +56,7 @@ _LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Have this process killed when its parent ends, whatever ends that."""
     _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -111,7 +111,7 @@ class Machine:
                 stderr=self._errors,
                 pass_fds=[sock.fileno() for sock in self._theirs],
                 start_new_session=True,
-                preexec_fn=_end_with_parent,  # noqa: PLW1509  (this process has one thread)
+                preexec_fn=end_with_parent,  # noqa: PLW1509  (this process has one thread)
             )
         except OSError as error:
             raise InfrastructureError(

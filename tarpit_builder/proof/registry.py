@@ -39,9 +39,9 @@ class Group:
     """Checks that share a machine and a preparation; what ``--only`` names.
 
     *backends* are the flavours of iptables that it is repeated for (one, where they make no
-    difference to what is judged and time is dear); *icount* is QEMU's option of
-    that name, for checks about time or cost; *cards* is the number of network cards;
-    *extra* groups are only run when they are named; *fresh* ones want a machine that nobody used.
+    difference to what is judged and time is dear); *icount* is QEMU's option of that name, for
+    checks about time or cost, which get one processor; *cards* is the number of network cards;
+    *extra* groups are only run when they are named; *fresh* ones want a machine that nobody used;
     *provokes* are parts of kernel messages that its checks cause on purpose.
     """
 

@@ -103,7 +103,8 @@ class VerifyReport:
         lines = [format_table(rows, header=("", "group", "checks", "time"))]
         for result in self.results:
             if result.outcome in BAD:
-                lines += ["", f"{MARKS[result.outcome]} {result.name} (contract {result.section})"]
+                of = f" (contract {result.section})" if result.section else ""
+                lines += ["", f"{MARKS[result.outcome]} {result.name}{of}"]
                 lines += [f"    {line}" for line in result.detail.splitlines()]
                 lines += [f"    {line}" for line in result.ladder]
         lines += self._skipped()

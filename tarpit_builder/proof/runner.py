@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +19,58 @@ from tarpit_builder.proof.registry import Check, Group
 from tarpit_builder.proof.report import BAD, MARKS, CheckResult, Outcome
 from tarpit_builder.proof.segment import Ladder
 from tarpit_builder.proof.wire import Recorder
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A group of checks and a backend of iptables: what is judged in one go."""
+
+    group: Group
+    backend: str
+
+    @property
+    def shown(self) -> str:
+        """The backend, where there is more than one to tell apart."""
+        return self.backend if len(self.group.backends) > 1 else ""
+
+    @property
+    def title(self) -> str:
+        """As the progress shows it."""
+        return f"{self.group.name} {self.shown}".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What came of a unit; its *release* is the kernel's, all else is as in the report."""
+
+    results: tuple[CheckResult, ...]
+    ladder: tuple[str, ...]
+    notes: tuple[str, ...]
+    release: str
+    accel: str
+
+    @property
+    def bad(self) -> tuple[CheckResult, ...]:
+        """What is not right, or could not be judged."""
+        return tuple(result for result in self.results if result.outcome in BAD)
+
+    def complaints(self) -> list[str]:
+        """A line for each of those."""
+        return [f"    {MARKS[result.outcome]} {result.name}" for result in self.bad]
+
+    def summary(self) -> str:
+        """The end of the line in the progress."""
+        return f"{len(self.results)} checks" + (f", {len(self.bad)} bad" if self.bad else "")
+
+
+def units(groups: Iterable[Group], backends: Sequence[str]) -> list[Unit]:
+    """Every one of *groups* for each of *backends* that it is repeated for."""
+    return [
+        Unit(group, backend)
+        for group in groups
+        for backend in group.backends
+        if backend in backends
+    ]
 
 
 @dataclass(slots=True)
@@ -37,10 +89,12 @@ class Runner:
     log: Path | None = None
     fail_fast: bool = False
     tools: Tools = field(default_factory=Tools)
-    results: list[CheckResult] = field(default_factory=list)
-    ladder: tuple[str, ...] = ()
-    notes: list[str] = field(default_factory=list)
+    first: bool = True
+    """Nothing was judged yet: what is wrong with the machine now is wrong altogether."""
     release: str = ""
+    _results: list[CheckResult] = field(default_factory=list)
+    _ladder: tuple[str, ...] = ()
+    _notes: list[str] = field(default_factory=list)
     _lab: Lab | None = None
     _came_up: bool = False
 
@@ -50,30 +104,41 @@ class Runner:
     def __exit__(self, *_: object) -> None:
         self._end()
 
-    def run(self, groups: Sequence[Group]) -> None:
-        """Run *groups* one after the other, each for its backends."""
-        for group in groups:
-            for backend in group.backends:
-                if backend in self.backends:
-                    bad = self._staged(group, backend)
-                    if bad and self.fail_fast:
-                        return
+    def run(self, units: Iterable[Unit]) -> list[Part]:
+        """Judge *units* one after the other, and show it.
 
-    def _staged(self, group: Group, backend: str) -> bool:
-        """Run one group for one backend; whether something in it is bad."""
-        shown = backend if len(group.backends) > 1 else ""
-        with self.console.stage(f"{group.name} {shown}".strip()) as stage:
-            before = len(self.results)
-            self._group(group, backend, shown)
-            part = self.results[before:]
-            bad = [result for result in part if result.outcome in BAD]
-            stage.done(f"{len(part)} checks" + (f", {len(bad)} bad" if bad else ""))
-        return bool(bad)
+        :raises TarpitError: if nothing at all could be judged.
+        """
+        parts = []
+        for unit in units:
+            with self.console.stage(unit.title) as stage:
+                parts.append(self.judge(unit))
+                for line in parts[-1].complaints():
+                    self.console.say(line)
+                stage.done(parts[-1].summary())
+            if parts[-1].bad and self.fail_fast:
+                break
+        return parts
+
+    def judge(self, unit: Unit) -> Part:
+        """Judge one unit.
+
+        :raises TarpitError: if nothing at all could be judged.
+        """
+        self._results, self._ladder, self._notes = [], (), []
+        self._group(unit.group, unit.backend, unit.shown)
+        self.first = False
+        return Part(
+            results=tuple(self._results),
+            ladder=self._ladder,
+            notes=tuple(self._notes),
+            release=self.release,
+            accel=self.base.accel,
+        )
 
     def use(self, tools: Tools) -> None:
         """Judge another module from now on, on the same machine if it is well."""
         self.tools = tools
-        self.results = []
         lab = self._lab
         if lab is None:
             return
@@ -94,7 +159,7 @@ class Runner:
             for family in families:
                 if not self._check(group, shown, check, family, lab):
                     return
-                if self.fail_fast and self.results[-1].outcome is Outcome.FAIL:
+                if self.fail_fast and self._results[-1].outcome is Outcome.FAIL:
                     return
                 self._restore(group, lab)
         self._health(group, shown, lab)
@@ -117,7 +182,7 @@ class Runner:
             if isinstance(error, MachineDied) and self._came_up:
                 # Loading the module or inserting a rule is what killed it.
                 outcome = Outcome.FAIL
-            elif isinstance(error, UserError) or not self.results:
+            elif isinstance(error, UserError) or self.first:
                 self._end()
                 raise
             self._add(group, shown, None, None, outcome, began, str(error))
@@ -127,7 +192,7 @@ class Runner:
 
     def _restore(self, group: Group, lab: Lab) -> None:
         """Take away what a check left behind: all of it, or what is more than prepared."""
-        if self.results[-1].outcome is Outcome.PASS and group.prepare:
+        if self._results[-1].outcome is Outcome.PASS and group.prepare:
             return
         with suppress(TarpitError, OSError):
             lab.clear()
@@ -163,9 +228,9 @@ class Runner:
         if alive and trouble:
             outcome, detail, alive = Outcome.FAIL, f"the kernel complained: {trouble}", False
         self._add(group, shown, check, family, outcome, began, detail, tuple(ladder.lines()))
-        if lab.ladder and not self.ladder:
-            self.ladder = tuple(Ladder(lab.ladder).lines())
-        self.notes += lab.notes
+        if lab.ladder and not self._ladder:
+            self._ladder = tuple(Ladder(lab.ladder).lines())
+        self._notes += lab.notes
         lab.notes = []
         if not alive:
             self._end()
@@ -222,9 +287,7 @@ class Runner:
             detail=detail,
             ladder=ladder,
         )
-        self.results.append(result)
-        if outcome in BAD:
-            self.console.say(f"    {MARKS[outcome]} {result.name}")
+        self._results.append(result)
 
     # -- machines ----------------------------------------------------------------------------
 
@@ -234,6 +297,8 @@ class Runner:
             icount=group.icount,
             cards=group.cards,
             memory=max(group.memory, self.base.memory),
+            # With -icount QEMU runs processors in turns, and Linux 5.10 does not come up on two.
+            cpus=1 if group.icount else self.base.cpus,
             # Counting instructions is something that only TCG can do.
             accel="tcg" if group.icount else self.base.accel,
         )

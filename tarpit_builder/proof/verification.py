@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine
 from tarpit_builder.errors import UserError
-from tarpit_builder.proof import registry
+from tarpit_builder.machine import cores
+from tarpit_builder.proof import crew, registry
 from tarpit_builder.proof.initramfs import Assembly, BootFiles, UserLand, require_space
 from tarpit_builder.proof.lab import Tools
 from tarpit_builder.proof.qemu import MachineSpec, emulator
 from tarpit_builder.proof.report import VerifyReport
-from tarpit_builder.proof.runner import Runner
+from tarpit_builder.proof.runner import Part, Runner, Unit, units
 from tarpit_builder.proof.wire import Recorder
 
 WORK_BYTES = 400 << 20
@@ -30,7 +32,8 @@ class VerifyRequest:
     that bring the module and a static iptables: path in the guest → file here).
     *packages* are those under proof: ``.deb``, or bare ``.ko`` and ``.so``; *given* says that they
     are not known to be our own.
-    *only* names groups of checks; *timeout* is the number of seconds that a boot may take;
+    *only* names groups of checks; *jobs* machines work at once, 0 stands for as many as there are
+    processors for; *timeout* is the number of seconds that a boot may take;
     *fail_fast* ends it all at the first check that fails.
     """
 
@@ -45,6 +48,7 @@ class VerifyRequest:
     backends: tuple[str, ...] = registry.BACKENDS
     cpus: int = 1
     accel: str = "tcg"
+    jobs: int = 0
     timeout: float = 90.0
     pcap: Path | None = None
     json: Path | None = None
@@ -64,30 +68,23 @@ def verify(request: VerifyRequest, engine: Engine, console: Console) -> VerifyRe
     """
     began = time.monotonic()
     check_request(request)
-    groups = registry.select(("smoke",) if request.smoke else request.only)
+    wanted = units(registry.select(("smoke",) if request.smoke else request.only), request.backends)
     with tempfile.TemporaryDirectory(prefix="tarpit-proof-") as name:
         work = Path(name)
         require_space(work, WORK_BYTES)
         boot = assemble(request, engine, console, work)
-        recorder = Recorder(request.pcap) if request.pcap else None
         if request.console_log:
             request.console_log.write_text("")
-        runner = make_runner(request, boot, console, recorder)
-        try:
-            with runner:
-                runner.run(groups)
-        finally:
-            if recorder:
-                recorder.close()
+        parts = judge(request, boot, wanted, console, work)
     report = VerifyReport(
-        kernel=runner.release or boot.release,
+        kernel=next((part.release for part in parts if part.release), boot.release),
         packages=tuple(path.name for path in request.packages),
-        accel=runner.base.accel,
+        accel=parts[-1].accel,
         cpus=request.cpus,
         seconds=time.monotonic() - began,
-        results=tuple(runner.results),
-        ladder=runner.ladder,
-        notes=tuple(runner.notes),
+        results=tuple(result for part in parts for result in part.results),
+        ladder=next((part.ladder for part in parts if part.ladder), ()),
+        notes=tuple(note for part in parts for note in part.notes),
         given=request.given,
     )
     if request.json:
@@ -95,6 +92,44 @@ def verify(request: VerifyRequest, engine: Engine, console: Console) -> VerifyRe
     if request.junit:
         report.write_junit(request.junit)
     return report
+
+
+def judge(
+    request: VerifyRequest, boot: BootFiles, wanted: Sequence[Unit], console: Console, work: Path
+) -> list[Part]:
+    """Judge *wanted*; where there are more machines than one, the first comes up alone.
+
+    What keeps that one from coming up would keep all from it, and is said once.
+    """
+    machines = request.jobs or max(1, cores() // request.cpus)
+    alone, others = (wanted[:1], wanted[1:]) if machines > 1 else (wanted, wanted[:0])
+    recorder = Recorder(request.pcap) if request.pcap else None
+    try:
+        with make_runner(request, boot, console, recorder) as runner:
+            parts = runner.run(alone)
+    finally:
+        if recorder:
+            recorder.close()
+    if not others or (request.fail_fast and parts[0].bad):
+        return parts
+    request = replace(request, accel=parts[0].accel)
+    outputs = [
+        crew.Outputs(pcap=work / f"{number}.pcapng", log=work / f"{number}.log")
+        for number in range(min(machines, len(others)))
+    ]
+    try:
+        return [*parts, *crew.judge(request, boot, others, outputs, console)]
+    finally:
+        for files in outputs:
+            append(files.pcap, request.pcap)  # sections of a pcapng file may follow each other
+            append(files.log, request.console_log)
+
+
+def append(part: Path, whole: Path | None) -> None:
+    """Put *part*, if there is one, at the end of *whole*, if it is wanted."""
+    if whole and part.exists():
+        with part.open("rb") as source, whole.open("ab") as target:
+            shutil.copyfileobj(source, target)
 
 
 def make_runner(
@@ -128,7 +163,7 @@ def check_request(request: VerifyRequest) -> None:
     :raises ToolMissingError: if there is no QEMU.
     """
     outputs = (request.pcap, request.json, request.junit, request.console_log)
-    check_options(request.only, request.cpus, request.accel, outputs)
+    check_options(request.only, request.cpus, request.accel, request.jobs, outputs)
     emulator(request.land.arch)
     if not request.kernel_packages and not request.kernel_image:
         raise UserError("no kernel was given to verify", hint="name one with --kernel")
@@ -138,7 +173,7 @@ def check_request(request: VerifyRequest) -> None:
 
 
 def check_options(
-    only: Sequence[str], cpus: int, accel: str, outputs: Iterable[Path | None]
+    only: Sequence[str], cpus: int, accel: str, jobs: int, outputs: Iterable[Path | None]
 ) -> None:
     """Refuse what can be told to be wrong before anything is fetched or built.
 
@@ -149,6 +184,8 @@ def check_options(
         raise UserError(f"--accel {accel}: not known", hint="there are tcg and kvm")
     if cpus not in range(1, 9):
         raise UserError(f"--smp {cpus}: not sensible", hint="1 to 8; checks use 1 or 2")
+    if jobs < 0:
+        raise UserError("--jobs is a number from 1 on", hint="leave it out, or raise it")
     for path in outputs:
         if path and (path.is_dir() or not path.parent.is_dir()):
             raise UserError(f"{path} cannot be written", hint="name a file in a folder that exists")

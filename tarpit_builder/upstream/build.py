@@ -13,6 +13,7 @@ from tarpit_builder import paths
 from tarpit_builder.build import FORMAT, LOG, MANIFEST, BuildResult, finished
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, locked
+from tarpit_builder.machine import cores
 from tarpit_builder.sources import FetchedTree
 from tarpit_builder.sources.debian import Mirrors
 from tarpit_builder.suites import known
@@ -61,7 +62,7 @@ def build(
             return BuildResult(folder, manifest, fresh=False, period=True)
         paths.remove_leftovers(folder)
         with paths.staged_dir(folder) as stage:
-            work = Work(Engine.connect(), plan, console, stage / LOG, jobs or steps.cores())
+            work = Work(Engine.connect(), plan, console, stage / LOG, jobs or cores())
             with tempfile.TemporaryDirectory(prefix="tarpit-results-") as temporary:
                 results = Path(temporary)
                 steps.module(work, tree, files, results)

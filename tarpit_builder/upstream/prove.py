@@ -9,6 +9,7 @@ from pathlib import Path
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine
 from tarpit_builder.errors import UserError
+from tarpit_builder.machine import cores
 from tarpit_builder.proof import UserLand, VerifyReport, VerifyRequest, verify
 from tarpit_builder.proof.initramfs import SCRIPTS as PROOF_SCRIPTS
 from tarpit_builder.proof.lab import Tools
@@ -62,7 +63,7 @@ def prove(
     result = building.build(request, trees, console, mirrors=mirrors, jobs=jobs)
     with tempfile.TemporaryDirectory(prefix="tarpit-guest-") as name:
         scratch = Path(name)
-        work = Work(Engine.connect(), plan, console, scratch / "log", jobs or steps.cores())
+        work = Work(Engine.connect(), plan, console, scratch / "log", jobs or cores())
         tree = trees.kernel(plan.kernel, console)
         image = _image(work, tree, in_tree)
         module = plan.rule.module
@@ -85,6 +86,7 @@ def prove(
             backends=("legacy",),
             cpus=options.cpus,
             accel=options.accel,
+            jobs=options.jobs,
             timeout=BOOT_SECONDS,
             pcap=options.pcap,
             json=options.json,

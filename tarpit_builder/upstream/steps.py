@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -34,12 +33,6 @@ class Work:
     console: Console
     log: Path
     jobs: int
-
-
-def cores() -> int:
-    """Processes at once: ``$TARPIT_JOBS``, else as many as there are processors."""
-    said = os.environ.get("TARPIT_JOBS", "")
-    return int(said) if said.isdigit() and int(said) else os.cpu_count() or 1
 
 
 def module(work: Work, tree: FetchedTree, files: inputs.KernelFiles, output: Path) -> None:

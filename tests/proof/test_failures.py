@@ -19,8 +19,8 @@ from tarpit_builder.proof.initramfs import Assembly, BootFiles, nodes, require_s
 from tarpit_builder.proof.lab import Lab, Tools
 from tarpit_builder.proof.qemu import MachineDied, MachineSpec
 from tarpit_builder.proof.registry import Group
-from tarpit_builder.proof.report import Outcome
-from tarpit_builder.proof.runner import Runner
+from tarpit_builder.proof.report import CheckResult, Outcome
+from tarpit_builder.proof.runner import Runner, units
 from tests.proof.conftest import Bench
 
 pytestmark = [pytest.mark.boot, pytest.mark.docker]
@@ -46,6 +46,12 @@ def group(name: str, *functions: Callable[[Lab], None]) -> Group:
     for function in functions:
         made.check(function.__name__)(function)
     return made
+
+
+def outcome_of(machine: Runner, *groups: Group) -> list[CheckResult]:
+    """What comes of *groups*, one after the other."""
+    parts = machine.run(units(groups, ("legacy",)))
+    return [result for part in parts for result in part.results]
 
 
 def fine(lab: Lab) -> None:
@@ -74,8 +80,7 @@ def refused(
         runner(boot, seconds=seconds, module=module, cmdline=cmdline) as machine,
         pytest.raises(TarpitError) as caught,
     ):
-        machine.run([group("any", fine)])
-    assert not machine.results
+        outcome_of(machine, group("any", fine))
     return caught.value
 
 
@@ -88,29 +93,29 @@ def test_kernel_that_dies_fails_its_group_and_the_rest_go_on(
 ) -> None:
     groups = [group("first", fine, send_urgent_data, fine), group("second", fine)]
     with runner(bench.boot, module=mutant) as machine:
-        machine.run(groups)
-    outcomes = [(result.group, result.outcome) for result in machine.results]
+        results = outcome_of(machine, *groups)
+    outcomes = [(result.group, result.outcome) for result in results]
     assert outcomes == [
         ("first", Outcome.PASS),
         ("first", Outcome.FAIL),
         ("second", Outcome.PASS),
         ("second", Outcome.PASS),  # the kernel's log
     ]
-    assert re.search(said, machine.results[1].detail)
+    assert re.search(said, results[1].detail)
 
 
 def test_kernel_that_dies_of_the_first_rule_has_failed(bench: Bench) -> None:
     deadly = group("first", fine)
     deadly.setup(lambda lab: lab.guest.write("/proc/sysrq-trigger", "c"))
     with runner(bench.boot) as machine:
-        machine.run([deadly])
-    assert [result.outcome for result in machine.results] == [Outcome.FAIL]
+        results = outcome_of(machine, deadly)
+    assert [result.outcome for result in results] == [Outcome.FAIL]
 
 
 def test_program_that_does_not_end_is_an_error_and_not_a_pass(bench: Bench) -> None:
     with runner(bench.boot) as machine:
-        machine.run([group("first", loop, fine)])
-    assert [result.outcome for result in machine.results[:2]] == [Outcome.ERROR, Outcome.PASS]
+        results = outcome_of(machine, group("first", loop, fine))
+    assert [result.outcome for result in results[:2]] == [Outcome.ERROR, Outcome.PASS]
 
 
 def test_kernel_that_finds_no_init(bench: Bench, tmp_path: Path) -> None:
@@ -173,9 +178,9 @@ def test_extension_that_is_not_there(bench: Bench, tmp_path: Path) -> None:
     assembly = Assembly(bench.engine, Console(), bench.land)
     boot = assembly.debian(bench.kernel_packages, [bench.modules / "original.ko"], tmp_path)
     with runner(boot) as machine:
-        machine.run([group("first", insert_a_rule)])
-    assert [result.outcome for result in machine.results[:1]] == [Outcome.ERROR]
-    assert "extension" in machine.results[0].detail
+        results = outcome_of(machine, group("first", insert_a_rule))
+    assert [result.outcome for result in results[:1]] == [Outcome.ERROR]
+    assert "extension" in results[0].detail
 
 
 def test_machine_without_qemu(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

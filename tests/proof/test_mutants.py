@@ -16,7 +16,7 @@ from tarpit_builder.proof import registry
 from tarpit_builder.proof.lab import MODES, Tools
 from tarpit_builder.proof.qemu import MachineSpec
 from tarpit_builder.proof.report import CheckResult, Outcome
-from tarpit_builder.proof.runner import Runner
+from tarpit_builder.proof.runner import Runner, units
 from tests.proof.conftest import MUTANTS, Bench
 
 IN_CI = {"wrong-ack", "answers-rst", "no-ipv6", "skips-checksum", "window-1", "isn-0"}
@@ -48,8 +48,8 @@ def judge(runner: Runner, module: str, group: str, *, fail_fast: bool = True) ->
     """Run *group* with another module, until a check fails or to its end."""
     runner.use(Tools(file=module))
     runner.fail_fast = fail_fast
-    runner.run(registry.select((group,)))
-    return runner.results
+    (part,) = runner.run(units(registry.select((group,)), runner.backends))
+    return list(part.results)
 
 
 def test_a_dozen_mutants_at_least_name_a_group_that_exists() -> None:

@@ -238,7 +238,8 @@ def bridged_forward(lab: Lab, family: int) -> None:
     assert lab.wires[1].hosts is not None
     lab.wires[1].hosts += [SIDES[1].gateway4, SIDES[1].gateway6]
     with bridge(lab, "eth1", "eth0"):
-        lab.settle(cards=[1])
+        for wire in lab.wires:  # from now on the guest knows who is where
+            wire.settle(f"{base}7{wire.index}", SIDES[1].guest(family))
         lab.tarpit(chain="FORWARD")
         for sender, receiver in ((1, 0), (0, 1)):
             flow = lab.flow(family, src=f"{base}7{sender}", dst=f"{base}7{receiver}")
@@ -246,7 +247,7 @@ def bridged_forward(lab: Lab, family: int) -> None:
             for wire in lab.wires:
                 wire.take()
             lab.wires[sender].send([probe.packet()], mac=lab.wires[receiver].mac)
-            for _ in range(3):  # the guest may have to find the sender first
-                lab.settle(cards=[1])
+            for wire in lab.wires:
+                wire.settle(f"{base}7{wire.index}", SIDES[1].guest(family))
             seen = [segment for wire in lab.wires for segment in wire.take()]
             expect_on(lab, probe, seen, sender, flags="SA", window=5)

@@ -1,0 +1,154 @@
+"""Several machines at once: groups of checks are spread over processes with a runner each.
+
+A runner answers for the whole network of its machine and must not be late, so none shares a
+process with another.  What they find out comes back group by group, and in the order of the groups.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tarpit_builder.console import Console
+from tarpit_builder.errors import InfrastructureError, TarpitError
+from tarpit_builder.proof import registry
+from tarpit_builder.proof.initramfs import BootFiles
+from tarpit_builder.proof.qemu import end_with_parent
+from tarpit_builder.proof.runner import Part, Unit
+
+if TYPE_CHECKING:
+    from tarpit_builder.proof.verification import VerifyRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Files of one member of the crew: packets and consoles of its machines."""
+
+    pcap: Path
+    log: Path
+
+
+class Member:
+    """A process with a runner; a context manager that never leaves it behind."""
+
+    def __init__(self, request: VerifyRequest, boot: BootFiles, outputs: Outputs) -> None:
+        # Not forked: nothing of this process, such as a thread that redraws a line, is wanted.
+        context = multiprocessing.get_context("spawn")
+        self.port, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, request, boot, outputs))
+        self.process.start()
+        theirs.close()
+        self._shown = ExitStack()
+        self.unit: Unit | None = None
+
+    def begin(self, unit: Unit, console: Console) -> None:
+        """Have *unit* judged."""
+        self.unit = unit
+        self._stage = self._shown.enter_context(console.stage(unit.title))
+        self.port.send((unit.group.name, unit.backend))
+
+    def end(self, console: Console) -> Part:
+        """What came of it; to be called when there is something to read.
+
+        :raises TarpitError: if nothing could be judged.
+        """
+        assert self.unit
+        try:
+            part = self.port.recv()
+        except EOFError:
+            raise InfrastructureError(
+                f"the process that judged {self.unit.title} was killed",
+                hint="is there memory for two guests at once? --jobs 1 needs less",
+            ) from None
+        if isinstance(part, TarpitError):
+            raise part
+        assert isinstance(part, Part)
+        for line in part.complaints():
+            console.say(line)
+        self._stage.done(part.summary())
+        self._shown.close()
+        return part
+
+    def dismiss(self) -> None:
+        """Let it put its files in order and go."""
+        self.port.send(None)
+        self.process.join()
+
+    def __enter__(self) -> Member:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.is_alive():
+            self.process.kill()  # its machine dies with it
+            self.process.join()
+        self.port.close()
+        self._shown.close()
+
+
+def judge(
+    request: VerifyRequest,
+    boot: BootFiles,
+    units: Sequence[Unit],
+    outputs: Sequence[Outputs],
+    console: Console,
+) -> list[Part]:
+    """Judge *units* on as many machines at once as there are *outputs*.
+
+    :raises TarpitError: as a runner does; the other machines are stopped then.
+    """
+    waiting = deque(enumerate(units))
+    done: dict[int, Part] = {}
+    with ExitStack() as stack:
+        idle = [stack.enter_context(Member(request, boot, files)) for files in outputs]
+        busy: dict[Connection, tuple[int, Member]] = {}
+        while waiting or busy:
+            while waiting and idle:
+                number, unit = waiting.popleft()
+                member = idle.pop(0)
+                member.begin(unit, console)
+                busy[member.port] = number, member
+            for port in wait(list(busy)):
+                assert isinstance(port, Connection)
+                number, member = busy.pop(port)
+                done[number] = member.end(console)
+                idle.append(member)
+                if request.fail_fast and done[number].bad:
+                    waiting.clear()
+        for member in idle:
+            member.dismiss()
+    return [done[number] for number in sorted(done)]
+
+
+def _serve(port: Connection, request: VerifyRequest, boot: BootFiles, outputs: Outputs) -> None:
+    """The other process: judge what is asked for until there is no more."""
+    from tarpit_builder.proof.verification import make_runner
+    from tarpit_builder.proof.wire import Recorder
+
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this one ends it
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    outputs.log.touch()
+    recorder = Recorder(outputs.pcap) if request.pcap else None
+    request = replace(request, console_log=outputs.log if request.console_log else None)
+    runner = make_runner(request, boot, Console(quiet=True), recorder)
+    runner.first = False
+    try:
+        with runner:
+            for name, backend in iter(port.recv, None):
+                (group,) = registry.select((name,))
+                try:
+                    port.send(runner.judge(Unit(group, backend)))
+                except TarpitError as error:
+                    port.send(error)
+    except EOFError:
+        pass
+    finally:
+        if recorder:
+            recorder.close()

@@ -1,0 +1,102 @@
+"""Several machines at once find out the same as one, and none outlives the run."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from scapy.utils import PcapNgReader
+
+from tarpit_builder.console import Console
+from tarpit_builder.errors import BuildError, InfrastructureError, UserError
+from tarpit_builder.proof import registry
+from tarpit_builder.proof.crew import Member, Outputs
+from tarpit_builder.proof.lab import Tools
+from tarpit_builder.proof.report import Outcome
+from tarpit_builder.proof.runner import units
+from tarpit_builder.proof.verification import VerifyRequest, judge
+from tests.proof.conftest import Bench
+
+pytestmark = [pytest.mark.boot, pytest.mark.docker]
+
+
+def request(bench: Bench, tmp_path: Path, *, module: str = "original") -> VerifyRequest:
+    """Two machines at once, for modules of the bench."""
+    return VerifyRequest(
+        land=bench.land,
+        jobs=2,
+        timeout=300,
+        pcap=tmp_path / "packets.pcapng",
+        console_log=tmp_path / "console.log",
+        tools=Tools(file=module),
+    )
+
+
+def test_machines_side_by_side_report_in_the_order_of_the_groups(
+    bench: Bench, tmp_path: Path
+) -> None:
+    wanted = units(registry.select(("smoke", "honeypot", "reset")), registry.BACKENDS)
+    parts = judge(request(bench, tmp_path), bench.boot, wanted, Console(), tmp_path)
+    order = list(dict.fromkeys(result.where for part in parts for result in part.results))
+    assert order == ["smoke", "honeypot/legacy", "honeypot/nft", "reset/legacy", "reset/nft"]
+    assert {result.outcome for part in parts for result in part.results} == {Outcome.PASS}
+    packets = PcapNgReader(str(tmp_path / "packets.pcapng"))
+    marks = [packet.comment.decode() for packet in packets if packet.comment]
+    assert {mark.split(":")[0].split()[0] for mark in marks} == set(order)
+    # The first machine, and two others.
+    assert (tmp_path / "console.log").read_text().count("loading out-of-tree module") >= 3
+
+
+def test_trouble_with_a_later_machine_is_no_pass(bench: Bench, tmp_path: Path) -> None:
+    wanted = units(registry.select(("smoke", "reset")), ("legacy",))
+    with pytest.raises(UserError, match="no_such_module"):
+        judge(
+            request(bench, tmp_path, module="no_such_module"),
+            bench.boot,
+            wanted,
+            Console(),
+            tmp_path,
+        )
+    assert multiprocessing.active_children() == []
+
+
+def test_process_that_is_killed_is_one_line_and_leaves_no_machine(
+    bench: Bench, tmp_path: Path
+) -> None:
+    (unit,) = units(registry.select(("reset",)), ("legacy",))
+    outputs = Outputs(pcap=tmp_path / "1.pcapng", log=tmp_path / "1.log")
+    with Member(request(bench, tmp_path), bench.boot, outputs) as member:
+        member.begin(unit, Console())
+        pid = member.process.pid
+        assert pid
+        machine = child_of(pid)
+        threading.Thread(target=os.kill, args=(pid, signal.SIGKILL)).start()
+        with pytest.raises(InfrastructureError, match="reset legacy was killed"):
+            member.end(Console())
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{machine}").exists():
+        assert time.monotonic() < deadline, "QEMU is still there"
+        time.sleep(0.05)
+
+
+def child_of(pid: int) -> int:
+    """The first process that *pid* starts, once it does."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        if children:
+            return int(children[0])
+        time.sleep(0.05)
+    raise AssertionError("it started nothing")
+
+
+def test_errors_travel_whole() -> None:
+    import pickle
+
+    error = pickle.loads(pickle.dumps(BuildError("what", hint="next", tail=("last line",))))  # noqa: S301
+    assert (str(error), error.tail) == ("what — next", ("last line",))
