@@ -49,6 +49,8 @@ class Mirror:
             self._names[1] |= {NEIGHBOUR[1][family]: here, there: NEIGHBOUR[0][family]}
 
     def __enter__(self) -> Mirror:
+        # What the guest has sent already, such as the RST of a client that was closed, is not ours.
+        self.lab.settle(cards=(0, 1))
         for wire in self.lab.wires[:2]:
             wire.on_frame = self._relay(wire.index)
         return self

@@ -1,0 +1,75 @@
+"""`invoke verify`, whole: Debian's kernels, our packages, the wire."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from tarpit_builder import paths
+from tests.processes import start
+
+pytestmark = [pytest.mark.boot, pytest.mark.docker, pytest.mark.network]
+
+VERIFY = [str(Path(sys.executable).parent / "invoke"), "verify"]
+
+
+@pytest.mark.parametrize(
+    ("suite", "processors"),
+    [("bullseye", 2), ("bookworm", 1), ("trixie", 2), ("forky", 1), ("trixie-backports", 2)],
+)
+def test_smoke_set_passes_on_debians_kernels(suite: str, processors: int, tmp_path: Path) -> None:
+    run = subprocess.run(
+        [*VERIFY, "--kernel", f"debian:{suite}", "--smp", str(processors),
+         "--json", tmp_path / "report.json", "--junit", tmp_path / "junit.xml"],
+        cwd=paths.PROJECT, env={**os.environ, "CI": "true", "TARPIT_DIST": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["exit_code"], report["cpus"]) == (0, processors)
+    assert report["counts"] == {"pass": 8}
+    # The handshake as seed and man page show it: SYN, SYN+ACK, then window 0.
+    assert [line.rsplit(" (DF)")[0].split()[-1] for line in report["ladder"][1::2]] == ["5", "0"]
+    root = ET.parse(tmp_path / "junit.xml").getroot()  # noqa: S314  (our own)
+    assert len(root.findall("testcase")) == 8
+    assert f"Linux {report['kernel']}: passed (8 pass)" in run.stdout
+
+
+def test_interrupted_proof_leaves_no_machine(tmp_path: Path) -> None:
+    environment = {**os.environ, "CI": "true", "TARPIT_JOBS": "2"}
+    arguments = ["--kernel", "debian:bookworm", "--only", "smoke", "--only", "wire"]
+    child = start([*VERIFY, *arguments], env=environment)
+    assert child.stderr
+    for line in child.stderr:
+        if "wire nft" in line:
+            break
+    deadline = time.monotonic() + 60
+    while len(machines := machines_below(child.pid)) < 2:
+        assert time.monotonic() < deadline, "there are not two machines"
+        time.sleep(0.1)
+    child.send_signal(signal.SIGINT)
+    rest = child.stderr.read()
+    assert child.wait(timeout=30) == 130
+    assert rest.splitlines()[-1].startswith("error: interrupted"), rest
+    assert "Traceback" not in rest
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in machines):
+        assert time.monotonic() < deadline, "QEMU is still there"
+        time.sleep(0.05)
+
+
+def machines_below(pid: int) -> list[int]:
+    """The QEMU processes among the descendants of *pid*."""
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        name = Path(f"/proc/{child}/comm").read_text()
+        found += [int(child)] if name.startswith("qemu") else machines_below(int(child))
+    return found
