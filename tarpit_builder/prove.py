@@ -48,7 +48,7 @@ class Options:
         from tarpit_builder.proof.verification import check_options
 
         outputs = (self.pcap, self.json, self.junit, self.log)
-        check_options(self.only, self.cpus, self.accel, self.jobs, outputs)
+        check_options(self.only, self.cpus, self.accel, outputs)
 
 
 def prove(request: Request, options: Options, archive: Archive, console: Console) -> VerifyReport:

@@ -21,9 +21,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
-from tarpit_builder import paths
+from tarpit_builder import machine, paths
 from tarpit_builder.errors import DockerError, UserError
-from tarpit_builder.machine import cores
 from tarpit_builder.matrix import outcome as outcomes
 from tarpit_builder.matrix.definition import Cell
 from tarpit_builder.matrix.outcome import Outcome, Proof, Result, Summary
@@ -33,8 +32,14 @@ POLL = 0.05  # seconds
 GRACE = 15.0  # seconds that a stopped step has to put its things away
 INFRASTRUCTURE = 3  # exit code, see errors
 SHARE = 0.75  # of the machine's memory, unless told otherwise
-PROOF_SOURCES = ("tarpit_builder/prove.py", "tarpit_builder/proof", "containers/proof")
-MIB = 1 << 20
+PROOF_SOURCES = (
+    "tarpit_builder/container.py",
+    "tarpit_builder/prove.py",
+    "tarpit_builder/proof",
+    "tarpit_builder/upstream/prove.py",
+    "tarpit_builder/upstream/steps.py",
+    "containers/proof",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +111,7 @@ class Runner:
 
     def run(self, cells: Sequence[Cell], jobs: int, memory: int) -> Summary:
         """Carry out *cells*; on an interruption all that runs is stopped first."""
-        self._cores = max(1, cores() // jobs)
+        self._cores = max(1, machine.cores() // jobs)
         began = time.monotonic()
         waiting = list(cells)
         try:
@@ -258,7 +263,7 @@ def run(cells: Sequence[Cell], options: Options) -> Summary:
     :raises UserError: if a cell needs more memory than it may have.
     :raises InfrastructureError: if the records cannot be written.
     """
-    jobs = options.jobs or cores()
+    jobs = options.jobs or machine.cores()
     if jobs < 1 or options.memory < 0:
         raise UserError(
             "--jobs and --memory are numbers from 1 on", hint="leave them out, or raise them"
@@ -269,7 +274,7 @@ def run(cells: Sequence[Cell], options: Options) -> Summary:
                 f"{cell.name} may need {cell.memory} MiB, more than --memory {options.memory}",
                 hint="raise --memory, or lower `memory` of its block in matrix.toml",
             )
-    memory = options.memory or int(_machine_memory() * SHARE)
+    memory = options.memory or int(machine.memory() * SHARE)
     summary = Runner(options, View(len(cells), jobs)).run(cells, jobs, memory)
     folder = options.dist / outcomes.FOLDER
     summary.write_json(folder / "summary.json")
@@ -347,8 +352,3 @@ def _place(location: str) -> str:
     """A repository as seen from anywhere: a folder by its whole path, a URL as it is."""
     path = Path(location).expanduser()
     return str(path.absolute()) if path.exists() else location
-
-
-def _machine_memory() -> int:
-    """What the machine has, in MiB."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MIB

@@ -10,10 +10,11 @@ import multiprocessing
 import signal
 from collections import deque
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from tarpit_builder.console import Console
@@ -52,7 +53,8 @@ class Member:
         """Have *unit* judged."""
         self.unit = unit
         self._stage = self._shown.enter_context(console.stage(unit.title))
-        self.port.send((unit.group.name, unit.backend))
+        with suppress(OSError):  # end() finds out
+            self.port.send((unit.group.name, unit.backend))
 
     def end(self, console: Console) -> Part:
         """What came of it; to be called when there is something to read.
@@ -62,10 +64,10 @@ class Member:
         assert self.unit
         try:
             part = self.port.recv()
-        except EOFError:
+        except (EOFError, OSError):
             raise InfrastructureError(
                 f"the process that judged {self.unit.title} was killed",
-                hint="is there memory for two guests at once? --jobs 1 needs less",
+                hint="is there memory for so many guests? try --jobs 1",
             ) from None
         if isinstance(part, TarpitError):
             raise part
@@ -78,18 +80,24 @@ class Member:
 
     def dismiss(self) -> None:
         """Let it put its files in order and go."""
-        self.port.send(None)
+        with suppress(OSError):
+            self.port.send(None)
         self.process.join()
 
     def __enter__(self) -> Member:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self.process.is_alive():
             self.process.kill()  # its machine dies with it
             self.process.join()
         self.port.close()
-        self._shown.close()
+        self._shown.__exit__(kind, error, trace)
 
 
 def judge(
@@ -147,6 +155,9 @@ def _serve(port: Connection, request: VerifyRequest, boot: BootFiles, outputs: O
                     port.send(runner.judge(Unit(group, backend)))
                 except TarpitError as error:
                     port.send(error)
+                except Exception as error:
+                    what = f"{name} cannot be judged: {type(error).__name__}: {error}"
+                    port.send(InfrastructureError(what, hint="--jobs 1 --log FILE may show more"))
     except EOFError:
         pass
     finally:

@@ -83,7 +83,14 @@ def card_mac(index: int) -> str:
 
 
 class MachineDied(InfrastructureError):  # noqa: N818  (it is an event, not a mistake)
-    """The machine ended or panicked while something was expected of it."""
+    """The machine ended or panicked while something was expected of it.
+
+    *killed* is true if somebody else ended it, which says nothing about the kernel.
+    """
+
+    def __init__(self, message: str, *, hint: str, killed: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.killed = killed
 
 
 class Machine:
@@ -111,7 +118,7 @@ class Machine:
                 stderr=self._errors,
                 pass_fds=[sock.fileno() for sock in self._theirs],
                 start_new_session=True,
-                preexec_fn=end_with_parent,  # noqa: PLW1509  (this process has one thread)
+                preexec_fn=end_with_parent,  # noqa: PLW1509  (one system call, which needs no lock)
             )
         except OSError as error:
             raise InfrastructureError(
@@ -187,6 +194,12 @@ class Machine:
             return MachineDied(
                 f"the guest stopped answering; last line of its console: {last[0]}",
                 hint="is this kernel built for this machine, with a serial console and initramfs?",
+            )
+        if self._process.returncode == -signal.SIGKILL:
+            return MachineDied(
+                "QEMU was killed",
+                hint="is there memory for so many guests? try --jobs 1",
+                killed=True,
             )
         self._errors.seek(0)
         errors = self._errors.read().decode(errors="replace").strip().splitlines()

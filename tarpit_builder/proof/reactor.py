@@ -41,8 +41,3 @@ class Reactor:
             for key, _ in self._selector.select(min(left, LOOK)):
                 key.data()
         return True
-
-    def poll(self) -> None:
-        """Let happen what is due, without waiting."""
-        for key, _ in self._selector.select(0):
-            key.data()

@@ -181,8 +181,10 @@ class Runner:
             outcome = Outcome.SKIP if isinstance(error, Unavailable) else Outcome.ERROR
             if isinstance(error, MachineDied) and self._came_up:
                 # Loading the module or inserting a rule is what killed it.
-                outcome = Outcome.FAIL
-            elif isinstance(error, UserError) or self.first:
+                outcome = _blame(error)
+            elif isinstance(error, UserError) or (
+                self.first and not isinstance(error, (Deviation, Unavailable))
+            ):
                 self._end()
                 raise
             self._add(group, shown, None, None, outcome, began, str(error))
@@ -217,13 +219,14 @@ class Runner:
         except Unavailable as missing:
             outcome, detail = Outcome.SKIP, str(missing)
         except MachineDied as death:
-            # A kernel that crashes is wrong, whatever the check was about.
-            outcome, detail, alive = Outcome.FAIL, death.message, False
+            outcome, detail, alive = _blame(death), death.message, False
         except (TarpitError, OSError) as error:
             outcome, detail = Outcome.ERROR, str(error)
-            said = self._death(lab)
-            if said:
-                outcome, detail, alive = Outcome.FAIL, said, False
+            if dead := self._death(lab):
+                outcome, detail, alive = _blame(dead), dead.message, False
+        except Exception as error:
+            outcome = Outcome.ERROR
+            detail = f"the check itself broke: {type(error).__name__}: {error}"
         trouble = lab.machine.trouble
         if alive and trouble:
             outcome, detail, alive = Outcome.FAIL, f"the kernel complained: {trouble}", False
@@ -237,18 +240,18 @@ class Runner:
         return alive
 
     @staticmethod
-    def _death(lab: Lab) -> str:
-        """Why the guest does not answer any more; empty if it does.
+    def _death(lab: Lab) -> MachineDied | None:
+        """Why the guest does not answer any more, if it does not.
 
         A guest that hangs shows first as whatever the check was waiting for.
         """
         try:
             lab.guest.clock()
         except MachineDied as death:
-            return death.message
+            return death
         except (TarpitError, OSError):
             pass
-        return ""
+        return None
 
     def _health(self, group: Group, shown: str, lab: Lab) -> None:
         began = time.monotonic()
@@ -257,7 +260,8 @@ class Runner:
             lab.clear()
             news = lab.log_news(group.provokes)
         except (TarpitError, OSError) as error:
-            self._add(group, shown, check, None, Outcome.FAIL, began, str(error))
+            outcome = _blame(error) if isinstance(error, MachineDied) else Outcome.FAIL
+            self._add(group, shown, check, None, outcome, began, str(error))
             self._end()
             return
         outcome = Outcome.FAIL if news else Outcome.PASS
@@ -352,3 +356,8 @@ class Runner:
         if self.log:
             with self.log.open("a") as stream:
                 stream.write(machine.console)
+
+
+def _blame(death: MachineDied) -> Outcome:
+    """A kernel that dies is wrong, whatever the check was about; not so if QEMU was killed."""
+    return Outcome.ERROR if death.killed else Outcome.FAIL

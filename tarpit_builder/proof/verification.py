@@ -12,7 +12,7 @@ from pathlib import Path
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine
 from tarpit_builder.errors import UserError
-from tarpit_builder.machine import cores
+from tarpit_builder.machine import cores, free_memory
 from tarpit_builder.proof import crew, registry
 from tarpit_builder.proof.initramfs import Assembly, BootFiles, UserLand, require_space
 from tarpit_builder.proof.lab import Tools
@@ -22,6 +22,7 @@ from tarpit_builder.proof.runner import Part, Runner, Unit, units
 from tarpit_builder.proof.wire import Recorder
 
 WORK_BYTES = 400 << 20
+GUEST_MIB = 768  # of memory that a guest, its QEMU and its judge take
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,8 @@ def judge(
 
     What keeps that one from coming up would keep all from it, and is said once.
     """
-    machines = request.jobs or max(1, cores() // request.cpus)
+    room = min(cores() // request.cpus, free_memory() // GUEST_MIB)
+    machines = request.jobs or max(1, room)
     alone, others = (wanted[:1], wanted[1:]) if machines > 1 else (wanted, wanted[:0])
     recorder = Recorder(request.pcap) if request.pcap else None
     try:
@@ -163,7 +165,7 @@ def check_request(request: VerifyRequest) -> None:
     :raises ToolMissingError: if there is no QEMU.
     """
     outputs = (request.pcap, request.json, request.junit, request.console_log)
-    check_options(request.only, request.cpus, request.accel, request.jobs, outputs)
+    check_options(request.only, request.cpus, request.accel, outputs)
     emulator(request.land.arch)
     if not request.kernel_packages and not request.kernel_image:
         raise UserError("no kernel was given to verify", hint="name one with --kernel")
@@ -173,7 +175,7 @@ def check_request(request: VerifyRequest) -> None:
 
 
 def check_options(
-    only: Sequence[str], cpus: int, accel: str, jobs: int, outputs: Iterable[Path | None]
+    only: Sequence[str], cpus: int, accel: str, outputs: Iterable[Path | None]
 ) -> None:
     """Refuse what can be told to be wrong before anything is fetched or built.
 
@@ -184,8 +186,6 @@ def check_options(
         raise UserError(f"--accel {accel}: not known", hint="there are tcg and kvm")
     if cpus not in range(1, 9):
         raise UserError(f"--smp {cpus}: not sensible", hint="1 to 8; checks use 1 or 2")
-    if jobs < 0:
-        raise UserError("--jobs is a number from 1 on", hint="leave it out, or raise it")
     for path in outputs:
         if path and (path.is_dir() or not path.parent.is_dir()):
             raise UserError(f"{path} cannot be written", hint="name a file in a folder that exists")

@@ -169,14 +169,17 @@ class Wire:
             self._machine.reactor.remove(self._sock)
             return
         self._received += data
-        at = 0
+        frames, at = [], 0
         while len(self._received) - at >= 4:
             length = struct.unpack_from(">I", self._received, at)[0]
             if len(self._received) - at - 4 < length:
                 break
-            self._frame(bytes(self._received[at + 4 : at + 4 + length]))
+            frames.append(bytes(self._received[at + 4 : at + 4 + length]))
             at += 4 + length
+        # Now, as an answer to a frame may wait for the guest, and read on meanwhile.
         del self._received[:at]
+        for frame in frames:
+            self._frame(frame)
 
     def _frame(self, data: bytes) -> None:
         when = time.time()

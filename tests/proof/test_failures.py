@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -16,7 +18,7 @@ import pytest
 from tarpit_builder.console import Console
 from tarpit_builder.errors import InfrastructureError, TarpitError, ToolMissingError, UserError
 from tarpit_builder.proof.initramfs import Assembly, BootFiles, nodes, require_space
-from tarpit_builder.proof.lab import Lab, Tools
+from tarpit_builder.proof.lab import Lab, Tools, Unavailable
 from tarpit_builder.proof.qemu import MachineDied, MachineSpec
 from tarpit_builder.proof.registry import Group
 from tarpit_builder.proof.report import CheckResult, Outcome
@@ -102,6 +104,49 @@ def test_kernel_that_dies_fails_its_group_and_the_rest_go_on(
         ("second", Outcome.PASS),  # the kernel's log
     ]
     assert re.search(said, results[1].detail)
+
+
+def be_killed(lab: Lab) -> None:
+    """As by the host, when memory is short."""
+    os.kill(lab.machine.pid, signal.SIGKILL)
+    lab.settle()
+
+
+def break_down(lab: Lab) -> None:
+    raise StopIteration
+
+
+def test_qemu_that_is_killed_is_an_error_and_no_verdict_on_the_kernel(bench: Bench) -> None:
+    with runner(bench.boot) as machine:
+        results = outcome_of(machine, group("first", be_killed, fine), group("second", fine))
+    outcomes = [(result.group, result.outcome) for result in results]
+    assert outcomes == [
+        ("first", Outcome.ERROR),
+        ("second", Outcome.PASS),
+        ("second", Outcome.PASS),
+    ]
+    assert results[0].detail == "QEMU was killed"
+
+
+def test_check_that_breaks_is_an_error_and_the_next_go_on(bench: Bench) -> None:
+    with runner(bench.boot) as machine:
+        results = outcome_of(machine, group("first", break_down, fine))
+    assert [result.outcome for result in results[:2]] == [Outcome.ERROR, Outcome.PASS]
+    assert results[0].detail == "the check itself broke: StopIteration: "
+
+
+def test_what_the_first_machine_lacks_is_a_skip(bench: Bench) -> None:
+    picky = group("first", fine)
+
+    @picky.setup
+    def prepare(lab: Lab) -> None:
+        raise Unavailable("it is not there")
+
+    with runner(bench.boot) as machine:
+        results = outcome_of(machine, picky)
+    assert [(result.outcome, result.detail) for result in results] == [
+        (Outcome.SKIP, "it is not there")
+    ]
 
 
 def test_kernel_that_dies_of_the_first_rule_has_failed(bench: Bench) -> None:
