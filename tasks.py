@@ -5,10 +5,11 @@ Imports are late, so that ``invoke --list`` and ``--help`` start at once.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
-from invoke.tasks import task
+from invoke.tasks import task as plain_task
 
 from tarpit_builder.guard import guarded
 
@@ -18,13 +19,16 @@ if TYPE_CHECKING:
     from tarpit_builder.sources.debian import Archive
     from tarpit_builder.workflow import Wish
 
+# Letters run out, and then Invoke gives them to options at random.
+task = partial(plain_task, auto_shortflags=False)
+
 KERNEL = {
     "kernel": "debian:SUITE, an ABI such as 6.1.0-56-amd64, running, or a release of kernel.org"
     " such as 2.6.24 (default: debian:stable)",
     "arch": "architecture (default: amd64)",
     "flavour": "kernel flavour where the ABI does not say it: cloud, rt (default: the ordinary)",
     "mirror": "Debian mirror to use instead of deb.debian.org",
-    "offline": "use what the cache holds; never touch the network",
+    "offline": "download no sources: use those that the cache holds",
 }
 
 UPSTREAM = {
@@ -158,7 +162,8 @@ def explain(
         "in-tree": "for a release of kernel.org: patch TARPIT into its tree, as m(odule) or y(es)",
         "packages": "prove these instead of our own: a folder, a .deb or a .ko",
         "only": "a group of checks (may be repeated); `list` names them",
-        "all": "every group of checks, not only the smoke set",
+        "all": "every group of checks, not only the smoke set (of a release of kernel.org: smoke,"
+        " wire, honeypot, reset and storms)",
         "smp": "processors of the guest (default: 1); checks of time and cost use one",
         "jobs": "guests at once (default: as many as there are processors for)",
         "accel": "tcg (default), or kvm with a time-out that falls back to tcg",
@@ -179,7 +184,7 @@ def verify(
     packages: str = "",
     only: list[str] | None = None,
     all: bool = False,
-    smp: int = 1,
+    smp: str = "1",
     accel: str = "tcg",
     pcap: str = "",
     json: str = "",
@@ -192,7 +197,7 @@ def verify(
     iptables_git: str = "",
     trust_on_first_use: bool = False,
     in_tree: str = "",
-    jobs: int = 0,
+    jobs: str = "",
 ) -> None:
     """Boot a kernel in QEMU and prove on the wire that its packages work."""
     wish = _wish(c, locals())
@@ -208,9 +213,9 @@ def verify(
         packages=report.path(packages),
         only=tuple(only or ()),
         full=all,
-        cpus=smp,
+        cpus=report.number(smp, "--smp", 1),
         accel=accel,
-        jobs=jobs,
+        jobs=report.number(jobs, "--jobs"),
         pcap=report.path(pcap),
         json=report.path(json),
         junit=report.path(junit),
@@ -473,8 +478,8 @@ def matrix(
     run: bool = False,
     verify: bool = False,
     all: bool = False,
-    jobs: int = 0,
-    memory: int = 0,
+    jobs: str = "",
+    memory: str = "",
     format: str = "",
     only: list[str] | None = None,
     shard: str = "",
@@ -495,8 +500,8 @@ def matrix(
         print(matrix.render(cells, format) if format else matrix.overview(cells))
         return
     options = matrix.Options(
-        jobs=jobs,
-        memory=memory,
+        jobs=report.number(jobs, "--jobs"),
+        memory=report.number(memory, "--memory"),
         verify=verify,
         force=force,
         checks=("--all",) if all else (),
@@ -534,7 +539,7 @@ def repo(
     test_key: bool = False,
     new_key: bool = False,
     suite: list[str] | None = None,
-    keep: int = 3,
+    keep: str = "3",
     url: str = "",
     check: bool = False,
 ) -> None:
@@ -542,6 +547,7 @@ def repo(
     from tarpit_builder import paths, publish, report
     from tarpit_builder.console import Console
 
+    versions = report.number(keep, "--keep", 3)
     top = report.path(output) or paths.dist_dir() / "repo"
     if check:
         print(f"good: {len(publish.audit(top))} packages and sources, as they were signed")
@@ -551,7 +557,12 @@ def repo(
     signer = publish.choose(key or c.config.tarpit.key, home, test=test_key)
     if signer.warning:
         console.warn(signer.warning)
-    options = publish.Options(keep=keep, wanted=tuple(suite or ()), new_key=new_key, url=url)
+    options = publish.Options(
+        keep=versions,
+        wanted=tuple(suite or ()),
+        new_key=new_key,
+        url=url,
+    )
     print(publish.publish(paths.dist_dir(), top, signer, console, options=options).table())
 
 

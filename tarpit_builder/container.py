@@ -46,6 +46,7 @@ IMAGES = os.environ.get("TARPIT_IMAGES", "localhost/tarpit-builder")
 BUILDER_UID = 1000
 MIB = 1 << 20
 SIGKILLED = 128 + 9  # exit status of a process that was killed
+PATIENCE = 2  # seconds that another run may hold a lock before we say that we wait
 CONNECT_TIMEOUT = 10  # seconds until an engine that does not answer counts as absent
 REQUEST_TIMEOUT = 600  # seconds for one API call; image builds stream and are not bound by it
 
@@ -216,10 +217,6 @@ class Engine:
         return engine
 
     # -- images ------------------------------------------------------------------------------
-
-    def image_id(self, recipe: Recipe) -> str | None:
-        """The id of the image of *recipe*, or None where it has not been made yet."""
-        return self._image_id(recipe.tag)
 
     def ensure_image(self, recipe: Recipe, console: Console) -> str:
         """The id of the image of *recipe*, made now if need be.
@@ -429,7 +426,7 @@ class Engine:
             if container.attrs["State"].get("OOMKilled") or status == SIGKILLED:
                 raise BuildError(
                     f"the run needed more than its {limits.memory} MiB of memory",
-                    hint="build with fewer --jobs, or on a machine with more memory",
+                    hint="fewer processes at once need less: TARPIT_JOBS=1",
                     tail=lines[-20:],
                 )
             if status == 0 and output is not None:
@@ -560,6 +557,13 @@ class Engine:
         )
         return f"{name} {version.get('Version', '?')} (API {version.get('ApiVersion', '?')})"
 
+    def storage(self) -> Path | None:
+        """The folder that images are in, if the engine is on this machine."""
+        with _engine_errors():
+            where = Path(self._client.info().get("DockerRootDir") or "/nowhere")
+        local = self._client.api.base_url.startswith("http+docker://")
+        return where if local and where.is_dir() else None
+
     def _sweep(self) -> None:
         """Remove what runs of this machine left behind that were killed without notice."""
         with _engine_errors():
@@ -672,8 +676,16 @@ def locked(name: str) -> Iterator[None]:
 
     folder = paths.make_dir(paths.cache_dir() / "locks")
     safe = name.replace("/", "_").replace(":", "_")
-    with filelock.FileLock(folder / f"{safe}.lock"):
+    lock = filelock.FileLock(folder / f"{safe}.lock")
+    try:
+        lock.acquire(timeout=PATIENCE)
+    except filelock.Timeout:
+        Console().say(f"  waiting for another run, which makes the same: {name}")
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -710,7 +722,7 @@ def _engine_errors() -> Iterator[None]:
             "the container engine went away in the middle",
             hint="start it again (./bootstrap does) and repeat the command; nothing was lost",
         ) from error
-    except (ConnectionError, BrokenPipeError) as error:
+    except ConnectionError as error:
         raise DockerError(
             "the connection to the container engine broke",
             hint="start it again (./bootstrap does) and repeat the command; nothing was lost",

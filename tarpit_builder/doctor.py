@@ -52,7 +52,7 @@ def run(mirror: str) -> None:
 
 def _findings(mirror: str) -> Iterator[Finding]:
     yield _python()
-    yield _docker()
+    yield from _docker()
     yield _disk("cache disk", paths.cache_dir(), NEEDED_CACHE, "TARPIT_CACHE")
     yield _disk("result disk", paths.dist_dir(), 1, "TARPIT_DIST")
     yield _network(mirror)
@@ -68,13 +68,16 @@ def _python() -> Finding:
     return Finding("Python", sys.version_info >= (3, 11), version, "3.11 or newer is needed")
 
 
-def _docker() -> Finding:
+def _docker() -> Iterator[Finding]:
     from tarpit_builder.container import Engine
 
     try:
-        return Finding("container engine", True, Engine.connect().describe())
+        engine = Engine.connect()
+        yield Finding("container engine", True, engine.describe())
+        if where := engine.storage():
+            yield _disk("image disk", where, NEEDED_IMAGES, "the engine's data root")
     except TarpitError as error:
-        return Finding("container engine", False, error.message, error.hint)
+        yield Finding("container engine", False, error.message, error.hint)
 
 
 def _disk(topic: str, path: Path, needed: int, variable: str) -> Finding:

@@ -39,8 +39,11 @@ def build_summary(result: BuildResult) -> str:
 
 def _how_to_install(result: BuildResult, folder: str) -> list[str]:
     if not result.period:
-        prefix = "" if folder.startswith("/") else "./"
-        return [f"install   sudo apt install {prefix}{folder}/*.deb"]
+        return [
+            f"install   cd {folder}",
+            "          sudo apt install ./xt-tarpit-common_*.deb ./xt-tarpit-dkms_*.deb",
+            "          on hosts without a compiler, xt-tarpit-modules-* in place of xt-tarpit-dkms",
+        ]
     # apt installs files since 2014 only, and these are for another machine.
     packages = [path.name for path in result.packages()]
     dkms = [name for name in packages if name.startswith("xt-tarpit-dkms_")]
@@ -99,6 +102,18 @@ def _relative(path: Path) -> str:
     """*path* as seen from here where it is below, else whole."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
+
+
+def number(text: str, option: str, default: int = 0) -> int:
+    """The value of *option*, which Invoke itself would answer with a traceback.
+
+    :raises UserError: if it is no number from 0 on.
+    """
+    if not text:
+        return default
+    if not text.isdecimal():
+        raise UserError(f"{option} {text}: not a number", hint="write it in digits")
+    return int(text)
 
 
 def path(text: str) -> Path | None:

@@ -200,6 +200,8 @@ def _refuse_upstream_options(wish: Wish) -> None:
         "--kernel-git": wish.kernel_git,
         "--kernel-tree": wish.kernel_tree,
         "--ref": wish.ref,
+        "--iptables-git": wish.iptables_git,
+        "--trust-on-first-use": wish.trust_on_first_use,
     }
     for option, value in given.items():
         if value:

@@ -115,6 +115,22 @@ def test_clean_removes_the_cache_and_says_how_much(mirror_url: str, tmp_path: Pa
     assert str(cache) in result.stdout
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["verify --smp two", "verify --jobs -1", "matrix --run --memory 1.5G", "repo --keep x"],
+)
+def test_what_should_be_a_number_is_refused_in_a_line(command: str) -> None:
+    result = invoke(*command.split())
+    assert result.returncode == 2
+    assert "not a number" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_options_have_no_letters_that_nobody_chose() -> None:
+    for name in ("build", "verify", "matrix"):
+        assert not re.findall(r"^ +-\w?[,=]|--=", invoke(name, "--help").stdout, re.M)
+
+
 def test_every_error_of_a_gate_has_its_own_kind() -> None:
     assert CheckFailedError("x", hint="y").exit_code == 1
 
