@@ -11,39 +11,35 @@ import signal
 from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from tarpit_builder.console import Console
 from tarpit_builder.errors import InfrastructureError, TarpitError
 from tarpit_builder.proof import registry
-from tarpit_builder.proof.initramfs import BootFiles
 from tarpit_builder.proof.qemu import end_with_parent
-from tarpit_builder.proof.runner import Part, Unit
-
-if TYPE_CHECKING:
-    from tarpit_builder.proof.verification import VerifyRequest
+from tarpit_builder.proof.runner import Part, Setup, Unit
+from tarpit_builder.proof.wire import Recorder
 
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Files of one member of the crew: packets and consoles of its machines."""
+    """Files of one member of the crew: packets and consoles of its machines, if wanted."""
 
-    pcap: Path
-    log: Path
+    pcap: Path | None = None
+    log: Path | None = None
 
 
 class Member:
     """A process with a runner; a context manager that never leaves it behind."""
 
-    def __init__(self, request: VerifyRequest, boot: BootFiles, outputs: Outputs) -> None:
+    def __init__(self, setup: Setup, outputs: Outputs) -> None:
         # Not forked: nothing of this process, such as a thread that redraws a line, is wanted.
         context = multiprocessing.get_context("spawn")
         self.port, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, request, boot, outputs))
+        self.process = context.Process(target=_serve, args=(theirs, setup, outputs))
         self.process.start()
         theirs.close()
         self._shown = ExitStack()
@@ -101,8 +97,7 @@ class Member:
 
 
 def judge(
-    request: VerifyRequest,
-    boot: BootFiles,
+    setup: Setup,
     units: Sequence[Unit],
     outputs: Sequence[Outputs],
     console: Console,
@@ -114,7 +109,7 @@ def judge(
     waiting = deque(enumerate(units))
     done: dict[int, Part] = {}
     with ExitStack() as stack:
-        idle = [stack.enter_context(Member(request, boot, files)) for files in outputs]
+        idle = [stack.enter_context(Member(setup, files)) for files in outputs]
         busy: dict[Connection, tuple[int, Member]] = {}
         while waiting or busy:
             while waiting and idle:
@@ -127,25 +122,20 @@ def judge(
                 number, member = busy.pop(port)
                 done[number] = member.end(console)
                 idle.append(member)
-                if request.fail_fast and done[number].bad:
+                if setup.fail_fast and done[number].bad:
                     waiting.clear()
         for member in idle:
             member.dismiss()
     return [done[number] for number in sorted(done)]
 
 
-def _serve(port: Connection, request: VerifyRequest, boot: BootFiles, outputs: Outputs) -> None:
+def _serve(port: Connection, setup: Setup, outputs: Outputs) -> None:
     """The other process: judge what is asked for until there is no more."""
-    from tarpit_builder.proof.verification import make_runner
-    from tarpit_builder.proof.wire import Recorder
-
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this one ends it
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    outputs.log.touch()
-    recorder = Recorder(outputs.pcap) if request.pcap else None
-    request = replace(request, console_log=outputs.log if request.console_log else None)
-    runner = make_runner(request, boot, Console(quiet=True), recorder)
+    recorder = Recorder(outputs.pcap) if outputs.pcap else None
+    runner = setup.runner(Console(quiet=True), recorder, outputs.log)
     runner.first = False
     try:
         with runner:

@@ -73,6 +73,32 @@ def units(groups: Iterable[Group], backends: Sequence[str]) -> list[Unit]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a runner judges, and on which machines; it may travel to another process."""
+
+    boot: BootFiles
+    base: MachineSpec
+    boot_seconds: float
+    backends: tuple[str, ...]
+    tools: Tools
+    fail_fast: bool = False
+
+    def runner(self, console: Console, recorder: Recorder | None, log: Path | None) -> Runner:
+        """A runner that keeps packets with *recorder* and consoles in *log*."""
+        return Runner(
+            boot=self.boot,
+            base=self.base,
+            boot_seconds=self.boot_seconds,
+            console=console,
+            backends=self.backends,
+            recorder=recorder,
+            log=log,
+            fail_fast=self.fail_fast,
+            tools=self.tools,
+        )
+
+
 @dataclass(slots=True)
 class Runner:
     """Boots machines as groups need them; the next group gets the same one if it is well.

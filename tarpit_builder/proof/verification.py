@@ -18,7 +18,7 @@ from tarpit_builder.proof.initramfs import Assembly, BootFiles, UserLand, requir
 from tarpit_builder.proof.lab import Tools
 from tarpit_builder.proof.qemu import MachineSpec, emulator
 from tarpit_builder.proof.report import VerifyReport
-from tarpit_builder.proof.runner import Part, Runner, Unit, units
+from tarpit_builder.proof.runner import Part, Setup, Unit, units
 from tarpit_builder.proof.wire import Recorder
 
 WORK_BYTES = 400 << 20
@@ -107,38 +107,39 @@ def judge(
     alone, others = (wanted[:1], wanted[1:]) if machines > 1 else (wanted, wanted[:0])
     recorder = Recorder(request.pcap) if request.pcap else None
     try:
-        with make_runner(request, boot, console, recorder) as runner:
+        with setup(request, boot).runner(console, recorder, request.console_log) as runner:
             parts = runner.run(alone)
     finally:
         if recorder:
             recorder.close()
     if not others or (request.fail_fast and parts[0].bad):
         return parts
-    request = replace(request, accel=parts[0].accel)
     outputs = [
-        crew.Outputs(pcap=work / f"{number}.pcapng", log=work / f"{number}.log")
+        crew.Outputs(
+            pcap=work / f"{number}.pcapng" if request.pcap else None,
+            log=work / f"{number}.log" if request.console_log else None,
+        )
         for number in range(min(machines, len(others)))
     ]
     try:
-        return [*parts, *crew.judge(request, boot, others, outputs, console)]
+        same = setup(replace(request, accel=parts[0].accel), boot)
+        return [*parts, *crew.judge(same, others, outputs, console)]
     finally:
         for files in outputs:
             append(files.pcap, request.pcap)  # sections of a pcapng file may follow each other
             append(files.log, request.console_log)
 
 
-def append(part: Path, whole: Path | None) -> None:
-    """Put *part*, if there is one, at the end of *whole*, if it is wanted."""
-    if whole and part.exists():
+def append(part: Path | None, whole: Path | None) -> None:
+    """Put *part*, if there is one, at the end of *whole*."""
+    if part and whole and part.exists():
         with part.open("rb") as source, whole.open("ab") as target:
             shutil.copyfileobj(source, target)
 
 
-def make_runner(
-    request: VerifyRequest, boot: BootFiles, console: Console, recorder: Recorder | None
-) -> Runner:
-    """What runs the checks of *request* on machines that boot *boot*."""
-    return Runner(
+def setup(request: VerifyRequest, boot: BootFiles) -> Setup:
+    """What judges *request*."""
+    return Setup(
         boot=boot,
         base=MachineSpec(
             kernel=boot.kernel,
@@ -149,12 +150,9 @@ def make_runner(
             card_model=request.tools.card,
         ),
         boot_seconds=request.timeout,
-        console=console,
         backends=request.backends,
-        recorder=recorder,
-        log=request.console_log,
-        fail_fast=request.fail_fast,
         tools=request.tools,
+        fail_fast=request.fail_fast,
     )
 
 

@@ -19,7 +19,7 @@ from tarpit_builder.proof.crew import Member, Outputs
 from tarpit_builder.proof.lab import Tools
 from tarpit_builder.proof.report import Outcome
 from tarpit_builder.proof.runner import units
-from tarpit_builder.proof.verification import VerifyRequest, judge
+from tarpit_builder.proof.verification import VerifyRequest, judge, setup
 from tests.proof.conftest import Bench
 
 pytestmark = [pytest.mark.boot, pytest.mark.docker]
@@ -70,7 +70,7 @@ def test_process_that_is_killed_is_one_line_and_leaves_no_machine(
 ) -> None:
     (unit,) = units(registry.select(("reset",)), ("legacy",))
     outputs = Outputs(pcap=tmp_path / "1.pcapng", log=tmp_path / "1.log")
-    with Member(request(bench, tmp_path), bench.boot, outputs) as member:
+    with Member(setup(request(bench, tmp_path), bench.boot), outputs) as member:
         member.begin(unit, Console())
         pid = member.process.pid
         assert pid
