@@ -292,7 +292,8 @@ class Guest:
 
     def sysctl(self, name: str, value: int | str, *, netns: str = "") -> None:
         """Set a kernel parameter by its dotted name."""
-        self.write("/proc/sys/" + name.replace(".", "/"), f"{value}\n", netns=netns)
+        # No line feed: of net.ipv6.conf.all.forwarding 6.1 says that it took one byte.
+        self.write("/proc/sys/" + name.replace(".", "/"), str(value), netns=netns)
 
     def rmmod(self, name: str) -> None:
         """Unload a module; EWOULDBLOCK (EAGAIN) if it is in use."""

@@ -27,6 +27,7 @@ EXPECTED_MESSAGES = (
     "entered promiscuous mode",
     "left promiscuous mode",
     "IPv6: ADDRCONF",
+    "used greatest stack depth",  # CONFIG_DEBUG_STACK_USAGE, of any program
     "link becomes ready",
     "Link is Up",
     "bridge: filtering via arp/ip/ip6tables is no longer available",
