@@ -14,23 +14,31 @@ NAMES = (
 )
 
 
-def summary(*, period: bool) -> str:
-    outputs = [{"file": name, "size": 1000, "sha256": "0" * 64} for name in NAMES]
+TODAY = (
+    "xt-tarpit-common_1.0.0_amd64.deb",
+    "xt-tarpit-dkms_1.0.0_all.deb",
+    "xt-tarpit-modules-6.12.1-amd64_1.0.0_amd64.deb",
+)
+
+
+def summary(names: tuple[str, ...] = NAMES, *, period: bool = True) -> str:
+    outputs = [{"file": name, "size": 1000, "sha256": "0" * 64} for name in names]
     return report.build_summary(
         BuildResult(Path("/dist/2.6.24-i386"), {"outputs": outputs}, fresh=True, period=period)
     )
 
 
 def test_packages_of_a_system_of_2008_are_installed_with_dpkg() -> None:
-    said = summary(period=True)
+    said = summary()
     assert "apt install" not in said
     assert "dpkg -i xt-tarpit-modules-2.6.24_1.0.0_i386.deb iptables_1.4.0" in said
 
 
 def test_the_source_for_dkms_is_instead_of_the_module() -> None:
-    (line,) = [line for line in summary(period=True).splitlines() if "has DKMS" in line]
+    (line,) = [line for line in summary().splitlines() if "has DKMS" in line]
     assert "xt-tarpit-dkms_1.0.0_all.deb in place of the module" in line
 
 
 def test_packages_of_today_are_installed_with_apt() -> None:
-    assert "sudo apt install /dist/2.6.24-i386/*.deb" in summary(period=False)
+    said = summary(TODAY, period=False)
+    assert "sudo apt install ./xt-tarpit-common_*.deb ./xt-tarpit-dkms_*.deb" in said
