@@ -20,7 +20,7 @@ from tarpit_builder.console import Console
 from tarpit_builder.errors import InfrastructureError, TarpitError
 from tarpit_builder.proof import registry
 from tarpit_builder.proof.qemu import end_with_parent
-from tarpit_builder.proof.runner import Part, Setup, Unit
+from tarpit_builder.proof.runner import Part, Runner, Setup, Unit
 from tarpit_builder.proof.wire import Recorder
 
 
@@ -68,9 +68,7 @@ class Member:
         if isinstance(part, TarpitError):
             raise part
         assert isinstance(part, Part)
-        for line in part.complaints():
-            console.say(line)
-        self._stage.done(part.summary())
+        part.show(console, self._stage)
         self._shown.close()
         return part
 
@@ -135,8 +133,7 @@ def _serve(port: Connection, setup: Setup, outputs: Outputs) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this one ends it
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     recorder = Recorder(outputs.pcap) if outputs.pcap else None
-    runner = setup.runner(Console(quiet=True), recorder, outputs.log)
-    runner.first = False
+    runner = Runner(setup, Console(quiet=True), recorder, outputs.log, first=False)
     try:
         with runner:
             for name, backend in iter(port.recv, None):

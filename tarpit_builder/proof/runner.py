@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tarpit_builder.console import Console
+from tarpit_builder.console import Console, Stage
 from tarpit_builder.errors import InfrastructureError, TarpitError, UserError
 from tarpit_builder.proof.guest import Guest
 from tarpit_builder.proof.initramfs import BootFiles
@@ -54,13 +54,11 @@ class Part:
         """What is not right, or could not be judged."""
         return tuple(result for result in self.results if result.outcome in BAD)
 
-    def complaints(self) -> list[str]:
-        """A line for each of those."""
-        return [f"    {MARKS[result.outcome]} {result.name}" for result in self.bad]
-
-    def summary(self) -> str:
-        """The end of the line in the progress."""
-        return f"{len(self.results)} checks" + (f", {len(self.bad)} bad" if self.bad else "")
+    def show(self, console: Console, stage: Stage) -> None:
+        """Say what is not right, and end the line of the progress."""
+        for result in self.bad:
+            console.say(f"    {MARKS[result.outcome]} {result.name}")
+        stage.done(f"{len(self.results)} checks" + (f", {len(self.bad)} bad" if self.bad else ""))
 
 
 def units(groups: Iterable[Group], backends: Sequence[str]) -> list[Unit]:
@@ -80,23 +78,8 @@ class Setup:
     boot: BootFiles
     base: MachineSpec
     boot_seconds: float
-    backends: tuple[str, ...]
-    tools: Tools
+    tools: Tools = field(default_factory=Tools)
     fail_fast: bool = False
-
-    def runner(self, console: Console, recorder: Recorder | None, log: Path | None) -> Runner:
-        """A runner that keeps packets with *recorder* and consoles in *log*."""
-        return Runner(
-            boot=self.boot,
-            base=self.base,
-            boot_seconds=self.boot_seconds,
-            console=console,
-            backends=self.backends,
-            recorder=recorder,
-            log=log,
-            fail_fast=self.fail_fast,
-            tools=self.tools,
-        )
 
 
 @dataclass(slots=True)
@@ -106,15 +89,10 @@ class Runner:
     A context manager, which leaves no machine behind.
     """
 
-    boot: BootFiles
-    base: MachineSpec
-    boot_seconds: float
+    setup: Setup
     console: Console
-    backends: tuple[str, ...]
     recorder: Recorder | None = None
     log: Path | None = None
-    fail_fast: bool = False
-    tools: Tools = field(default_factory=Tools)
     first: bool = True
     """Nothing was judged yet: what is wrong with the machine now is wrong altogether."""
     release: str = ""
@@ -139,10 +117,8 @@ class Runner:
         for unit in units:
             with self.console.stage(unit.title) as stage:
                 parts.append(self.judge(unit))
-                for line in parts[-1].complaints():
-                    self.console.say(line)
-                stage.done(parts[-1].summary())
-            if parts[-1].bad and self.fail_fast:
+                parts[-1].show(self.console, stage)
+            if parts[-1].bad and self.setup.fail_fast:
                 break
         return parts
 
@@ -159,12 +135,12 @@ class Runner:
             ladder=self._ladder,
             notes=tuple(self._notes),
             release=self.release,
-            accel=self.base.accel,
+            accel=self.setup.base.accel,
         )
 
     def use(self, tools: Tools) -> None:
         """Judge another module from now on, on the same machine if it is well."""
-        self.tools = tools
+        self.setup = replace(self.setup, tools=tools)
         lab = self._lab
         if lab is None:
             return
@@ -185,7 +161,7 @@ class Runner:
             for family in families:
                 if not self._check(group, shown, check, family, lab):
                     return
-                if self.fail_fast and self._results[-1].outcome is Outcome.FAIL:
+                if self.setup.fail_fast and self._results[-1].outcome is Outcome.FAIL:
                     return
                 self._restore(group, lab)
         self._health(group, shown, lab)
@@ -323,14 +299,14 @@ class Runner:
 
     def _machine(self, group: Group) -> Lab:
         spec = replace(
-            self.base,
+            self.setup.base,
             icount=group.icount,
             cards=group.cards,
-            memory=max(group.memory, self.base.memory),
+            memory=max(group.memory, self.setup.base.memory),
             # With -icount QEMU runs processors in turns, and Linux 5.10 does not come up on two.
-            cpus=1 if group.icount else self.base.cpus,
+            cpus=1 if group.icount else self.setup.base.cpus,
             # Counting instructions is something that only TCG can do.
-            accel="tcg" if group.icount else self.base.accel,
+            accel="tcg" if group.icount else self.setup.base.accel,
         )
         usable = self._lab and self._lab.machine.spec == spec and self._lab.machine.running
         if self._lab and usable and not group.fresh:
@@ -342,7 +318,7 @@ class Runner:
         self._came_up = False
         machine = Machine(spec, Reactor())
         try:
-            guest = Guest(machine, boot_seconds=self.boot_seconds)
+            guest = Guest(machine, boot_seconds=self.setup.boot_seconds)
         except InfrastructureError as error:
             machine.close()
             self._keep_log(machine)
@@ -355,17 +331,17 @@ class Runner:
                     return self._start(spec, again=False)
                 raise
             self.console.warn(f"no guest comes up with {spec.accel}: going on with TCG")
-            self.base = replace(self.base, accel="tcg")
+            self.setup = replace(self.setup, base=replace(self.setup.base, accel="tcg"))
             return self._start(replace(spec, accel="tcg"))
-        if self.boot.release and guest.release != self.boot.release:
+        if self.setup.boot.release and guest.release != self.setup.boot.release:
             machine.close()
             raise InfrastructureError(
-                f"the guest runs {guest.release}, not {self.boot.release}",
+                f"the guest runs {guest.release}, not {self.setup.boot.release}",
                 hint="the kernel image and the modules are not of the same package",
             )
         self.release = guest.release
         self._came_up = True
-        lab = Lab(machine, guest, self.recorder, self.tools)
+        lab = Lab(machine, guest, self.recorder, self.setup.tools)
         try:
             lab.open()
             lab.require_module()

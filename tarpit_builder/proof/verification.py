@@ -18,7 +18,7 @@ from tarpit_builder.proof.initramfs import Assembly, BootFiles, UserLand, requir
 from tarpit_builder.proof.lab import Tools
 from tarpit_builder.proof.qemu import MachineSpec, emulator
 from tarpit_builder.proof.report import VerifyReport
-from tarpit_builder.proof.runner import Part, Setup, Unit, units
+from tarpit_builder.proof.runner import Part, Runner, Setup, Unit, units
 from tarpit_builder.proof.wire import Recorder
 
 WORK_BYTES = 400 << 20
@@ -107,7 +107,7 @@ def judge(
     alone, others = (wanted[:1], wanted[1:]) if machines > 1 else (wanted, wanted[:0])
     recorder = Recorder(request.pcap) if request.pcap else None
     try:
-        with setup(request, boot).runner(console, recorder, request.console_log) as runner:
+        with Runner(setup(request, boot), console, recorder, request.console_log) as runner:
             parts = runner.run(alone)
     finally:
         if recorder:
@@ -150,7 +150,6 @@ def setup(request: VerifyRequest, boot: BootFiles) -> Setup:
             card_model=request.tools.card,
         ),
         boot_seconds=request.timeout,
-        backends=request.backends,
         tools=request.tools,
         fail_fast=request.fail_fast,
     )

@@ -22,7 +22,7 @@ from tarpit_builder.proof.lab import Lab, Tools, Unavailable
 from tarpit_builder.proof.qemu import MachineDied, MachineSpec
 from tarpit_builder.proof.registry import Group
 from tarpit_builder.proof.report import CheckResult, Outcome
-from tarpit_builder.proof.runner import Runner, units
+from tarpit_builder.proof.runner import Runner, Setup, units
 from tests.proof.conftest import Bench
 
 pytestmark = [pytest.mark.boot, pytest.mark.docker]
@@ -32,14 +32,8 @@ def runner(
     boot: BootFiles, *, seconds: float = 300, module: str = "original", cmdline: str = ""
 ) -> Runner:
     """A runner for these boot files."""
-    return Runner(
-        boot=boot,
-        base=MachineSpec(boot.kernel, boot.initrd, cmdline=cmdline),
-        boot_seconds=seconds,
-        console=Console(),
-        backends=("legacy",),
-        tools=Tools(file=module),
-    )
+    base = MachineSpec(boot.kernel, boot.initrd, cmdline=cmdline)
+    return Runner(Setup(boot, base, seconds, Tools(file=module)), Console())
 
 
 def group(name: str, *functions: Callable[[Lab], None]) -> Group:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from tarpit_builder.proof import registry
 from tarpit_builder.proof.lab import MODES, Tools
 from tarpit_builder.proof.qemu import MachineSpec
 from tarpit_builder.proof.report import CheckResult, Outcome
-from tarpit_builder.proof.runner import Runner, units
+from tarpit_builder.proof.runner import Runner, Setup, units
 from tests.proof.conftest import MUTANTS, Bench
 
 IN_CI = {"wrong-ack", "answers-rst", "no-ipv6", "skips-checksum", "window-1", "isn-0"}
@@ -32,23 +33,17 @@ def group_of(patch: Path) -> str:
 @pytest.fixture(scope="module")
 def runner(bench: Bench) -> Iterator[Runner]:
     """Machines that are only booted anew where a group asks for it, or a mutant kills one."""
-    runner = Runner(
-        boot=bench.boot,
-        base=MachineSpec(bench.boot.kernel, bench.boot.initrd),
-        boot_seconds=300,
-        console=Console(),
-        backends=("legacy",),
-        tools=Tools(file="original"),
-    )
-    with runner:
+    base = MachineSpec(bench.boot.kernel, bench.boot.initrd)
+    setup = Setup(bench.boot, base, 300, Tools(file="original"))
+    with Runner(setup, Console()) as runner:
         yield runner
 
 
 def judge(runner: Runner, module: str, group: str, *, fail_fast: bool = True) -> list[CheckResult]:
     """Run *group* with another module, until a check fails or to its end."""
     runner.use(Tools(file=module))
-    runner.fail_fast = fail_fast
-    (part,) = runner.run(units(registry.select((group,)), runner.backends))
+    runner.setup = replace(runner.setup, fail_fast=fail_fast)
+    (part,) = runner.run(units(registry.select((group,)), ("legacy",)))
     return list(part.results)
 
 
