@@ -197,7 +197,7 @@ def verify(
     iptables_git: str = "",
     trust_on_first_use: bool = False,
     in_tree: str = "",
-    jobs: str = "",
+    jobs: str = "0",
 ) -> None:
     """Boot a kernel in QEMU and prove on the wire that its packages work."""
     wish = _wish(c, locals())
@@ -213,7 +213,7 @@ def verify(
         packages=report.path(packages),
         only=tuple(only or ()),
         full=all,
-        cpus=report.number(smp, "--smp", 1),
+        cpus=report.number(smp, "--smp"),
         accel=accel,
         jobs=report.number(jobs, "--jobs"),
         pcap=report.path(pcap),
@@ -478,8 +478,8 @@ def matrix(
     run: bool = False,
     verify: bool = False,
     all: bool = False,
-    jobs: str = "",
-    memory: str = "",
+    jobs: str = "0",
+    memory: str = "0",
     format: str = "",
     only: list[str] | None = None,
     shard: str = "",
@@ -547,7 +547,7 @@ def repo(
     from tarpit_builder import paths, publish, report
     from tarpit_builder.console import Console
 
-    versions = report.number(keep, "--keep", 3)
+    versions = report.number(keep, "--keep")
     top = report.path(output) or paths.dist_dir() / "repo"
     if check:
         print(f"good: {len(publish.audit(top))} packages and sources, as they were signed")

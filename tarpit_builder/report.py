@@ -104,13 +104,11 @@ def _relative(path: Path) -> str:
     return str(path) if relative.startswith("..") else relative
 
 
-def number(text: str, option: str, default: int = 0) -> int:
+def number(text: str, option: str) -> int:
     """The value of *option*, which Invoke itself would answer with a traceback.
 
     :raises UserError: if it is no number from 0 on.
     """
-    if not text:
-        return default
     if not text.isdecimal():
         raise UserError(f"{option} {text}: not a number", hint="write it in digits")
     return int(text)
