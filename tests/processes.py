@@ -1,10 +1,12 @@
-"""Processes that a test starts in order to interrupt them."""
+"""Processes that a test starts in order to interrupt them, and the machines that they start."""
 
 from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from tarpit_builder import paths
 
@@ -26,3 +28,28 @@ def start(
 def _heed_interrupts() -> None:
     """Undo what a background job inherits: shells let it ignore SIGINT."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def await_machines(pid: int, count: int) -> list[int]:
+    """The QEMU processes among the descendants of *pid*, once there are *count* of them."""
+    deadline = time.monotonic() + 60
+    while len(machines := _machines_below(pid)) < count:
+        assert time.monotonic() < deadline, f"there are {len(machines)} machines, not {count}"
+        time.sleep(0.05)
+    return machines
+
+
+def await_end(pids: Iterable[int]) -> None:
+    """Return once none of *pids* is there any more."""
+    deadline = time.monotonic() + 10
+    while left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < deadline, f"still there: {left}"
+        time.sleep(0.05)
+
+
+def _machines_below(pid: int) -> list[int]:
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        name = Path(f"/proc/{child}/comm").read_text()
+        found += [int(child)] if name.startswith("qemu") else _machines_below(int(child))
+    return found

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from tarpit_builder.proof.lab import Tools
 from tarpit_builder.proof.report import Outcome
 from tarpit_builder.proof.runner import units
 from tarpit_builder.proof.verification import VerifyRequest, judge, setup
+from tests.processes import await_end, await_machines
 from tests.proof.conftest import Bench
 
 pytestmark = [pytest.mark.boot, pytest.mark.docker]
@@ -74,25 +74,11 @@ def test_process_that_is_killed_is_one_line_and_leaves_no_machine(
         member.begin(unit, Console())
         pid = member.process.pid
         assert pid
-        machine = child_of(pid)
+        machines = await_machines(pid, 1)
         threading.Thread(target=os.kill, args=(pid, signal.SIGKILL)).start()
         with pytest.raises(InfrastructureError, match="reset legacy was killed"):
             member.end(Console())
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{machine}").exists():
-        assert time.monotonic() < deadline, "QEMU is still there"
-        time.sleep(0.05)
-
-
-def child_of(pid: int) -> int:
-    """The first process that *pid* starts, once it does."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        if children:
-            return int(children[0])
-        time.sleep(0.05)
-    raise AssertionError("it started nothing")
+    await_end(machines)
 
 
 def test_errors_travel_whole() -> None:

@@ -7,14 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from tarpit_builder import paths
-from tests.processes import start
+from tests.processes import await_end, await_machines, start
 
 pytestmark = [pytest.mark.boot, pytest.mark.docker, pytest.mark.network]
 
@@ -51,25 +50,10 @@ def test_interrupted_proof_leaves_no_machine(tmp_path: Path) -> None:
     for line in child.stderr:
         if "wire nft" in line:
             break
-    deadline = time.monotonic() + 60
-    while len(machines := machines_below(child.pid)) < 2:
-        assert time.monotonic() < deadline, "there are not two machines"
-        time.sleep(0.1)
+    machines = await_machines(child.pid, 2)
     child.send_signal(signal.SIGINT)
     rest = child.stderr.read()
     assert child.wait(timeout=30) == 130
     assert rest.splitlines()[-1].startswith("error: interrupted"), rest
     assert "Traceback" not in rest
-    deadline = time.monotonic() + 10
-    while any(Path(f"/proc/{pid}").exists() for pid in machines):
-        assert time.monotonic() < deadline, "QEMU is still there"
-        time.sleep(0.05)
-
-
-def machines_below(pid: int) -> list[int]:
-    """The QEMU processes among the descendants of *pid*."""
-    found = []
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        name = Path(f"/proc/{child}/comm").read_text()
-        found += [int(child)] if name.startswith("qemu") else machines_below(int(child))
-    return found
+    await_end(machines)
