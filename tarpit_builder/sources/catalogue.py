@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,21 +16,53 @@ from tarpit_builder.sources.signatures import PinnedKey, load_keys
 from tarpit_builder.versions import AnyVersion, IptablesVersion, KernelVersion
 
 SHIPPED = Path(__file__).resolve().parent.parent / "catalogue"
+HEADINGS = ("#", "release\t", "file\t")
+"""What the lines of a table begin with that are no rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Release(Generic[AnyVersion]):
-    """What is known of a release; ``""`` for what is not.
-
-    *commit* and *tree* are git ids, *sha256* is the digest of the file *archive*.
-    """
+    """What is known of a release; ``""`` for what is not.  *commit* and *tree* are git ids."""
 
     version: AnyVersion
     date: str = ""
     commit: str = ""
     tree: str = ""
-    archive: str = ""
-    sha256: str = ""
+
+
+SIGNED, PINNED = "signed", "pinned"
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """The SHA-256 that a release tarball must have, and what that is based on.
+
+    *basis* is ``signed``, ``pinned``, or how many independent package recipes name it; see
+    ``tarballs.tsv``.
+
+    :raises ValueError: if *sha256* or *basis* is none of these.
+    """
+
+    sha256: str
+    basis: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            raise ValueError(f"{self.sha256!r} is not a SHA-256")
+        if self.basis not in {SIGNED, PINNED} and not re.fullmatch(r"[1-9]\d*", self.basis):
+            raise ValueError(f"a digest is not based on {self.basis!r}")
+
+    @property
+    def is_proof(self) -> bool:
+        """Whether a file that has it needs no other evidence; one recipe alone is a hint."""
+        return self.basis != "1"
+
+    def __str__(self) -> str:
+        if self.basis == SIGNED:
+            return "the catalogue, from a signed list"
+        if self.basis == PINNED:
+            return "the catalogue"
+        return f"the catalogue, from {self.basis} independent package recipes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +82,7 @@ class Catalogue:
     folder: Path
     kernels: Mapping[KernelVersion, Release[KernelVersion]]
     iptables: Mapping[IptablesVersion, Release[IptablesVersion]]
+    tarballs: Mapping[str, Digest]
     keys: tuple[PinnedKey, ...]
     places: Places
 
@@ -63,8 +97,9 @@ class Catalogue:
             places = tomllib.loads((folder / "mirrors.toml").read_text())
             return cls(
                 folder=folder,
-                kernels=_read_kernels(folder / "kernels.tsv"),
-                iptables=_read_iptables(folder / "iptables.tsv"),
+                kernels=_read_releases(folder / "kernels.tsv", KernelVersion),
+                iptables=_read_releases(folder / "iptables.tsv", IptablesVersion),
+                tarballs=_read_tarballs(folder / "tarballs.tsv"),
                 keys=load_keys(folder),
                 places=Places(
                     tuple(places["kernel"]),
@@ -89,27 +124,36 @@ class Catalogue:
 
 
 def write(catalogue: Catalogue) -> None:
-    """Write both tables anew, in order, under the comments and headings that they have.
+    """Write the tables anew, in order, under the comments and headings that they have.
 
     :raises InfrastructureError: if the folder cannot be written.
     """
-    kernels = sorted(catalogue.kernels.values(), key=lambda release: release.version)
+    _write_releases(catalogue.folder / "kernels.tsv", catalogue.kernels)
+    _write_releases(catalogue.folder / "iptables.tsv", catalogue.iptables)
     _write_rows(
-        catalogue.folder / "kernels.tsv",
-        [(str(row.version), row.date, row.commit, row.tree, row.sha256) for row in kernels],
-    )
-    iptables = sorted(catalogue.iptables.values(), key=lambda release: release.version)
-    _write_rows(
-        catalogue.folder / "iptables.tsv",
+        catalogue.folder / "tarballs.tsv",
         [
-            (str(row.version), row.date, row.commit, row.tree, row.archive, row.sha256)
-            for row in iptables
+            (name, catalogue.tarballs[name].sha256, catalogue.tarballs[name].basis)
+            for name in sorted(catalogue.tarballs, key=_by_release)
         ],
     )
 
 
+def _write_releases(path: Path, releases: Mapping[AnyVersion, Release[AnyVersion]]) -> None:
+    rows = [releases[version] for version in sorted(releases)]
+    _write_rows(path, [(str(row.version), row.date, row.commit, row.tree) for row in rows])
+
+
+def _by_release(name: str) -> tuple[str, IptablesVersion | KernelVersion, str]:
+    """What sorts the tarball *name*: by project, then release, then compression."""
+    stem, _, suffix = name.rpartition(".tar.")
+    project, _, version = stem.partition("-")
+    kind = IptablesVersion if project == IptablesVersion.project else KernelVersion
+    return project, kind.parse(version), suffix
+
+
 def _write_rows(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
-    lines = [line for line in path.read_text().splitlines() if line.startswith(("#", "release\t"))]
+    lines = [line for line in path.read_text().splitlines() if line.startswith(HEADINGS)]
     lines += ["\t".join(cell or "-" for cell in row) for row in rows]
     with paths.replacing(path) as stage:
         stage.write_text("\n".join(lines) + "\n")
@@ -120,50 +164,37 @@ def merged(
 ) -> tuple[Release[AnyVersion], tuple[str, ...]]:
     """*known* with its gaps filled from *learnt*, and the fields that contradict each other.
 
-    What is known stays.  A digest and the file that it is of go together.
+    What is known stays.
     """
     conflicts = [
         name
         for name in ("commit", "tree")
         if getattr(known, name) and getattr(learnt, name) not in {"", getattr(known, name)}
     ]
-    same_file = known.archive == learnt.archive
-    if same_file and known.sha256 and learnt.sha256 not in {"", known.sha256}:
-        conflicts.append("sha256")
-    archive, sha256 = (
-        (known.archive, known.sha256) if known.sha256 else (learnt.archive, learnt.sha256)
-    )
     filled = Release(
         known.version,
         known.date or learnt.date,
         known.commit or learnt.commit,
         known.tree or learnt.tree,
-        archive,
-        sha256,
     )
     return filled, tuple(conflicts)
 
 
-def _read_kernels(path: Path) -> dict[KernelVersion, Release[KernelVersion]]:
+def _read_releases(path: Path, kind: type[AnyVersion]) -> dict[AnyVersion, Release[AnyVersion]]:
     found = {}
-    for name, date, commit, tree, sha256 in _rows(path, 5):
-        version = KernelVersion.parse(name)
-        archive = f"{version.stem}.tar.xz" if sha256 else ""
-        found[version] = Release(version, date, commit, tree, archive, sha256)
-    return found
-
-
-def _read_iptables(path: Path) -> dict[IptablesVersion, Release[IptablesVersion]]:
-    found = {}
-    for name, *values in _rows(path, 6):
-        version = IptablesVersion.parse(name)
+    for name, *values in _rows(path, 4):
+        version = kind.parse(name)
         found[version] = Release(version, *values)
     return found
 
 
+def _read_tarballs(path: Path) -> dict[str, Digest]:
+    return {name: Digest(sha256, basis) for name, sha256, basis in _rows(path, 3)}
+
+
 def _rows(path: Path, columns: int) -> Iterable[list[str]]:
     for number, line in enumerate(path.read_text().splitlines(), 1):
-        if line.startswith(("#", "release\t")) or not line.strip():
+        if line.startswith(HEADINGS) or not line.strip():
             continue
         cells = ["" if cell == "-" else cell for cell in line.split("\t")]
         if len(cells) != columns:

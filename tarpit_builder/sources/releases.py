@@ -18,7 +18,7 @@ from tarpit_builder.console import Stage
 from tarpit_builder.errors import NetworkError, SourceError, TarpitError
 from tarpit_builder.paths import explain_os_error
 from tarpit_builder.sources import archive
-from tarpit_builder.sources.catalogue import Release
+from tarpit_builder.sources.catalogue import Digest, Release
 from tarpit_builder.sources.context import Context, near
 from tarpit_builder.sources.download import AbsentError
 from tarpit_builder.sources.signatures import UnknownSignerError
@@ -38,7 +38,8 @@ SUFFIXES: tuple[str, ...] = (".tar.xz", ".tar.bz2", ".tar.gz")
 class _Offer:
     """Where a release may be found, and how it can be checked.
 
-    *urls* by file name, in the order to try; *whole* are addresses of a signature over the
+    *urls* by file name, in the order to try; *digests* are those that the catalogue has for them,
+    by file name; *whole* are addresses of a signature over the
     uncompressed tar, *sums* of a signed list of digests; with *each* every file has a signature
     of its own beside it.  *tree* is the git tree id that the content must have, or ``""``.
     """
@@ -47,6 +48,7 @@ class _Offer:
     known: tuple[Version, ...]
     role: str
     urls: Mapping[str, Sequence[str]]
+    digests: Mapping[str, Digest]
     limit: int
     limits: archive.Limits
     tree: str = ""
@@ -75,15 +77,16 @@ def fetch_kernel(version: KernelVersion, context: Context) -> FetchedTree:
     if version.rc is not None:
         bases += context.catalogue.places.candidates
         suffixes = (".tar.gz",)
+    names = [f"{stem}{suffix}" for suffix in suffixes]
+    if not release.tree:  # which says the same of every compression
+        names = _proven_first(names, context)
     return _fetch(
         _Offer(
             release=release,
             known=tuple(context.catalogue.kernels),
             role="kernel",
-            urls={
-                f"{stem}{suffix}": [f"{base}/{stem}{suffix}" for base in bases]
-                for suffix in suffixes
-            },
+            urls={name: [f"{base}/{name}" for base in bases] for name in names},
+            digests=context.catalogue.tarballs,
             limit=KERNEL_LIMIT,
             limits=archive.KERNEL,
             tree=release.tree,
@@ -105,20 +108,26 @@ def fetch_iptables(version: IptablesVersion, context: Context) -> FetchedTree:
     names = [f"{version.stem}.tar.bz2", f"{version.stem}.tar.xz"]
     if version > IptablesVersion((1, 8, 8)):
         names.reverse()  # netfilter.org changed from bzip2 to xz with 1.8.9
-    if release.archive:
-        names = [release.archive]
+    names = _proven_first(names, context)
     return _fetch(
         _Offer(
             release=release,
             known=tuple(context.catalogue.iptables),
             role="iptables",
             urls={name: [f"{mirror}/{name}" for mirror in mirrors] for name in names},
+            digests=context.catalogue.tarballs,
             limit=IPTABLES_LIMIT,
             limits=archive.IPTABLES,
             each=True,
         ),
         context,
     )
+
+
+def _proven_first(names: Sequence[str], context: Context) -> list[str]:
+    """*names* with those first that the catalogue can check by itself, else in their order."""
+    known = context.catalogue.tarballs
+    return sorted(names, key=lambda name: not (name in known and known[name].is_proof))
 
 
 def keep(tree: FetchedTree, store: Store) -> bool:
@@ -330,10 +339,14 @@ class _Check:
     vouchers: tuple[str, ...] = ()
 
     @property
-    def pinned(self) -> str:
-        """The SHA-256 that the catalogue has for this very file, or ``""``."""
-        release = self.offer.release
-        return release.sha256 if release.archive == self.name else ""
+    def known(self) -> Digest | None:
+        """The digest that the catalogue has for this very file."""
+        return self.offer.digests.get(self.name)
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the catalogue's digest is enough to accept the file."""
+        return self.known is not None and self.known.is_proof
 
     @property
     def has_evidence(self) -> bool:
@@ -354,11 +367,13 @@ class _Check:
         """
         self.stage.note("checking")
         self.signed = []
-        self._digests(file)
+        digest = sha256_of(file)
+        self._digests(file, digest)
         content = self._content(file)
         self.tree = content.tree
         if not self.offer.tree:
             self._identity(content)
+            self._hint(digest)
         self.vouchers = self.context.judge.vouchers(
             self.offer.name,
             content.tree,
@@ -367,10 +382,13 @@ class _Check:
             origin=self.name,
         )
 
-    def _digests(self, file: Path) -> None:
-        digest = sha256_of(file)
+    def _digests(self, file: Path, digest: str) -> None:
+        known = self.known if self.pinned else None
         listed = self.evidence.sums.get(self.name, "")
-        for wanted, whose in ((self.pinned, "the catalogue"), (listed, self.evidence.sums_by)):
+        for wanted, whose in (
+            (known.sha256 if known else "", str(known)),
+            (listed, self.evidence.sums_by),
+        ):
             if wanted == digest:
                 self.signed.append(f"SHA-256 {digest} is in {whose}")
             elif wanted and not self.offer.tree:  # a mirror may compress anew what the tree pins
@@ -384,6 +402,15 @@ class _Check:
                     file.read_bytes(), self.signature, self.name, self.offer.role
                 )
                 self.signed.append(str(verdict))
+
+    def _hint(self, digest: str) -> None:
+        """One recipe's word accepts nothing, but what goes against it is not trusted blindly."""
+        if self.known and not self.signed and self.known.sha256 != digest:
+            raise SourceError(
+                f"{self.name} is not the file that a distribution's package recipe names: its "
+                "SHA-256 differs, and nothing else speaks for it",
+                hint="use another --mirror; or unpack it, check it and name it: --kernel-tree",
+            )
 
     def _content(self, file: Path) -> archive.Content:
         """One pass over the content: the tree id, and the signature over the whole tar."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tarpit_builder.errors import NetworkError, SourceError, UserError
-from tarpit_builder.sources.catalogue import Catalogue, Release, merged
+from tarpit_builder.sources.catalogue import SIGNED, Catalogue, Digest, Release, merged
 from tarpit_builder.sources.context import Context
 from tarpit_builder.sources.download import AbsentError
 from tarpit_builder.sources.repository import Reader, git_errors, open_local
@@ -51,6 +51,7 @@ def from_kernel_org(context: Context) -> tuple[Catalogue, Learnt]:
     mirrors = context.places("TARPIT_KERNEL_MIRROR", context.catalogue.places.kernel)
     newest, dates = _releases_json(context, learnt)
     kernels = dict(context.catalogue.kernels)
+    tarballs = dict(context.catalogue.tarballs)
     folders = [*_OLD_FOLDERS, *(f"v{major}.x" for major in range(3, newest + 1))]
     failure: NetworkError | None = None
     fetched = 0
@@ -70,13 +71,16 @@ def from_kernel_org(context: Context) -> tuple[Catalogue, Learnt]:
                 failure = error
                 continue
             fetched += 1
-            for release in _listed(signed.decode(errors="replace")):
-                release = replace(release, date=dates.get(release.version, ""))  # noqa: PLW2901
-                _take(kernels, release, learnt)
+            for version, sha256 in _listed(signed.decode(errors="replace")):
+                known = kernels.get(version)
+                _take(kernels, Release(version, dates.get(version, "")), learnt)
+                digested = _take_digest(tarballs, f"{version.stem}.tar.xz", sha256)
+                if digested and known is kernels[version]:
+                    learnt.filled.append(str(version))
         stage.done(str(learnt))
     if not fetched and failure is not None:
         raise failure
-    return replace(context.catalogue, kernels=kernels), learnt
+    return replace(context.catalogue, kernels=kernels, tarballs=tarballs), learnt
 
 
 def from_git(
@@ -151,13 +155,29 @@ def _take(
         learnt.filled.append(str(release.version))
 
 
-def _listed(text: str) -> Iterator[Release[KernelVersion]]:
+def _take_digest(tarballs: dict[str, Digest], name: str, sha256: str) -> bool:
+    """Put the signed digest of *name* into *tarballs*; whether that is news.
+
+    :raises SourceError: if it contradicts what is there.
+    """
+    known = tarballs.get(name)
+    if known and known.sha256 != sha256:
+        raise SourceError(
+            f"{name}: the SHA-256 signed now is not what the catalogue has",
+            hint="one of them is wrong: find out which before anything else; nothing was written",
+        )
+    tarballs[name] = Digest(sha256, SIGNED)
+    return tarballs[name] != known
+
+
+def _listed(text: str) -> Iterator[tuple[KernelVersion, str]]:
+    """The releases that a list of kernel.org names, and the SHA-256 of their ``.tar.xz``."""
     for sha256, name in re.findall(r"^([0-9a-f]{64})  linux-(\S+)\.tar\.xz$", text, re.MULTILINE):
         try:
             version = KernelVersion.parse(name)
         except UserError:
             continue
-        yield Release(version, archive=f"{version.stem}.tar.xz", sha256=sha256)
+        yield version, sha256
 
 
 def _releases_json(context: Context, learnt: Learnt) -> tuple[int, dict[KernelVersion, str]]:

@@ -74,13 +74,14 @@ def fetch(
 def kernels_table(catalogue: Catalogue, *, everything: bool = False) -> str:
     """The kernel releases that the catalogue knows, a line per series or with *everything* each."""
     releases = sorted(catalogue.kernels.values(), key=lambda release: release.version)
+    digests = {release.version: _digest(catalogue, release.version.stem) for release in releases}
     if everything:
         rows = [
             (
                 str(release.version),
                 release.date or "?",
                 release.tree[:12] or "-",
-                release.sha256[:12] or "-",
+                digests[release.version][:12] or "-",
             )
             for release in releases
         ]
@@ -94,12 +95,18 @@ def kernels_table(catalogue: Catalogue, *, everything: bool = False) -> str:
                 str(group[-1].version),
                 str(len(group)),
                 str(sum(bool(release.tree) for release in group)),
-                str(sum(bool(release.sha256) for release in group)),
+                str(sum(bool(digests[release.version]) for release in group)),
             )
         )
     return format_table(
         series_rows, header=("series", "newest", "releases", "git trees known", "digests known")
     )
+
+
+def _digest(catalogue: Catalogue, stem: str) -> str:
+    """The SHA-256 of the ``.tar.xz``, which is what kernel.org's lists are read for; or ``""``."""
+    digest = catalogue.tarballs.get(f"{stem}.tar.xz")
+    return digest.sha256 if digest and digest.is_proof else ""
 
 
 def catalog_update(

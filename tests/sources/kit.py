@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from tarpit_builder.sources.catalogue import Catalogue, Release, write
+from tarpit_builder.sources.catalogue import Catalogue, Digest, Release, write
 from tarpit_builder.versions import IptablesVersion, KernelVersion
 
 Files = Mapping[str, tuple[int, bytes]]
@@ -343,6 +343,7 @@ def write_catalogue(
     keys: Sequence[tuple[str, str, str, bytes | None]] = (),
     kernels: Sequence[Release[KernelVersion]] = (),
     iptables: Sequence[Release[IptablesVersion]] = (),
+    tarballs: Mapping[str, Digest] | None = None,
     kernel_mirrors: Sequence[str] = (),
     iptables_mirrors: Sequence[str] = (),
     releases: str = "",
@@ -366,14 +367,16 @@ def write_catalogue(
         f"kernel = {list(kernel_mirrors)!r}\ncandidates = {list(kernel_mirrors)!r}\n"
         f"iptables = {list(iptables_mirrors)!r}\nreleases = {releases!r}\n"
     )
-    (folder / "kernels.tsv").write_text("release\tdate\tcommit\ttree\tsha256\n")
-    (folder / "iptables.tsv").write_text("release\tdate\tcommit\ttree\tarchive\tsha256\n")
+    (folder / "kernels.tsv").write_text("release\tdate\tcommit\ttree\n")
+    (folder / "iptables.tsv").write_text("release\tdate\tcommit\ttree\n")
+    (folder / "tarballs.tsv").write_text("file\tsha256\tbasis\n")
     empty = Catalogue.load(folder)
     write(
         Catalogue(
             folder=folder,
             kernels={release.version: release for release in kernels},
             iptables={release.version: release for release in iptables},
+            tarballs=tarballs or {},
             keys=empty.keys,
             places=empty.places,
         )

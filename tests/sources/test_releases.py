@@ -12,7 +12,7 @@ import pytest
 from tarpit_builder.console import Console
 from tarpit_builder.errors import NetworkError, SourceError, TarpitError, UserError
 from tarpit_builder.sources import FetchedTree, Options, Tarball, fetch_iptables, fetch_kernel
-from tarpit_builder.sources.catalogue import Catalogue, Release
+from tarpit_builder.sources.catalogue import PINNED, Catalogue, Digest, Release
 from tarpit_builder.sources.store import Store
 from tarpit_builder.sources.trust import TrustFile
 from tarpit_builder.versions import IptablesVersion, KernelVersion
@@ -85,6 +85,12 @@ class World:
             text = ("\n".join(rows) + "\n").encode()
             self.site.files[f"{folder}/sha256sums.asc"] = self.people.ring.clear(sums, text)
         return plain
+
+    def knows(self, name: str, content: bytes, basis: str) -> None:
+        """Put the digest of the file *name* into the catalogue."""
+        digest = Digest(hashlib.sha256(content).hexdigest(), basis)
+        tarballs = {**self.catalogue.tarballs, name: digest}
+        self.catalogue = replace(self.catalogue, tarballs=tarballs)
 
     def nothing_kept(self) -> bool:
         """Whether the cache holds neither content nor a belief."""
@@ -232,9 +238,53 @@ def test_a_password_in_a_mirror_goes_no_further(world: World) -> None:
 
 def test_a_mirror_that_compressed_anew_is_as_good_where_the_tree_is_known(world: World) -> None:
     world.publish(V)
-    known = replace(world.catalogue.kernel(V), archive=f"{V.stem}.tar.xz", sha256="0" * 64)
-    world.catalogue = replace(world.catalogue, kernels={V: known})
+    digest = Digest("0" * 64, "3")
+    world.catalogue = replace(world.catalogue, tarballs={f"{V.stem}.tar.xz": digest})
     assert world.kernel().version == V
+
+
+# -- known by the digest of the file ---------------------------------------------------------
+
+
+def test_what_several_recipes_name_is_good_from_any_mirror_in_that_compression(
+    world: World,
+) -> None:
+    world.publish(STABLE, sign="", sums="", suffixes=(".tar.xz", ".tar.bz2"))
+    folder = f"/pub/linux/kernel/{STABLE.folders[0]}"
+    name = f"{STABLE.stem}.tar.bz2"
+    world.knows(name, world.site.files[f"{folder}/{name}"], "2")
+    tree = world.kernel(STABLE)
+    assert tree.origin == f"{world.site.url}{folder}/{name}"
+    assert tree.vouchers[0].endswith("is in the catalogue, from 2 independent package recipes")
+    assert not world.site.asked(f"{folder}/{STABLE.stem}.tar.xz")
+    assert not world.trust.path.exists()
+    world.store.prune(keep=0)
+    other = tar_of({**kernel_files(STABLE), "evil.c": (FILE, b"")}, STABLE.stem)
+    world.site.files[f"{folder}/{name}"] = COMPRESS[".tar.bz2"](other)
+    for first_use in (False, True):
+        with pytest.raises(SourceError, match="SHA-256 differs"):
+            world.kernel(STABLE, trust_on_first_use=first_use)
+
+
+def test_what_one_recipe_names_is_no_proof_but_must_not_be_contradicted(world: World) -> None:
+    world.publish(STABLE, sign="", sums="")
+    name = f"{STABLE.stem}.tar.xz"
+    content = world.site.files[f"/pub/linux/kernel/{STABLE.folders[0]}/{name}"]
+    world.knows(name, content, "1")
+    with pytest.raises(SourceError, match="nobody vouches"):
+        world.kernel(STABLE)
+    world.knows(name, b"another file", "1")
+    with pytest.raises(SourceError, match="recipe names: its SHA-256 differs"):
+        world.kernel(STABLE, trust_on_first_use=True)
+    assert not world.trust.path.exists()
+    world.knows(name, content, "1")
+    assert world.kernel(STABLE, trust_on_first_use=True).version == STABLE
+
+
+def test_a_signature_counts_more_than_one_recipe(world: World) -> None:
+    world.publish(STABLE)
+    world.knows(f"{STABLE.stem}.tar.xz", b"another file", "1")
+    assert world.kernel(STABLE).version == STABLE
 
 
 # -- iptables --------------------------------------------------------------------------------
@@ -260,12 +310,7 @@ def test_iptables_is_taken_by_the_signature_of_its_tarball(
 def test_iptables_is_taken_by_its_digest_where_that_is_known(world: World) -> None:
     packed = COMPRESS[".tar.bz2"](iptables_tar("1.3.8"))
     world.site.files["/iptables/iptables-1.3.8.tar.bz2"] = packed
-    version = IptablesVersion.parse("1.3.8")
-    digest = hashlib.sha256(packed).hexdigest()
-    world.catalogue = replace(
-        world.catalogue,
-        iptables={version: Release(version, archive="iptables-1.3.8.tar.bz2", sha256=digest)},
-    )
+    world.knows("iptables-1.3.8.tar.bz2", packed, PINNED)
     assert "SHA-256" in world.iptables("1.3.8").vouchers[0]
     world.store.prune(keep=0)
     world.site.files["/iptables/iptables-1.3.8.tar.bz2"] = packed + b"\0"
