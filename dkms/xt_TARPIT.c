@@ -33,6 +33,7 @@
 #include <linux/netfilter/x_tables.h>
 #include <linux/netfilter_ipv6/ip6_tables.h>
 #include <linux/random.h>
+#include <linux/ratelimit.h>
 #include <linux/security.h>
 #include <linux/siphash.h>
 #include <linux/skbuff.h>
@@ -43,7 +44,6 @@
 #include <net/ip6_route.h>
 #include <net/ipv6.h>
 #include <net/l3mdev.h>
-#include <net/netfilter/nf_conntrack.h>
 #include <net/route.h>
 #include <net/tcp.h>
 #include <net/xfrm.h>
@@ -191,6 +191,7 @@ static const struct tcphdr *tarpit_tcphdr(const struct sk_buff *skb,
 }
 
 #ifndef TARPIT_COMPAT_CONNTRACK
+#ifdef TARPIT_CONNTRACK
 /* A reply belongs to the connection of the segment it answers. Where that
  * one is not tracked, conntrack must not take the reply for the beginning
  * of something.
@@ -205,6 +206,42 @@ static void tarpit_set_ct(struct sk_buff *skb, struct nf_conn *ct,
 	else
 		nf_ct_set(skb, ct, IP_CT_RELATED);
 }
+
+/* Remove what the segment brought along, but for our reference to its
+ * conntrack entry.
+ */
+static void tarpit_scrub(struct sk_buff *skb)
+{
+	enum ip_conntrack_info ctinfo;
+	struct nf_conn *ct;
+
+	ct = nf_ct_get(skb, &ctinfo);
+	if (ct)
+		nf_ct_set(skb, NULL, 0);
+	skb_scrub_packet(skb, true);
+	tarpit_set_ct(skb, ct, ctinfo);
+}
+
+static void tarpit_attach_ct(struct sk_buff *nskb, struct sk_buff *oldskb)
+{
+	enum ip_conntrack_info ctinfo;
+	struct nf_conn *ct;
+
+	ct = nf_ct_get(oldskb, &ctinfo);
+	if (ct)
+		nf_conntrack_get(&ct->ct_general);
+	tarpit_set_ct(nskb, ct, ctinfo);
+}
+#else
+static void tarpit_scrub(struct sk_buff *skb)
+{
+	skb_scrub_packet(skb, true);
+}
+
+static void tarpit_attach_ct(struct sk_buff *nskb, struct sk_buff *oldskb)
+{
+}
+#endif
 
 /* May the reply be written over the segment that it answers? Only if nobody
  * else can see the data, and if the lower layers would not have to move it.
@@ -223,9 +260,6 @@ static bool tarpit_can_recycle(const struct sk_buff *skb, unsigned int headroom,
 static struct sk_buff *tarpit_recycle(struct sk_buff *skb,
 				      unsigned int headroom, unsigned int len)
 {
-	enum ip_conntrack_info ctinfo;
-	struct nf_conn *ct;
-
 	if (!tarpit_can_recycle(skb, headroom, len) || pskb_trim(skb, len))
 		return NULL;
 
@@ -234,13 +268,7 @@ static struct sk_buff *tarpit_recycle(struct sk_buff *skb,
 		return NULL;
 
 	skb_orphan(skb);
-
-	/* Take our reference to the conntrack entry past the scrubbing. */
-	ct = nf_ct_get(skb, &ctinfo);
-	if (ct)
-		skb_set_nfct(skb, 0);
-	skb_scrub_packet(skb, true);
-	tarpit_set_ct(skb, ct, ctinfo);
+	tarpit_scrub(skb);
 
 	skb->dev = NULL;
 	skb->priority = 0;
@@ -251,17 +279,6 @@ static struct sk_buff *tarpit_recycle(struct sk_buff *skb,
 	__vlan_hwaccel_clear_tag(skb);
 	memset(skb->cb, 0, sizeof(skb->cb));
 	return skb;
-}
-
-static void tarpit_attach_ct(struct sk_buff *nskb, struct sk_buff *oldskb)
-{
-	enum ip_conntrack_info ctinfo;
-	struct nf_conn *ct;
-
-	ct = nf_ct_get(oldskb, &ctinfo);
-	if (ct)
-		nf_conntrack_get(&ct->ct_general);
-	tarpit_set_ct(nskb, ct, ctinfo);
 }
 #endif
 

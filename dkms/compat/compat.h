@@ -10,8 +10,9 @@
  *	TARPIT_COMPAT_CONNTRACK	before 4.12: tarpit_recycle, tarpit_attach_ct
  *	TARPIT_COMPAT_ROUTE	before 2.6.39: tarpit_route4, tarpit_route6
  *
- * TARPIT_IPV6 is set where the kernel has IPv6, and TARPIT_BRIDGE where bridge
- * netfilter can be dealt with (from 5.0).
+ * TARPIT_IPV6 is set where the kernel has IPv6, TARPIT_CONNTRACK where it has
+ * connection tracking, and TARPIT_BRIDGE where bridge netfilter can be dealt
+ * with (from 5.0).
  * Headers that do not exist in older kernels are in include/, searched last.
  * entry.h has the target's entry points for kernels before 2.6.35.
  */
@@ -22,6 +23,12 @@
 
 #if defined(CONFIG_IPV6) || defined(CONFIG_IPV6_MODULE)
 #define TARPIT_IPV6 1
+#endif
+
+#if defined(CONFIG_NF_CONNTRACK) || defined(CONFIG_NF_CONNTRACK_MODULE)
+/* Before 5.1, the header does not compile without. */
+#include <net/netfilter/nf_conntrack.h>
+#define TARPIT_CONNTRACK 1
 #endif
 
 #ifndef TARPIT_HAVE_CSUM_UNFOLD
@@ -294,6 +301,8 @@ static inline void ip6_flow_hdr(struct ipv6hdr *ip6h, unsigned int tclass,
 #ifndef xt_net
 #define xt_net(par) dev_net((par)->in)
 #endif
+#elif !defined(TARPIT_HAVE_XT_IN)
+#define xt_in(par) ((struct net_device *)xt_in(par))
 #endif
 
 /* An untracked packet has an entry here, which can be attached like any
@@ -331,22 +340,13 @@ static inline void tarpit_attach_ct(struct sk_buff *nskb,
 	for (ifa = (in_dev)->ifa_list; ifa; ifa = ifa->ifa_next)
 #endif
 
-#ifndef TARPIT_HAVE_SKB_SET_NFCT
-static inline void skb_set_nfct(struct sk_buff *skb, unsigned long nfct)
-{
-#ifdef TARPIT_HAVE_IP_CT_UNTRACKED
-	skb->_nfct = nfct;
-#endif
-}
-#endif
-
 #ifndef TARPIT_HAVE_FLOWI4_TO_FLOWI_COMMON
 #define flowi4_to_flowi_common flowi4_to_flowi
 #define flowi6_to_flowi_common flowi6_to_flowi
 #endif
 
 #ifndef TARPIT_HAVE_SKB_SET_DELIVERY_TIME
-#define skb_set_delivery_time(skb, kt, clock) ((skb)->tstamp = (kt))
+#define skb_set_delivery_time(skb, kt, clock) ((skb)->tstamp = ns_to_ktime(kt))
 #endif
 
 /* Older nftables, when it traces, looks at a packet once more after the

@@ -21,6 +21,11 @@ function explains(message, name,	words, n, i) {
 			return 1
 	return 0
 }
+# The error before was not explained, and nothing that followed it did.
+function settle() {
+	if (doubtful)
+		give_up("probe " doubtful " fails for a reason of its own: " doubt)
+}
 # The list of probes, from the #include lines.
 FILENAME == unit {
 	path = $2
@@ -43,15 +48,27 @@ FILENAME == unit {
 	name = basename(path)
 	if (path !~ /\/probes\/[A-Za-z0-9_]+\.c$/)
 		give_up("the kernel headers do not compile: " $0)
+	settle()
 	if (name in missing)
 		next
-	if (!explains(message, name))
-		give_up("probe " name " fails for a reason of its own: " message)
 	missing[name] = 1
+	if (!explains(message, name)) {
+		doubtful = name
+		doubt = message
+	}
+	next
+}
+# clang names a function that is called with other arguments only in a note.
+/: note: / && doubtful {
+	message = $0
+	sub(/.*: note: /, "", message)
+	if (explains(message, doubtful))
+		doubtful = ""
 }
 END {
 	if (failed)
 		exit 1
+	settle()
 	if ("baseline_passes" in missing)
 		give_up("not even the simplest probe compiles")
 	if (!("baseline_fails" in missing))
