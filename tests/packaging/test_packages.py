@@ -25,6 +25,7 @@ pytestmark = pytest.mark.docker
 
 LIFECYCLE = Path(__file__).parent / "lifecycle.sh"
 UPGRADE = Path(__file__).parent / "upgrade.sh"
+ADVERSITY = Path(__file__).parent / "adversity.sh"
 ALWAYS = ("trixie", "bookworm")
 SUITES = [
     pytest.param(suite, marks=() if suite in ALWAYS else pytest.mark.slow)
@@ -126,6 +127,26 @@ def test_a_kernel_upgrade_keeps_tarpit(
         inputs=[Input("/packages", [Files(members)]), script],
         limits=Limits(seconds=1500),
         sealed=False,
+    )
+    assert run.status == 0, "\n".join(run.lines[-60:])
+    assert run.lines[-1] == "done"
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_host_in_trouble_stays_closed_and_apt_whole(
+    suite: str, built: Build, engine: Engine
+) -> None:
+    result = built(suite)
+    run = engine.run(
+        engine.ensure_image(bare(suite), Console()),
+        ["sh", "/test/adversity.sh", result.folder.name],
+        inputs=[
+            Input("/packages", [debs(result)]),
+            Input("/test", [Files({"adversity.sh": ADVERSITY})]),
+        ],
+        limits=Limits(seconds=1500),
+        sealed=False,
+        capabilities=("NET_ADMIN", "SYS_ADMIN"),
     )
     assert run.status == 0, "\n".join(run.lines[-60:])
     assert run.lines[-1] == "done"
