@@ -10,6 +10,7 @@ done
 exec 3<>/dev/virtio-ports/tarpit.agent
 cd "$(mktemp -d /run/agent.XXXXXX)"
 echo hello >&3
+# shellcheck disable=SC2094  # what is read is the port, not the file of that name
 while read -r script input seconds <&3; do
 	head -c "${script}" <&3 >script
 	head -c "${input}" <&3 >input
