@@ -95,8 +95,9 @@ look_at_packages() {
 	while IFS=$tab read -r status package release depends; do
 		[ "$status" = installed ] || continue
 		packages="$packages$package $release$newline"
+		# Some have a number too: linux-image-6.12-cloud-amd64 of backports.
 		case $package in
-		linux-image-[0-9]* | *-dbg) ;;
+		*-dbg) ;;
 		linux-image-*)
 			for word in $depends; do
 				case ${word%,} in

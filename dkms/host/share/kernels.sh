@@ -172,7 +172,10 @@ kernel_has_no_module() {
 		what="$1, an older kernel, has no module"
 		[ "$2" = older ] || what="$1 has no module"
 		;;
-	newer) what="$1, newer than the running kernel, has no module" ;;
+	newer)
+		what="$1, newer than the running kernel, has no module"
+		[ "$1" != "$newest" ] || what="the newest kernel, $1, has no module"
+		;;
 	*) what="$1 has no module" ;;
 	esac
 	lost=

@@ -15,8 +15,7 @@ bytes() {
 	bytes=
 	[ -r "$1" ] || return 1
 	bytes=$(od -An -v -tx1 "$1" 2>/dev/null | tr -s ' \n' ' ')
-	[ -n "$bytes" ] || return 1
-	bytes="$bytes "
+	[ -n "$bytes" ]
 }
 
 # $secure_boot: on, off or unknown.  shim can switch its own part off (mokutil
@@ -113,6 +112,8 @@ look_for_key() {
 
 # The module of kernel $1, which look_at_module has just seen.  What is loaded was trusted.
 look_at_signature() {
+	# Firmware and keys of a container are its host's.
+	[ -z "$contained" ] || return 0
 	look_at_secure_boot
 	[ "$signed_only" != no ] || return 0
 	if [ "$1" = "$running" ] && first_line /sys/module/xt_TARPIT/srcversion &&
