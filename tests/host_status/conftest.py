@@ -1,5 +1,5 @@
-"""Packages of each suite, built once for all tests of this room."""
+"""Packages of each suite, built once for all tests of this room, and machines to boot."""
 
-from tests.packaging.conftest import built, built_later, engine
+from tests.guest.conftest import boot, built, built_later, engine
 
-__all__ = ["built", "built_later", "engine"]
+__all__ = ["boot", "built", "built_later", "engine"]

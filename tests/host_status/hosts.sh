@@ -108,7 +108,7 @@ signature_list() {
 loaded() {
 	mkdir -p "$HOST/sys/module/xt_TARPIT"
 	echo "$1" >"$HOST/sys/module/xt_TARPIT/srcversion"
-	echo 1.0.0 >"$HOST/sys/module/xt_TARPIT/version"
+	modinfo -k "$NEW" -F version xt_TARPIT >"$HOST/sys/module/xt_TARPIT/version"
 	echo "$2" >"$HOST/sys/module/xt_TARPIT/refcnt"
 }
 

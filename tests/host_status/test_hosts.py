@@ -207,7 +207,7 @@ def test_without_kmod_it_is_unknown(host: Hosts) -> None:
     assert look.short == []
 
 
-# -- Secure Boot ------------------------------------------------------------------------------------
+# -- Secure Boot -----------------------------------------------------------------------------------
 
 
 def test_without_secure_boot_no_signature_is_asked_for(host: Hosts) -> None:
@@ -247,7 +247,7 @@ def test_an_unsigned_module_is_refused(host: Hosts) -> None:
     assert look.found == {"module-not-signed": "critical"}
 
 
-# -- the module ---------------------------------------------------------------------------------------
+# -- the module ------------------------------------------------------------------------------------
 
 
 def test_the_loaded_module_is_the_installed_one(host: Hosts) -> None:

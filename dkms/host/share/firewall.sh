@@ -36,7 +36,7 @@ look_at_firewall() {
 			'sudo xt-tarpit-status'
 	elif [ -z "$unseen" ] && [ "$uses" -gt "$rules" ]; then
 		finding ok rules-elsewhere rules \
-			"$((uses - rules)) more rules use the module: in another network namespace, as of a container"
+			"rules of other network namespaces, such as those of containers, use the module: $((uses - rules))"
 	fi
 	judge_service
 	[ "$service" = absent ] || [ "$service" = disabled-inactive ] || in_use=yes

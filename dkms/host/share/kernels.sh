@@ -73,6 +73,7 @@ look_at_kernel() {
 		running_module=$module
 		running_origin=$origin
 		running_srcversion=$srcversion
+		running_version=$module_version
 	fi
 	case $origin in
 	none) kernel_has_no_module "$kernel" "$2" ;;

@@ -17,12 +17,15 @@ look_at_loaded_module() {
 	[ "$loaded" = yes ] || return 0
 	record fact module uses number "$uses"
 	first_line "$LOADED/version" || first_line=
-	fact module version "$first_line"
+	loaded_version=$first_line
+	fact module version "$loaded_version"
 	first_line "$LOADED/srcversion" || first_line=
 	fact module srcversion "$first_line"
 	[ -n "${running_module:-}" ] || return 0
 	[ "$running_origin" != builtin ] || return 0
-	if [ "$first_line" = "$running_srcversion" ]; then
+	# srcversion is made of the files beside the module's own; what else a release changed, such as
+	# a header in a folder, shows in its version.
+	if [ "$first_line" = "$running_srcversion" ] && [ "$loaded_version" = "$running_version" ]; then
 		flag module reload_due no
 		return 0
 	fi
