@@ -129,6 +129,15 @@ def test_rules_and_chains_are_found_and_nothing_else() -> None:
     ]
 
 
+def test_a_rule_is_told_as_it_was_saved() -> None:
+    rule = r'-A "odd\\chain" -p tcp -m comment --comment "a "quoted"	\\ tab" -j TARPIT --reset'
+    saved = f"*filter\n[1:40] {rule}\nCOMMIT\n".encode()
+    rules = awk("text.awk", "rules.awk", stdin=saved, family="ipv4", backend="nft")
+    report = awk("text.awk", "report.awk", stdin=rules, form="json", version="1")
+    [found] = json.loads(report)["rules"]
+    assert (found["rule"], found["chain"], found["mode"]) == (rule, r'"odd\\chain"', "reset")
+
+
 def test_a_chain_named_like_the_target_is_not_the_target() -> None:
     assert not [line for line in rules_of(SAVED) if line[3] == "security"]
 

@@ -18,7 +18,7 @@ function decoded(text,    at, left, out) {
 }
 
 function encoded(text) {
-	gsub(/\\/, "\\\\", text)
+	gsub(/\\/, "&&", text)
 	gsub(/\t/, "\\t", text)
 	return text
 }
