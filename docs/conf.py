@@ -30,11 +30,13 @@ class ManualPageLinks(SphinxTransform):
     default_priority = 400
 
     def apply(self, **_: object) -> None:
-        """Wrap each such literal in a reference to a document, which has to be there."""
+        """Wrap each such literal in a reference to its document, where that is of ours."""
         for literal in list(self.document.findall(nodes.literal)):
             if not (match := MANUAL_PAGE.fullmatch(literal.astext())):
                 continue
             page = f"/man/{match[1]}.{match[2]}"
+            if page[1:] not in self.env.found_docs:
+                continue
             link = pending_xref(
                 "",
                 literal.deepcopy(),
