@@ -16,6 +16,7 @@ html_theme = "furo"
 html_title = "TARPIT for netfilter"
 html_show_sphinx = False
 html_copy_source = False
+html_show_sourcelink = False
 html_static_path = ["_static"]
 html_css_files = ["manual.css"]
 pygments_style = "a11y-high-contrast-light"
