@@ -50,9 +50,14 @@ class Recipe:
 
     @classmethod
     def of(
-        cls, suite: str, *, packages: tuple[str, ...] = (), pool: tuple[str, ...] = ()
+        cls,
+        suite: str,
+        *,
+        packages: tuple[str, ...] = (),
+        pool: tuple[str, ...] = (),
+        kernels: int = 2,
     ) -> Recipe:
-        """The recipe with the newest cloud kernel of *suite*, and the one before it.
+        """The recipe with the newest cloud kernel of *suite* and, if two, the one before it.
 
         Where the archive has none before it, the second is the ordinary kernel.
         """
@@ -67,7 +72,7 @@ class Recipe:
         ]
         other = before[-1] if before else found.newest(known, "", "amd64").abi
         sources = found.mirrors.apt_sources(known)
-        return cls(suite, (newest, other), packages, pool, sources=sources)
+        return cls(suite, (newest, other)[:kernels], packages, pool, sources=sources)
 
     @property
     def key(self) -> str:
