@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from tarpit_builder.sources.debian import Archive, Mirrors
 from tarpit_builder.sources.store import Store
 
 HERE = Path(__file__).parent
+UNUSED = 14 * 86400  # seconds after which an image that no test asked for is removed
 SCRIPTS = (HERE / "agent.sh", HERE / "prepare.sh", HERE / "finish.sh")
 
 BASE = (
@@ -111,7 +115,17 @@ def make(recipe: Recipe) -> Image:
                 paths.staged_dir(final) as stage,
             ):
                 _bootstrap(recipe, stage)
+    os.utime(final)
+    _forget_old(final.parent)
     return Image(recipe, final)
+
+
+def _forget_old(folder: Path) -> None:
+    """Remove images that no test has used for long: their kernels have been superseded."""
+    for image in folder.iterdir():
+        with suppress(FileNotFoundError):  # another run may do the same
+            if image.stat().st_mtime < time.time() - UNUSED:
+                shutil.rmtree(image, ignore_errors=True)
 
 
 def _bootstrap(recipe: Recipe, stage: Path) -> None:

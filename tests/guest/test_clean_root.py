@@ -1,4 +1,4 @@
-"""The part of README that is about packages, in a clean root of each suite, with Debian's mirror."""
+"""README's commands about packages, in a clean root of each suite, with Debian's mirror."""
 
 from __future__ import annotations
 
