@@ -566,6 +566,16 @@ def repo(
     print(publish.publish(paths.dist_dir(), top, signer, console, options=options).table())
 
 
+@task(help={"output": "folder for the site, which is replaced (default: dist/site)"})
+@guarded
+def docs(c: Context, output: str = "") -> None:
+    """Build the documentation as a static site; any broken link ends it."""
+    from tarpit_builder import paths, report, site
+
+    where = report.path(output) or paths.dist_dir() / "site"
+    print(f"{site.build(where)} pages; start at {where / 'index.html'}")
+
+
 @task(
     help={
         "kernel": "release of Linux, such as 2.6.22 (default: the one that the tree is)",

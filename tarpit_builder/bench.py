@@ -28,12 +28,20 @@ ROUNDS = 3  # of everything that is short; the fastest counts
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One line of the table; *value* in seconds or, for ratios, without unit."""
+    """One line of the table; *value* in *unit*, or a count where that is empty."""
 
     name: str
     value: float
     unit: str
     aim: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DkmsBuild:
+    """What ``dkms build`` of one source cost and made."""
+
+    cpu: float
+    modules: int
 
 
 def run(request: Request, archive: Archive, console: Console, *, cold: bool) -> list[Measurement]:
@@ -70,9 +78,11 @@ def run(request: Request, archive: Archive, console: Console, *, cold: bool) -> 
         with console.stage("DKMS against xtables-addons"):
             ours, theirs = _dkms(engine, plan, result)
     found += [
-        Measurement("dkms build xt-tarpit, CPU", ours, "s"),
-        Measurement("dkms build xtables-addons, CPU", theirs, "s"),
-        Measurement("xt-tarpit / xtables-addons", 100 * ours / theirs, "%", "≤ 15 %"),
+        Measurement("dkms build xt-tarpit, CPU", ours.cpu, "s"),
+        Measurement("dkms build xtables-addons, CPU", theirs.cpu, "s"),
+        Measurement("xt-tarpit / xtables-addons", 100 * ours.cpu / theirs.cpu, "%", "≤ 15 %"),
+        Measurement("modules that xt-tarpit builds", ours.modules, ""),
+        Measurement("modules that xtables-addons builds", theirs.modules, ""),
     ]
     return found
 
@@ -94,8 +104,13 @@ def run_sources(
 
 def table(found: list[Measurement]) -> str:
     """The measurements for people."""
-    rows = [(item.name, f"{item.value:,.2f} {item.unit}", item.aim) for item in found]
+    rows = [(item.name, _figure(item), item.aim) for item in found]
     return format_table(rows, header=("what", "measured", "aim"))
+
+
+def _figure(item: Measurement) -> str:
+    """The value with its unit; a count has neither unit nor decimals."""
+    return f"{item.value:,.2f} {item.unit}" if item.unit else f"{item.value:,.0f}"
 
 
 def data(found: list[Measurement]) -> list[dict[str, object]]:
@@ -189,8 +204,11 @@ echo "compile $((compiled - began))"
     return compile_only, whole - compile_only
 
 
-def _dkms(engine: Engine, plan: BuildPlan, result: BuildResult) -> tuple[float, float]:
-    """CPU seconds (user and system) of ``dkms build``, ours and xtables-addons'."""
+def _dkms(engine: Engine, plan: BuildPlan, result: BuildResult) -> tuple[DkmsBuild, DkmsBuild]:
+    """``dkms build``, ours and xtables-addons': CPU seconds (user and system) and modules.
+
+    :raises BuildError: if either does not build for this kernel.
+    """
     bare = Recipe(
         template="bare",
         suite=plan.recipe.suite,
@@ -221,9 +239,11 @@ for round in 1 2; do
         dkms add -m "$module" -v "$version" >/dev/null 2>&1
         bash -c "TIMEFORMAT='$module %U %S'
             time dkms build -m $module -v $version -k {abi} >/tmp/log 2>&1" || {{
-            cat /tmp/log
+            cat /tmp/log /var/lib/dkms/"$module"/*/build/make.log
+            echo "failed $module"
             exit 1
         }}
+        echo "built $module $(find /var/lib/dkms/"$module"/*/{abi} -name '*.ko*' | wc -l)"
     done
 done
 """
@@ -234,14 +254,28 @@ done
         sealed=False,
     )
     times: dict[str, list[float]] = {}
+    modules: dict[str, int] = {}
     for line in outcome.lines:
         if match := re.fullmatch(r"(xt-tarpit|xtables-addons) ([\d.]+) ([\d.]+)", line.strip()):
             times.setdefault(match[1], []).append(float(match[2]) + float(match[3]))
-    if len(times) != 2:
+        elif match := re.fullmatch(r"built (\S+) (\d+)", line.strip()):
+            modules[match[1]] = int(match[2])
+        elif match := re.fullmatch(r"failed (\S+)", line.strip()):
+            raise BuildError(
+                f"{match[1]} does not build for {abi}, so there is nothing to compare",
+                hint="see the compiler's lines above, or name another kernel",
+                tail=outcome.lines[-20:],
+            )
+    if outcome.status != 0 or len(modules) != 2:
         raise BuildError(
-            "dkms did not build both modules", hint="see its lines above", tail=outcome.lines[-20:]
+            "the comparison with xtables-addons did not run to its end",
+            hint="see its lines above; if the mirror was out of reach, run invoke doctor",
+            tail=outcome.lines[-20:],
         )
-    return min(times["xt-tarpit"]), min(times["xtables-addons"])
+    ours, theirs = (
+        DkmsBuild(min(times[name]), modules[name]) for name in ("xt-tarpit", "xtables-addons")
+    )
+    return ours, theirs
 
 
 def _numbers(engine: Engine, image: str, argv: list[str], inputs: list[Input]) -> dict[str, float]:

@@ -186,31 +186,57 @@ INSTALLED: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 
 @recipes.check("each installed example does what it says", section="4")
 def examples(lab: Lab) -> None:
-    # The examples say iptables; that is the backend at hand.
+    # The examples say iptables and ip6tables; that is the backend at hand.
     lab.guest.attempt("mkdir", "/run/bin")
-    lab.guest.attempt("ln", "-sf", f"/usr/sbin/{lab.program(4)}", "/run/bin/iptables")
+    for name, family in (("iptables", 4), ("ip6tables", 6)):
+        lab.guest.attempt("ln", "-sf", f"/usr/sbin/{lab.program(family)}", f"/run/bin/{name}")
     missing = 0
-    for name, (hold, leave) in INSTALLED.items():
+    for name in INSTALLED:
         script = f"PATH=/run/bin:$PATH; export PATH; sh {EXAMPLES}/{name}"
-        lab.touch(4)
+        for family in (4, 6):
+            lab.touch(family)
         done = lab.guest.attempt("sh", "-c", script)
         if "cannot open" in done.stderr or "No such file" in done.stderr:
             missing += 1
             continue
         if done.status:
             raise Deviation(f"{name}: {done.stderr.strip()}")
-        # Some end in DROP; the pings that tell when an answer is not to come have to pass.
-        lab.rule(4, "-I", "INPUT", "-p", "icmp", "-j", "ACCEPT")
-        expect_ports(lab, 4, hold, leave)
-        if name == "one-source" and not held(lab, 4, 25, src=HOSTILE[4]):
-            raise Deviation("one-source does not hold its address")
-        if name == "unused-subnet" and not held(lab, 4, 25, dst=UNUSED[4]):
-            raise Deviation("unused-subnet does not hold the subnet")
+        # Nothing else is accepted here: neither the pings that tell when an answer is not to come
+        # nor neighbour discovery, so an example that drops them ends this check.
+        for family in lab.families:
+            does_what_it_says(lab, family, name)
         lab.clear()
     if missing == len(INSTALLED):
         raise Unavailable("these packages bring no examples")
     if missing:
         raise Deviation(f"{missing} of {len(INSTALLED)} examples are missing")
+
+
+def does_what_it_says(lab: Lab, family: int, name: str) -> None:
+    """Example *name* is loaded: judge its ports, and the addresses that it is about."""
+    hold, leave = INSTALLED[name]
+    expect_ports(lab, family, hold, leave)
+    if name == "one-source" and family == 4 and not held(lab, 4, 25, src=HOSTILE[4]):
+        raise Deviation("one-source does not hold its address")
+    if name == "unused-subnet" and not held(lab, family, 25, dst=UNUSED[family]):
+        raise Deviation("unused-subnet does not hold the subnet")
+
+
+@recipes.check("the installed rule set drops, and holds once TARPIT is in its chain", section="4")
+def rule_set(lab: Lab, family: int) -> None:
+    file = f"{EXAMPLES}/rules.v{family}"
+    if lab.guest.attempt("sh", "-c", f"test -e {file}").status:
+        raise Unavailable("these packages bring no rule set")
+    lab.touch(family)
+    done = lab.guest.attempt("sh", "-c", f"{lab.program(family, '-restore')} <{file}")
+    if done.status:
+        raise Deviation(f"rules.v{family}: {done.stderr.strip()}")
+    try:
+        expect_ports(lab, family, (), (22, 25, 443))
+        apply(lab, family, "-I XT-TARPIT -p tcp -j TARPIT")
+        expect_ports(lab, family, (25, 443), (22,))
+    finally:
+        apply(lab, family, "-P INPUT ACCEPT")
 
 
 # -- nmap --------------------------------------------------------------------------------------

@@ -1,0 +1,160 @@
+# shellcheck shell=sh disable=SC2034,SC2154
+# SPDX-License-Identifier: GPL-2.0-only
+# Whether the running kernel wants modules signed, and whether it trusts who signed ours.
+
+EFIVARS=/sys/firmware/efi/efivars
+GLOBAL=8be4df61-93ca-11d2-aa0d-00e098032b8c
+SECURITY=d719b2cb-3d3a-4596-a3bc-dad00e67656f
+SHIM=605dab50-e046-4300-abb6-3dd810dd8b23
+
+secure_boot_seen=no
+
+# bytes FILE: its content as " 0a 1b 2c " in $bytes; fails if it cannot be read.  A variable's first
+# four bytes are its attributes.
+bytes() {
+	bytes=
+	[ -r "$1" ] || return 1
+	bytes=$(od -An -v -tx1 "$1" 2>/dev/null | tr -s ' \n' ' ')
+	[ -n "$bytes" ]
+}
+
+# $secure_boot: on, off or unknown.  shim can switch its own part off (mokutil
+# --disable-validation); the kernel then takes Secure Boot for off.
+look_at_firmware() {
+	secure_boot=unknown
+	if [ ! -d /sys/firmware ]; then
+		return 0
+	elif [ ! -d /sys/firmware/efi ]; then
+		secure_boot=off
+	elif bytes "$EFIVARS/SecureBoot-$GLOBAL"; then
+		case $bytes in
+		' '??' '??' '??' '??' 01 ') secure_boot=on ;;
+		*) secure_boot=off ;;
+		esac
+		if bytes "$EFIVARS/MokSBStateRT-$SHIM"; then
+			case $bytes in
+			' '??' '??' '??' '??' 01 ') secure_boot=off ;;
+			esac
+		fi
+	fi
+}
+
+# $signed_only: whether the running kernel refuses modules that it does not trust.
+look_at_kernel_policy() {
+	lockdown=unknown
+	if first_line /sys/kernel/security/lockdown; then
+		case $first_line in
+		*'[none]'*) lockdown=none ;;
+		*'[integrity]'*) lockdown=integrity ;;
+		*'[confidentiality]'*) lockdown=confidentiality ;;
+		esac
+	elif [ -d /sys/kernel/security ] && [ -e /sys/kernel/security/lsm ]; then
+		lockdown=none
+	fi
+	sig_enforce=unknown
+	if first_line /sys/module/module/parameters/sig_enforce; then
+		case $first_line in
+		Y) sig_enforce=yes ;;
+		N) sig_enforce=no ;;
+		esac
+	fi
+	case $sig_enforce-$lockdown in
+	yes-* | *-integrity | *-confidentiality) signed_only=yes ;;
+	no-none) signed_only=no ;;
+	*)
+		# One of them is not to be seen: by Debian's kernels, Secure Boot decides.
+		case $secure_boot in
+		on) signed_only=yes ;;
+		off) signed_only=no ;;
+		*) signed_only=unknown ;;
+		esac
+		;;
+	esac
+}
+
+look_at_secure_boot() {
+	[ "$secure_boot_seen" = no ] || return 0
+	secure_boot_seen=yes
+	look_at_firmware
+	look_at_kernel_policy
+	fact secure_boot state "$secure_boot"
+	fact secure_boot lockdown "$lockdown"
+	flag secure_boot signed_only "$signed_only"
+	mok_new=no
+	[ ! -e "$EFIVARS/MokNew-$SHIM" ] || mok_new=yes
+}
+
+# Whether the kernel trusts the key of serial number $1 and issuer $2: $enrolled is yes, no or
+# unknown.  Certificates in db and in shim's list are found by the serial number, which openssl
+# draws at random, 20 bytes long; short ones would be found anywhere.
+look_for_key() {
+	enrolled=unknown
+	serial=" $(printf '%s' "$1" | tr 'A-F:' 'a-f ') "
+	[ "${#serial}" -ge 25 ] || return 0
+	seen=no
+	for variable in "db-$SECURITY" "MokListRT-$SHIM"; do
+		bytes "$EFIVARS/$variable" || continue
+		[ "$variable" != "db-$SECURITY" ] || seen=yes
+		case $bytes in
+		*"$serial"*)
+			enrolled=yes
+			return 0
+			;;
+		esac
+	done
+	# What was compiled in, and what firmware that is not UEFI has: the keyring knows names only.
+	keys=$(grep -F asymmetri /proc/keys 2>/dev/null) || return 0
+	case $keys in
+	*" $2: "*) return 0 ;;
+	esac
+	[ "$seen" = no ] && [ -d /sys/firmware/efi ] || enrolled=no
+}
+
+# The module of kernel $1, which look_at_module has just seen.  What is loaded was trusted.
+look_at_signature() {
+	# Firmware and keys of a container are its host's.
+	[ -z "$contained" ] || return 0
+	look_at_secure_boot
+	[ "$signed_only" != no ] || return 0
+	if [ "$1" = "$running" ] && first_line /sys/module/xt_TARPIT/srcversion &&
+		[ "$first_line" = "$srcversion" ]; then
+		fact secure_boot enrolled yes
+		return 0
+	fi
+	severity=critical
+	[ "$signed_only" = yes ] || severity=unknown
+	if [ -z "$signer" ]; then
+		case $origin in
+		dkms | local) remedy='see "Secure Boot" in xt-tarpit(8); DKMS signs with /var/lib/dkms/mok.key when openssl is installed' ;;
+		*) remedy='see "Secure Boot" in xt-tarpit(8); xt-tarpit-dkms signs what it builds' ;;
+		esac
+		finding "$severity" module-not-signed 'Secure Boot' \
+			"the module for $1 is not signed, and $(refusal)" "$remedy"
+		return 0
+	fi
+	look_for_key "$sig_key" "$signer"
+	fact secure_boot enrolled "$enrolled"
+	[ "$enrolled" != yes ] || return 0
+	if [ "$origin" = dkms ]; then
+		certificate=/var/lib/dkms/mok.pub
+	else
+		certificate="CERTIFICATE of $signer"
+	fi
+	remedy="mokutil --import $certificate; reboot and confirm it on the console"
+	[ "$mok_new" = no ] || remedy="an enrolment is pending: reboot and confirm it on the console, else $remedy"
+	if [ "$enrolled" = no ]; then
+		finding "$severity" signer-not-enrolled 'Secure Boot' \
+			"the module for $1 is signed by \"$signer\", whose key is not enrolled, and $(refusal)" "$remedy"
+	elif [ "$signed_only" = yes ]; then
+		finding unknown signer-unknown 'Secure Boot' \
+			"cannot tell whether the key of \"$signer\", who signed the module for $1, is enrolled" \
+			"modprobe xt_TARPIT tells; if it is refused: $remedy"
+	fi
+}
+
+refusal() {
+	case $signed_only in
+	yes) echo 'this kernel refuses such modules' ;;
+	*) echo 'this kernel may refuse such modules' ;;
+	esac
+}

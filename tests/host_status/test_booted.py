@@ -1,0 +1,176 @@
+"""xt-tarpit-status and the metrics on a booted host: what only a running kernel can show."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.guest.booted import Guest
+from tests.guest.conftest import Boot
+from tests.guest.image import Recipe, make
+from tests.guest.network import Fate, Network
+from tests.packaging.conftest import LATER, Build
+
+pytestmark = [pytest.mark.boot, pytest.mark.network, pytest.mark.docker]
+
+SUITES = ["trixie", pytest.param("bookworm", marks=pytest.mark.slow)]
+INSTALL = (
+    "apt-get install -yq --allow-downgrades {}/xt-tarpit-common_*.deb {}/xt-tarpit-modules-*.deb"
+)
+EXPORTER = "prometheus-node-exporter"
+
+
+def status(guest: Guest, user: str = "root") -> dict[str, Any]:
+    """The report in JSON, with "found" as what counts of it: code → severity."""
+    result = guest.run(f"runuser -u {user} -- /usr/sbin/xt-tarpit-status --json")
+    assert result.stderr == ""
+    report: dict[str, Any] = json.loads(result.stdout)
+    assert report["code"] == result.status
+    # No metapackage of ours is installed, which is judged elsewhere.
+    report["found"] = {
+        item["code"]: item["severity"]
+        for item in report["findings"]
+        if item["severity"] != "ok" and item["code"] != "modules-not-followed"
+    }
+    return report
+
+
+def remedy(report: dict[str, Any], code: str) -> str:
+    [found] = [item["remedy"] for item in report["findings"] if item["code"] == code]
+    return str(found)
+
+
+def copy_packages(guest: Guest, built: Build, suite: str, folder: str) -> None:
+    guest.copy_in({f"{folder}/{path.name}": path for path in built(suite).packages()})
+
+
+def asking_loads_no_module(guest: Guest) -> None:
+    before = guest.ok("cut -d ' ' -f 1 /proc/modules | sort")
+    report = status(guest)
+    assert guest.ok("cut -d ' ' -f 1 /proc/modules | sort") == before
+    assert (report["found"], report["rules"]) == ({}, [])
+    assert report["module"] == {"loaded": False}
+
+
+def rules_of_each_backend_are_told_with_their_counters(guest: Guest, outside: Network) -> None:
+    for rule in (
+        "iptables-nft -A INPUT -p tcp --dport 23 -j TARPIT",
+        "ip6tables-nft -A INPUT -p tcp --dport 24 -j TARPIT --honeypot",
+        "iptables-legacy -t mangle -A INPUT -p tcp --dport 25 -j TARPIT --reset",
+        "ip6tables-legacy -t mangle -A INPUT -p tcp --dport 26 -j TARPIT",
+    ):
+        guest.ok(rule)
+    assert outside.fate(23) is Fate.HELD
+    assert outside.fate(25) is Fate.REFUSED
+    assert outside.fate(26, 6) is Fate.HELD
+    report = status(guest)
+    assert report["found"] == {}
+    told = [
+        (rule["family"], rule["backend"], rule["table"], rule["mode"], rule["packets"] > 0)
+        for rule in report["rules"]
+    ]
+    assert sorted(told) == [
+        ("ipv4", "legacy", "mangle", "reset", True),
+        ("ipv4", "nft", "filter", "tarpit", True),
+        ("ipv6", "legacy", "mangle", "tarpit", True),
+        ("ipv6", "nft", "filter", "honeypot", False),
+    ]
+    # The kernel counts one use for each rule: none escapes us.
+    assert report["module"]["uses"] == 4
+    counters = guest.ok("iptables-nft -nvxL INPUT | awk '/TARPIT/ { print $1, $2 }'").split()
+    [first] = [rule for rule in report["rules"] if rule["table"] == "filter" and rule["packets"]]
+    assert [str(first["packets"]), str(first["bytes"])] == counters
+
+
+def who_is_not_root_is_told_how_many(guest: Guest) -> None:
+    report = status(guest, "nobody")
+    assert (report["found"], report["rules"]) == ({}, [])
+    assert report["module"]["uses"] == 4
+    assert report["firewall"]["unseen"] == "ipv4 legacy, ipv6 legacy, ipv4 nft, ipv6 nft"
+    assert remedy(report, "rules-unseen") == "sudo xt-tarpit-status"
+
+
+def rules_of_another_namespace_are_counted(guest: Guest) -> None:
+    guest.ok("ip netns add elsewhere")
+    guest.ok("ip netns exec elsewhere iptables-nft -A INPUT -p tcp -j TARPIT")
+    report = status(guest)
+    [note] = [item for item in report["findings"] if item["code"] == "rules-elsewhere"]
+    assert note["text"].endswith("use the module: 1")
+    assert report["found"] == {}
+    guest.ok("ip netns del elsewhere")
+
+
+def node_exporter_reads_the_metrics(guest: Guest) -> None:
+    guest.ok("systemctl enable --now xt-tarpit")
+    guest.ok("systemctl start xt-tarpit-metrics.service")
+    path = f"/var/lib/prometheus/{EXPORTER.removeprefix('prometheus-')}/xt-tarpit.prom"
+    assert guest.ok(f"stat -c '%a %U' {path}").split() == ["644", "root"]
+    scrape = r"printf 'GET /metrics HTTP/1.0\r\n\r\n' | nc -N 127.0.0.1 9100"
+    text = guest.wait(f"{scrape} | grep -a xt_tarpit_module_loaded && {scrape}", seconds=60)
+    assert re.search(r"^node_textfile_scrape_error 0$", text, re.MULTILINE)
+    samples = dict(re.findall(r"^(xt_tarpit\S+) (\S+)$", text, re.MULTILINE))
+    # In the order that the exporter sorts labels in.
+    label = '{{backend="nft",chain="{}",family="ipv4",{}table="filter"}}'
+    assert samples["xt_tarpit_module_loaded"] == "1"
+    assert samples["xt_tarpit_chain_armed" + label.format("XT-TARPIT", "")] == "1"
+    held = samples["xt_tarpit_packets_total" + label.format("INPUT", 'mode="tarpit",')]
+    assert float(held) > 0
+    assert "# TYPE xt_tarpit_packets_total counter" in text
+    # Not enabled by the package, and it works when somebody does.
+    assert guest.run("systemctl is-enabled xt-tarpit-metrics.timer").stdout == "disabled\n"
+    guest.ok(f"rm {path} && systemctl enable --now xt-tarpit-metrics.timer")
+    guest.wait(f"test -e {path}", seconds=90)
+    guest.ok("systemctl disable --now xt-tarpit-metrics.timer")
+
+
+def an_upgrade_says_that_a_reload_is_due(guest: Guest) -> None:
+    for program in ("iptables-nft", "ip6tables-nft"):
+        guest.ok(f"{program} -F INPUT")
+    for program in ("iptables-legacy", "ip6tables-legacy"):
+        guest.ok(f"{program} -t mangle -F INPUT")
+    guest.ok("iptables -A INPUT -p tcp --dport 23 -j XT-TARPIT")
+    assert status(guest)["found"] == {}
+    output = guest.ok(INSTALL.format("/later", "/later"), seconds=300)
+    assert "the loaded module is not the installed one" in output.splitlines()[-1]
+    report = status(guest)
+    assert report["found"] == {"reload-due": "warning"}
+    assert report["chains"][0]["state"] == "armed"
+    told = remedy(report, "reload-due")
+    match = re.match(r"reboot, or ([^;]+); ([^;]+); ([^;]+); clients", told)
+    assert match, told
+    guest.ok(" && ".join(match.groups()))
+    report = status(guest)
+    assert report["found"] == {}
+    assert report["module"]["version"] == LATER
+
+
+def without_the_module_it_is_critical(guest: Guest) -> None:
+    report = status(guest)
+    assert report["found"] == {"module-missing": "critical", "service-failed": "critical"}
+    assert {chain["state"] for chain in report["chains"]} == {"drop"}
+    assert report["code"] == 2
+    short = guest.run("xt-tarpit-status --short")
+    assert short.status == 2
+    assert 2 <= len(short.stdout.splitlines()) <= 3
+    first = guest.run("xt-tarpit-status").stdout.splitlines()[0]
+    assert re.match(r"TARPIT CRITICAL - [^|]+\| rules=0 packets=0c bytes=0c$", first)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_host_over_its_life(suite: str, boot: Boot, built: Build, built_later: Build) -> None:
+    image = make(Recipe.of(suite, packages=(EXPORTER,)))
+    guest = boot(image)
+    copy_packages(guest, built, suite, "/now")
+    copy_packages(guest, built_later, suite, "/later")
+    guest.ok(INSTALL.format("/now", "/now"), seconds=300)
+    asking_loads_no_module(guest)
+    rules_of_each_backend_are_told_with_their_counters(guest, Network(guest))
+    who_is_not_root_is_told_how_many(guest)
+    rules_of_another_namespace_are_counted(guest)
+    node_exporter_reads_the_metrics(guest)
+    an_upgrade_says_that_a_reload_is_due(guest)
+    guest.reboot(image.recipe.kernels[1])
+    without_the_module_it_is_critical(guest)
