@@ -186,7 +186,7 @@ def test_one_kernel_alone(host: Hosts) -> None:
 def test_names_are_told_as_they_are(host: Hosts) -> None:
     look = host.look("names")
     files = [item["file"] for item in look.data["saved"]]
-    assert files[1] == '/etc/network/if-up.d/a"b\\c\td\ne\ufffd\u00e9\a'
+    assert files[1] == '/etc/network/if-up.d/a"b\\c\td\ne\ufffd\u00e9\a|'
     assert any(k["version"] == '9.9.9-"odd\\name\ufffd\u00e9' for k in look.data["kernels"])
     assert len(look.short) == 3
     assert look.short[2] == "xt-tarpit: 3 more: xt-tarpit-status"

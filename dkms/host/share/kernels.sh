@@ -251,10 +251,11 @@ look_at_followers() {
 			follower=linux-headers-$flavour
 			remedy="apt install $follower"
 			code='headers-not-followed'
-		elif installed "xt-tarpit-modules-backports-$flavour"; then
+		elif installed "xt-tarpit-modules-backports-${flavour#[0-9]*-}"; then
 			continue
 		else
-			follower=xt-tarpit-modules-$flavour
+			# Of linux-image-6.12-cloud-amd64 too, which backports have.
+			follower=xt-tarpit-modules-${flavour#[0-9]*-}
 			remedy="apt install $follower, or xt-tarpit-dkms linux-headers-$flavour"
 			code='modules-not-followed'
 			# Nothing of ours is there: that is said of the kernels themselves.
