@@ -37,8 +37,11 @@ MODULES = "xt-tarpit-modules"
 MODULE_SOURCES = ("Kbuild", "Makefile", "xt_TARPIT.c", "xt_TARPIT.h", "compat/**/*")
 """Patterns below ``dkms/``: what compiling the kernel module takes, and nothing else."""
 
-EXTENSION_SOURCES = ("libxt_TARPIT.[ch]", "xt-tarpit.8", "examples/*")
+EXTENSION_SOURCES = ("libxt_TARPIT.[ch]", "xt-tarpit.8", "examples/*", "host/**/*")
 """Patterns below ``dkms/``: what else the kernel-independent packages are made of."""
+
+UNITS = ("host/*.service", "host/*.timer")
+"""Patterns below ``dkms/``: systemd's units of ``xt-tarpit-common``."""
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MONTHS = (
@@ -121,6 +124,9 @@ def source_files(packages: PackageSet) -> Files:
         tree |= _rendered(kind, source, packages)
         if kind == MAIN:
             tree["debian/xt-tarpit-dkms.dkms"] = DKMS / "dkms.conf"
+            # debhelper knows units by their place, and where the suite wants them.
+            for unit in _matching(UNITS):
+                tree[f"debian/{MAIN}-common.{unit.name}"] = unit
         members |= {f"{source}-{packages.version}/{name}": tree[name] for name in tree}
     return Files(members)
 
