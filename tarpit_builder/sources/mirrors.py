@@ -126,10 +126,12 @@ def _expanded(uri: str) -> Iterator[str]:
 def _flaw(url: str) -> str:
     """Why containers cannot use the mirror at *url*; empty if they can."""
     parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"}:
-        return f"and containers cannot use {parts.scheme}:"
     if parts.username or parts.password:
         return "with a password, which would end up in images and manifests"
+    if parts.scheme == "https":
+        return "and a bare suite in a container trusts no certificate"
+    if parts.scheme != "http":
+        return f"and containers cannot use {parts.scheme}:"
     host = (parts.hostname or "").rstrip(".")
     try:
         local = ipaddress.ip_address(host).is_loopback

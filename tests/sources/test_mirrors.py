@@ -126,6 +126,7 @@ def test_list_of_mirrors(apt: Apt, root: Path, scheme: str) -> None:
         ("http://127.0.0.1/debian", "which in a container is the container itself"),
         ("http://[::1]/debian", "which in a container is the container itself"),
         ("https://me:secret@mirror.example/debian", "with a password"),
+        ("https://mirror.example/debian", "trusts no certificate"),
         ("mirror+https://mirror.example/list", "containers cannot use mirror+https:"),
         ("mirror+file:/nowhere/debian.list", "containers cannot use mirror+file:"),
         ("cdrom:[Debian 12]/", "containers cannot use cdrom:"),
