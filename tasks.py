@@ -27,7 +27,7 @@ KERNEL = {
     " such as 2.6.24 (default: debian:stable)",
     "arch": "architecture (default: amd64)",
     "flavour": "kernel flavour where the ABI does not say it: cloud, rt (default: the ordinary)",
-    "mirror": "Debian mirror to use instead of deb.debian.org",
+    "mirror": "Debian mirror to use instead of the one that apt is set to on this machine",
     "offline": "download no sources: use those that the cache holds",
 }
 

@@ -1,12 +1,14 @@
-"""What a person sees while it runs: the stage, its elapsed time, then a short table.
+"""What a person sees while it runs: the stages under way, then a short table.
 
-On a terminal one live line per running stage; elsewhere, and with ``CI=true``, plain lines that
-a log can keep.  Everything goes to standard error but for results, so that ``--json`` and the
-like can be piped.
+On a terminal rich redraws a line for each running stage; elsewhere, and with ``CI=true``, there are
+plain lines that a log can keep.  Everything goes to standard error but for results, so that
+``--json`` and the like can be piped.
 """
 
 from __future__ import annotations
 
+import functools
+import io
 import os
 import sys
 import threading
@@ -15,47 +17,152 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO
 
-TICK = 0.1  # seconds between two redraws of a live line
+import rich.console
+from rich.box import SIMPLE_HEAD
+from rich.progress import (
+    DownloadColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+TICK = 0.1  # seconds between two redraws
+UNBOUND = 1_000_000  # columns: wide enough that no table is wrapped or cut
 
 
 def is_live(stream: IO[str]) -> bool:
-    """Whether *stream* may be redrawn: a terminal, and nobody said CI or NO_COLOR/dumb."""
+    """Whether *stream* may be redrawn: a terminal that can, with Unicode, and nobody said CI."""
     if os.environ.get("CI", "").lower() in {"1", "true", "yes"}:
         return False
-    return stream.isatty() and os.environ.get("TERM", "") not in {"", "dumb"}
+    if not (getattr(stream, "encoding", "") or "utf-8").lower().startswith("utf"):
+        return False  # the sign that a line is cut would take more columns than rich counts
+    return stream.isatty() and os.environ.get("TERM", "") not in {"", "dumb", "unknown"}
+
+
+class Title(ProgressColumn):
+    """The name of a stage."""
+
+    def render(self, task: Task) -> Text:
+        """One line, cut where the terminal ends."""
+        return Text(task.description, no_wrap=True, overflow="ellipsis")
+
+
+class Detail(ProgressColumn):
+    """What a stage is busy with: its note, or the bytes that have come, their speed, time left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parts = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+
+    def render(self, task: Task) -> Text:
+        """One line, cut where the terminal ends."""
+        text = Text(task.fields["note"], no_wrap=True, overflow="ellipsis")
+        if not text and task.completed:
+            text.append_text(Text("  ").join(part.render(task) for part in self._parts))
+        return text
+
+
+class Screen:
+    """A stream, and what is redrawn at its end.
+
+    There is one for each stream, as two that redraw would overwrite each other.
+    """
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.live = is_live(stream)
+        self.rich = rich.console.Console(
+            file=stream, force_terminal=self.live, markup=False, highlight=False, emoji=False
+        )
+        # rich's own thread may redraw between the two halves of a line that another one prints.
+        self._turn = threading.Lock()
+        self._progress: Progress | None = None
+
+    @classmethod
+    def of(cls, stream: IO[str] | None) -> Screen:
+        """The one of *stream*, or of standard error."""
+        stream = stream or sys.stderr
+        # While rich redraws, it stands in for standard error.
+        return _screen(getattr(stream, "rich_proxied_file", stream))
+
+    def print(self, text: str, style: str | None = None) -> None:
+        """A whole line, above whatever is being redrawn."""
+        with self._turn:
+            self.rich.print(text, style=style, soft_wrap=True)
+
+    @contextmanager
+    def task(self, title: str) -> Iterator[tuple[Progress, Task]]:
+        """Redraw a line under *title*, until the end of the block."""
+        with self._turn:
+            progress = self._progress or self._begin()
+            progress.add_task(title, total=None, note="")
+            task = progress.tasks[-1]
+        try:
+            yield progress, task
+        finally:
+            with self._turn:
+                progress.remove_task(task.id)
+                if not progress.tasks:
+                    progress.stop()
+                    self._progress = None
+
+    def _begin(self) -> Progress:
+        self._progress = progress = Progress(
+            SpinnerColumn("line", finished_text="-"),  # no more than ASCII
+            Title(),
+            TimeElapsedColumn(),
+            Detail(),
+            console=self.rich,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+        )
+        progress.start()
+        threading.Thread(target=self._redraw, args=(progress,), daemon=True).start()
+        return progress
+
+    def _redraw(self, progress: Progress) -> None:
+        while self._progress is progress:
+            time.sleep(TICK)
+            with self._turn:
+                if self._progress is progress:
+                    progress.refresh()
+
+
+_screen = functools.lru_cache(maxsize=4)(Screen)
 
 
 class Stage:
     """One running step: :meth:`note` says what it is busy with."""
 
-    def __init__(self, console: Console, title: str) -> None:
-        self._console = console
+    def __init__(self, title: str) -> None:
         self.title = title
         self.started = time.monotonic()
-        self.detail = ""
         self.summary = ""
-        self._from: tuple[float, int] | None = None
+        self.shown: tuple[Progress, Task] | None = None
+        """Where it is redrawn, if it is."""
 
     def note(self, detail: str) -> None:
         """Show *detail* behind the stage while it runs (live terminals only)."""
-        self.detail = detail
+        if self.shown:
+            task = self.shown[1]
+            # All bytes have come, perhaps, but that does not end the stage.
+            task.total = task.finished_time = None
+            task.fields["note"] = detail
 
     def progress(self, done: int, total: int | None) -> None:
         """Show *done* of *total* bytes, with speed and time left.
 
         What was there at the first call, such as the part that a download resumes, is no speed.
         """
-        now = time.monotonic()
-        if self._from is None or done < self._from[1]:
-            self._from = now, done
-        began, already = self._from
-        text = f"{_size(done)}" + (f" of {_size(total)}" if total else "")
-        if now > began:
-            speed = (done - already) / (now - began)
-            text += f", {_size(int(speed))}/s"
-            if total and done < total and speed > 0:
-                text += f", {(total - done) / speed:.0f} s left"
-        self.note(text)
+        if self.shown:
+            progress, task = self.shown
+            progress.update(task.id, completed=done, total=total, note="")
 
     def done(self, summary: str) -> None:
         """What the stage's closing line says (``cached``, ``3 packages``)."""
@@ -66,102 +173,50 @@ class Console:
     """Progress and results; one for each run of a task."""
 
     def __init__(self, *, quiet: bool = False, stream: IO[str] | None = None) -> None:
-        self._stream = stream or sys.stderr
-        self._live = is_live(self._stream) and not quiet
+        self._screen = Screen.of(stream)
         self._quiet = quiet
         self.stages: list[tuple[str, float]] = []
         """Every stage that has ended: its title and the seconds it took."""
-        self._running: list[Stage] = []
-        self._stop: threading.Event | None = None
-        self._lock = threading.Lock()
 
     @contextmanager
     def stage(self, title: str) -> Iterator[Stage]:
         """Run a step under *title*; its line ends with the time it took, or ``failed``."""
-        stage = Stage(self, title)
-        if not self._live:
-            self.say(f"  {title} …")
-        self._begin(stage)
-        summary = "failed"
+        stage = Stage(title)
+        failed = True
         try:
-            yield stage
-            summary = stage.summary
+            if self._screen.live and not self._quiet:
+                with self._screen.task(title) as stage.shown:
+                    yield stage
+            else:
+                self.say(f"  {title} …")
+                yield stage
+            failed = False
         finally:
-            self._end(stage)
             elapsed = time.monotonic() - stage.started
-            self.stages.append((stage.title, elapsed))
-            tail = f"  {summary}" if summary else ""
-            self.say(f"  {stage.title:<44} {elapsed:6.1f} s{tail}")
+            self.stages.append((title, elapsed))
+            line = f"  {title:<44} {elapsed:6.1f} s  {'failed' if failed else stage.summary}"
+            self.say(line.rstrip(), "red" if failed else None)
 
-    def _begin(self, stage: Stage) -> None:
-        with self._lock:
-            self._running.append(stage)
-            if self._live and self._stop is None:
-                self._stop = threading.Event()
-                threading.Thread(target=self._tick, args=(self._stop,), daemon=True).start()
-
-    def _end(self, stage: Stage) -> None:
-        with self._lock:
-            self._running.remove(stage)
-            if not self._running and self._stop is not None:
-                self._stop.set()
-                self._stop = None
-
-    def _tick(self, stop: threading.Event) -> None:
-        """Redraw the newest running stage until *stop*: stages may overlap, in threads."""
-        while not stop.wait(TICK):
-            with self._lock:
-                if self._running and not stop.is_set():
-                    self._draw(self._running[-1])
-
-    def say(self, text: str) -> None:
+    def say(self, text: str, style: str | None = None) -> None:
         """A line of its own, above whatever is being redrawn."""
         if not self._quiet:
-            self._line(text)
+            self._screen.print(text, style)
 
     def warn(self, text: str) -> None:
         """A line that the user should act on, also when quiet."""
-        self._line(f"warning: {text}")
-
-    def _line(self, text: str) -> None:
-        with self._lock:
-            self._stream.write(("\r\033[K" if self._live else "") + text + "\n")
-            self._stream.flush()
-
-    def _draw(self, stage: Stage) -> None:
-        elapsed = time.monotonic() - stage.started
-        text = f"  {stage.title}  {elapsed:5.1f} s  {stage.detail}"
-        self._stream.write("\r\033[K" + text[: _columns() - 1])
-        self._stream.flush()
+        self._screen.print(f"warning: {text}", "yellow")
 
 
 def format_table(rows: Sequence[Sequence[str]], *, header: Sequence[str] = ()) -> str:
-    """*rows* as left-aligned columns two spaces apart, under an optional *header*."""
-    everything = [list(header), *map(list, rows)] if header else [list(row) for row in rows]
-    if not everything:
-        return ""
-    columns = max(map(len, everything))
-    widths = [max(len(row[i]) if i < len(row) else 0 for row in everything) for i in range(columns)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip()
-        for row in everything
-    ]
-    if header:
-        lines.insert(1, "  ".join("─" * width for width in widths))
-    return "\n".join(lines)
+    """*rows* as left-aligned columns, under an optional *header*.
 
-
-def _columns() -> int:
-    try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns
-    except OSError:
-        return 80
-
-
-def _size(count: int) -> str:
-    value = float(count)
-    for unit in ("B", "kB", "MB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} GB"
+    A row is one line, however narrow the terminal is: what is cut or wrapped in a digest or a path
+    can be neither copied nor searched for.
+    """
+    table = Table(*header, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.pad_edge, table.show_header = False, bool(header)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    with io.StringIO() as out:
+        rich.console.Console(file=out, width=UNBOUND, force_terminal=False).print(table)
+        return "\n".join(line.rstrip() for line in out.getvalue().split("\n")).strip("\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -55,7 +56,7 @@ def _findings(mirror: str) -> Iterator[Finding]:
     yield from _docker()
     yield _disk("cache disk", paths.cache_dir(), NEEDED_CACHE, "TARPIT_CACHE")
     yield _disk("result disk", paths.dist_dir(), 1, "TARPIT_DIST")
-    yield _network(mirror)
+    yield from _network(mirror)
     yield _tool(
         "QEMU", "qemu-system-x86_64", "qemu-system-x86", "invoke verify boots kernels with it"
     )
@@ -94,26 +95,38 @@ def _disk(topic: str, path: Path, needed: int, variable: str) -> Finding:
     )
 
 
-def _network(mirror: str) -> Finding:
+def _network(mirror: str) -> Iterator[Finding]:
+    from tarpit_builder.sources.mirrors import Mirrors, apt_proxy
+
+    mirrors = Mirrors.choose(mirror)
+    yield _mirror("Debian mirror", f"{mirrors.main}/dists/stable", mirrors.why)
+    yield _mirror(
+        "security mirror", f"{mirrors.security}/dists/stable-security", mirrors.why_security
+    )
+    proxy = apt_proxy()
+    if proxy and not (os.environ.get("http_proxy") or os.environ.get("HTTP_PROXY")):
+        seen = f"apt goes through {proxy}, and nothing here does"
+        yield Finding("proxy", False, seen, f"if it is needed: export http_proxy={proxy}")
+
+
+def _mirror(topic: str, folder: str, why: str) -> Finding:
     import requests
 
-    from tarpit_builder.sources.debian import Mirrors
-
-    url = f"{Mirrors.choose(mirror).main}/dists/stable/InRelease"
+    url = f"{folder}/InRelease"
     try:
         response = requests.head(url, timeout=10, allow_redirects=True)
     except requests.RequestException as error:
         return Finding(
-            "Debian mirror",
+            topic,
             False,
-            f"{url} does not answer ({type(error).__name__})",
+            f"{url} does not answer ({type(error).__name__}; {why})",
             "check the network and http_proxy, or name a --mirror",
         )
     return Finding(
-        "Debian mirror",
+        topic,
         response.ok,
-        f"{url} answers {response.status_code}",
-        "name another with --mirror URL",
+        f"{url} answers {response.status_code} ({why})",
+        "name another with --mirror URL, or TARPIT_DEBIAN_SECURITY_MIRROR",
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, ParamSpec, TypeVar
 
+from tarpit_builder import charset
 from tarpit_builder.errors import BuildError, TarpitError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -23,6 +24,7 @@ def guarded(task: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(task)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        charset.settle()
         previous = signal.signal(signal.SIGTERM, _interrupt)
         try:
             return task(*args, **kwargs)

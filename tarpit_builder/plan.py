@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tarpit_builder import __version__, suites
@@ -15,6 +15,7 @@ from tarpit_builder.errors import UserError
 
 if TYPE_CHECKING:
     from tarpit_builder.sources.debian import Archive, DebianKernel
+    from tarpit_builder.sources.mirrors import Mirrors
 
 ARCHITECTURES = ("amd64",)
 FLAVOURS = re.compile(r"[a-z]*")
@@ -77,7 +78,8 @@ class BuildPlan:
         facts = self.facts()
         del facts["choices"]
         facts["headers"] = [package.sha256 for package in self.kernel.packages]
-        facts["recipe"] = self.recipe.tag
+        # Which mirror the packages came by says nothing about them: two machines agree on the key.
+        facts["recipe"] = replace(self.recipe, apt_sources=(), mirror="").tag
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -162,8 +164,17 @@ def make(request: Request, kernel: DebianKernel, archive: Archive) -> BuildPlan:
             f"xt-tarpit-dkms, -common, -modules-{kernel.abi} {version}",
             "source for DKMS, the extension, and a prebuilt module for hosts without a compiler",
         ),
+        *mirror_choices(archive.mirrors),
     )
     return BuildPlan(request, kernel, recipe, version, choices)
+
+
+def mirror_choices(mirrors: Mirrors) -> tuple[Choice, ...]:
+    """Where Debian's packages come from."""
+    return (
+        Choice("mirror", mirrors.main, mirrors.why),
+        Choice("  security", mirrors.security, mirrors.why_security),
+    )
 
 
 def _why_kernel(request: Request, kernel: DebianKernel) -> str:

@@ -23,6 +23,7 @@ from tarpit_builder import container
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input, Limits, Recipe
 from tarpit_builder.errors import BuildError, DockerError
+from tarpit_builder.sources.mirrors import Mirrors
 from tests.processes import start
 
 pytestmark = pytest.mark.docker
@@ -36,7 +37,7 @@ def engine() -> Engine:
 @pytest.fixture(scope="module")
 def image(engine: Engine) -> str:
     """The bare suite: a sealed run needs nothing but a shell."""
-    mirror = "http://deb.debian.org/debian"
+    mirror = Mirrors.choose(None).main
     recipe = Recipe("bare", "trixie", "amd64", (f"deb {mirror} trixie main",), mirror)
     return engine.ensure_image(recipe, Console())
 
@@ -221,7 +222,7 @@ def test_suite_comes_from_a_registry_where_one_has_it(
     subprocess.run(["docker", "tag", image, published], check=True)
     subprocess.run(["docker", "push", "--quiet", published], check=True)
     subprocess.run(["docker", "rmi", published], check=True)
-    mirror = "http://deb.debian.org/debian/?registry-test"  # a tag of its own for the base
+    mirror = f"{Mirrors.choose(None).main}/?registry-test"  # a tag of its own for the base
     recipe = Recipe("bare", "trixie", "amd64", (), mirror)
     try:
         engine.ensure_image(recipe, Console())

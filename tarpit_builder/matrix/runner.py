@@ -275,7 +275,7 @@ def run(cells: Sequence[Cell], options: Options) -> Summary:
                 hint="raise --memory, or lower `memory` of its block in matrix.toml",
             )
     memory = options.memory or int(machine.memory() * SHARE)
-    summary = Runner(options, View(len(cells), jobs)).run(cells, jobs, memory)
+    summary = Runner(options, View(len(cells))).run(cells, jobs, memory)
     folder = options.dist / outcomes.FOLDER
     summary.write_json(folder / "summary.json")
     summary.write_junit(folder / "junit.xml")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from tarpit_builder.console import format_table, is_live
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from tarpit_builder.console import Screen
 from tarpit_builder.matrix.outcome import Result
 
 REDRAW = 0.2  # seconds
@@ -31,74 +34,68 @@ class Running:
 class View:
     """Progress on *stream*: a table on a terminal, else a line when a cell starts and ends."""
 
-    def __init__(self, total: int, jobs: int, stream: IO[str] | None = None) -> None:
-        self._stream = stream or sys.stderr
-        self._live = is_live(self._stream)
-        self._total, self._jobs = total, jobs
+    def __init__(self, total: int, stream: IO[str] | None = None) -> None:
+        self._screen = Screen.of(stream)
+        self._total = total
         self._done: list[Result] = []
-        self._drawn = 0
-        self._last = 0.0
+        self._running: Sequence[Running] = ()
+        self._waiting = total
+        self._drawn = 0.0
         self._began = time.monotonic()
+        self._table = Live(
+            get_renderable=self._draw,
+            console=self._screen.rich,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+        )
 
     def started(self, running: Running) -> None:
         """Say that a cell has begun a step."""
-        if not self._live:
-            self._write(f"  {running.name}: {running.step} …\n")
+        if not self._screen.live:
+            self._screen.print(f"  {running.name}: {running.step} …")
 
     def finished(self, result: Result) -> None:
         """Say how a cell ended."""
         self._done.append(result)
         mark, name, outcome, seconds, remark = result.row()
         count = f"[{len(self._done):>{len(str(self._total))}}/{self._total}]"
-        self._clear()
-        self._write(
-            self._fitted(f"  {mark} {count} {name:<40} {outcome:<8} {seconds:>8}  {remark}")
-        )
-        self._last = 0.0
+        line = f"  {mark} {count} {name:<40} {outcome:<8} {seconds:>8}  {remark}"
+        self._screen.print(line.rstrip(), "red" if result.counts else None)
 
     def tick(self, running: Sequence[Running], waiting: int) -> None:
-        """Redraw what is under way."""
+        """Show what is under way."""
+        self._running, self._waiting = running, waiting
         now = time.monotonic()
-        if not self._live or now - self._last < REDRAW:
-            return
-        self._last = now
-        rows = [
-            ("   ", item.name, item.step, f"{now - item.began:.0f} s", last_line(item.log))
-            for item in running
-        ]
-        lines = [*format_table(rows).splitlines(), f"  {self._totals(len(running), waiting)}"]
-        self._clear()
-        for line in lines:
-            self._write(self._fitted(line))
-        self._drawn = len(lines)
+        if self._screen.live and now - self._drawn >= REDRAW:
+            self._drawn = now
+            self._table.start()
+            self._table.refresh()
 
     def close(self) -> None:
         """Take away what was being redrawn."""
-        self._clear()
+        self._running = ()  # rich draws once more, in whatever height that takes
+        self._table.stop()
 
-    def _totals(self, running: int, waiting: int) -> str:
+    def _draw(self) -> Group:
+        """The totals, which a short terminal shows first, then the cells that run."""
+        now = time.monotonic()
+        table = Table.grid(padding=(0, 2, 0, 0))
+        for item in self._running:
+            seconds = f"{now - item.began:.0f} s"
+            row = (f"    {item.name}", item.step, seconds, last_line(item.log))
+            table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
+        return Group(Text(f"  {self._totals()}", no_wrap=True, overflow="ellipsis"), table)
+
+    def _totals(self) -> str:
         bad = sum(result.counts for result in self._done)
         text = f"{len(self._done)} of {self._total} done"
         text += f", {bad} bad" if bad else ""
-        text += f", {running} running, {waiting} waiting"
-        if self._done and waiting:
+        text += f", {len(self._running)} running, {self._waiting} waiting"
+        if self._done and self._waiting:
             pace = (time.monotonic() - self._began) / len(self._done)
-            text += f", about {pace * (waiting + running) / 60:.0f} min left"
+            text += f", about {pace * (self._waiting + len(self._running)) / 60:.0f} min left"
         return text
-
-    def _fitted(self, line: str) -> str:
-        if not self._live:
-            return line.rstrip() + "\n"
-        return line[: shutil.get_terminal_size().columns - 1] + "\n"
-
-    def _clear(self) -> None:
-        if self._drawn:
-            self._write(f"\033[{self._drawn}F\033[J")
-            self._drawn = 0
-
-    def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
 
 
 def last_line(log: Path) -> str:

@@ -18,6 +18,7 @@ from tarpit_builder import paths
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input, Limits, Recipe, locked
 from tarpit_builder.errors import InfrastructureError, UserError
+from tarpit_builder.sources.mirrors import Mirrors
 
 MODULES = (
     # cards and links
@@ -55,7 +56,7 @@ class UserLand:
 
     suite: str
     arch: str = "amd64"
-    mirror: str = "http://deb.debian.org/debian"
+    mirror: str = field(default_factory=lambda: Mirrors.choose(None).main)
     apt_sources: tuple[str, ...] = field(default=())
 
     def recipe(self) -> Recipe:

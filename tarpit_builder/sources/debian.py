@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from tarpit_builder import paths, suites
 from tarpit_builder.errors import NetworkError, SourceError, ToolMissingError, UserError
+from tarpit_builder.sources.mirrors import Mirrors
 from tarpit_builder.sources.store import Blob, Store
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
     from tarpit_builder.console import Console
 
-MIRROR = "http://deb.debian.org/debian"
-SECURITY_MIRROR = "http://deb.debian.org/debian-security"
+__all__ = ["Archive", "DebianKernel", "Index", "Mirrors", "Package", "did_you_mean"]
+
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 TIMEOUT = (10, 30)  # seconds to connect, and between two reads
 INDEX_LIMIT = 400_000_000  # bytes of an uncompressed Packages file; main has about 60 MB
@@ -98,32 +99,6 @@ class DebianKernel:
     expired: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Mirrors:
-    """Where the archive is; both without a trailing slash."""
-
-    main: str = MIRROR
-    security: str = SECURITY_MIRROR
-
-    @classmethod
-    def choose(cls, mirror: str | None) -> Mirrors:
-        """*mirror* of the caller, else ``$TARPIT_DEBIAN_MIRROR``, else deb.debian.org."""
-        main = (mirror or os.environ.get("TARPIT_DEBIAN_MIRROR") or MIRROR).rstrip("/")
-        security = os.environ.get("TARPIT_DEBIAN_SECURITY_MIRROR") or SECURITY_MIRROR
-        return cls(main, security.rstrip("/"))
-
-    def of(self, pocket: str) -> tuple[str, str]:
-        """Base URL and suite name of *pocket* (see ``rules/suites.toml``)."""
-        place, _, name = pocket.rpartition(":")
-        return (self.security if place == "security" else self.main), name
-
-    def apt_sources(self, suite: suites.Suite) -> tuple[str, ...]:
-        """``sources.list`` lines for *suite*, its base and their pockets."""
-        base = suites.known()[suite.base]
-        names = dict.fromkeys((base.name, *base.pockets, suite.name, *suite.pockets))
-        return tuple(f"deb {url} {name} main" for url, name in map(self.of, names))
-
-
 @dataclass(slots=True)
 class Archive:
     """Debian's archive as seen through *mirrors*, with its indexes kept in *store*."""
@@ -157,8 +132,8 @@ class Archive:
         if name in suites.FORMER:
             raise UserError(
                 f"{name} has left Debian's mirrors, and this project does not know it",
-                hint="give it a block in tarpit_builder/rules/suites.toml, and name a mirror that "
-                "has it: --mirror http://archive.debian.org/debian",
+                hint="give it a block in tarpit_builder/rules/suites.toml, and name with --mirror "
+                "where Debian keeps its old releases",
             )
         raise UserError(
             f"no Debian suite is called {name!r}{did_you_mean(name, suites.known())}",
@@ -360,7 +335,7 @@ class Archive:
         if response.status_code == 404:
             raise UserError(
                 f"{url.partition('/dists/')[0]} has no suite {name} (any more)",
-                hint="name a mirror that has it, e.g. --mirror http://archive.debian.org/debian",
+                hint="name one that has it with --mirror URL",
             )
         if not response.ok:
             raise NetworkError(

@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tarpit_builder.build import FORMAT, LOG, MANIFEST, BuildResult, finished
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, locked
 from tarpit_builder.machine import cores
+from tarpit_builder.plan import mirror_choices
 from tarpit_builder.sources import FetchedTree
 from tarpit_builder.sources.debian import Mirrors
 from tarpit_builder.suites import known
@@ -29,7 +31,8 @@ TOOLCHAIN = "toolchain.txt"
 def plan_for(request: UpstreamRequest, mirrors: Mirrors) -> UpstreamPlan:
     """The plan for *request*, with its image from *mirrors*."""
     suite = known()[toolchain.suite()]
-    return planning.make(request, mirrors.apt_sources(suite), mirrors.main)
+    made = planning.make(request, mirrors.apt_sources(suite), mirrors.main)
+    return replace(made, choices=(*made.choices, *mirror_choices(mirrors)))
 
 
 def build(

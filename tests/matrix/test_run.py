@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pty
 import random
 import re
 import select
@@ -29,6 +28,7 @@ from tarpit_builder.errors import InfrastructureError, UserError
 from tarpit_builder.matrix import Cell, Options, Outcome, Sources
 from tests.mirror import FakeArchive
 from tests.processes import start
+from tests.terminal import watch
 
 INVOKE = Path(sys.executable).parent / "invoke"
 CLOUD = Cell("debian:trixie", "amd64", "cloud", minutes=10)
@@ -225,25 +225,12 @@ def test_interruption_ends_what_runs_and_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.network
 def test_on_a_terminal_a_table_moves(tmp_path: Path) -> None:
     command, environment = arguments(tmp_path, "--only", "debian-trixie-cloud-*")
-    environment |= {"TERM": "xterm", "CI": ""}
-    master, slave = pty.openpty()
-    child = subprocess.Popen(
-        command, cwd=paths.PROJECT, env=environment, stderr=slave, stdout=subprocess.DEVNULL
-    )
-    os.close(slave)
-    seen = b""
-    while True:
-        try:
-            seen += os.read(master, 65536)
-        except OSError:
-            break
-    os.close(master)
-    assert child.wait() == 0
-    text = seen.decode()
-    assert re.search(r"debian-trixie-cloud-amd64  build +\d+ s", text)
-    assert "0 of 1 done, 1 running, 0 waiting" in text
-    assert re.search(r"✓ \[1/1\] debian-trixie-cloud-amd64 +built", text)
-    assert "\033[2F\033[J" in text
+    seen = watch(command, columns=100, environment=environment | {"TERM": "xterm", "CI": ""})
+    assert seen.status == 0
+    assert seen.ever("  0 of 1 done, 1 running, 0 waiting\n    debian-trixie-cloud-amd64  build  ")
+    (ended,) = [line for line in seen.left if "[1/1]" in line]
+    assert re.match(r"  ✓ \[1/1\] debian-trixie-cloud-amd64 +built", ended)
+    assert not any("running" in line for line in seen.left)
 
 
 @pytest.mark.docker

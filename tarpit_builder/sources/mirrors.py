@@ -1,0 +1,158 @@
+"""Which Debian mirror is used, and why: by default the one that this machine's apt is set to.
+
+A regional or corporate mirror is there for a reason.  apt itself is asked, with ``apt-get
+indextargets``, as it reads every form of its sources.  What containers cannot use is passed over,
+and so is what only looks like Debian: the archive of a derivative, or a project's own repository
+for bookworm.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from tarpit_builder import suites
+
+MAIN = "http://ftp.debian.org/debian"
+SECURITY = "http://security.debian.org/debian-security"
+POCKETS = {"", "updates", "security", "backports", "proposed-updates"}
+QUERY = ("--format", "$(REPO_URI)\t$(RELEASE)\t$(COMPONENT)\t$(ORIGIN)", "Created-By: Packages")
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrors:
+    """Where the archive is, both without a trailing slash, and the reason of each."""
+
+    main: str = MAIN
+    security: str = SECURITY
+    why: str = field(default="", compare=False)
+    why_security: str = field(default="", compare=False)
+
+    @classmethod
+    def choose(cls, mirror: str | None) -> Mirrors:
+        """*mirror* of the caller, else that of the environment, else apt's, else Debian's own."""
+        asked = (mirror or "", "asked for with --mirror, or in invoke.yaml")
+        main = _choose([asked, _named("TARPIT_DEBIAN_MIRROR")], MAIN, security=False)
+        security = _choose([_named("TARPIT_DEBIAN_SECURITY_MIRROR")], SECURITY, security=True)
+        return cls(main[0], security[0], main[1], security[1])
+
+    def of(self, pocket: str) -> tuple[str, str]:
+        """Base URL and suite name of *pocket* (see ``rules/suites.toml``)."""
+        place, _, name = pocket.rpartition(":")
+        return (self.security if place == "security" else self.main), name
+
+    def apt_sources(self, suite: suites.Suite) -> tuple[str, ...]:
+        """``sources.list`` lines for *suite*, its base and their pockets."""
+        base = suites.known()[suite.base]
+        names = dict.fromkeys((base.name, *base.pockets, suite.name, *suite.pockets))
+        return tuple(f"deb {url} {name} main" for url, name in map(self.of, names))
+
+
+def apt_proxy() -> str:
+    """The proxy that apt is set to for http, if any; downloads here heed ``http_proxy`` only."""
+    text = _run("apt-config", "shell", "PROXY", "Acquire::http::Proxy")
+    found = re.search(r"^PROXY='(.*)'$", text, re.MULTILINE)
+    return found.group(1) if found and found.group(1) != "DIRECT" else ""
+
+
+def _named(variable: str) -> tuple[str, str]:
+    return os.environ.get(variable, ""), f"{variable} names it"
+
+
+def _choose(named: list[tuple[str, str]], default: str, *, security: bool) -> tuple[str, str]:
+    """A URL and why it is used: the first of *named* that there is, else apt's, else *default*."""
+    for url, why in named:
+        if url:
+            return url.rstrip("/"), why
+    passed_over = ""
+    for uri in _of_apt(security=security):
+        for url in _expanded(uri):
+            if not (flaw := _flaw(url)):
+                return url.rstrip("/"), "apt is set to it on this machine"
+            passed_over = passed_over or f"apt is set to {_public(url)} here, {flaw}"
+    what = "security mirror" if security else "Debian mirror"
+    return default, passed_over or f"apt is set to no {what} on this machine"
+
+
+def _of_apt(*, security: bool) -> list[str]:
+    """Addresses of Debian in apt's sources, those that are surest to be Debian's first.
+
+    Once apt has fetched the indexes, it knows their origin.  Until then the names of the suites
+    must do, of which other projects have few and Debian's mirrors several.
+    """
+    origins: dict[tuple[str, str], str] = {}
+    for line in _run("apt-get", "indextargets", *QUERY).splitlines():
+        uri, release, _, origin = line.split("\t")
+        origins[uri, release] = origin
+    entries = []
+    for line in _run("apt-get", "indextargets", "--no-release-info", *QUERY).splitlines():
+        uri, release, component, _ = line.split("\t")
+        origin = origins.get((uri, release), "")
+        stem, _, pocket = release.replace("/updates", "-security").partition("-")
+        is_debian = stem in {*suites.known(), *suites.ALIASES} and pocket in POCKETS
+        if component == "main" and is_debian and origin in {"", "Debian"}:
+            entries.append((uri, release, pocket == "security", bool(origin)))
+    entries = [entry for entry in dict.fromkeys(entries) if entry[2] is security]
+    count = Counter(uri for uri, *_ in entries)
+    entries.sort(key=lambda entry: (not entry[3], -count[entry[0]]))
+    return list(dict.fromkeys(uri for uri, *_ in entries))
+
+
+def _expanded(uri: str) -> Iterator[str]:
+    """*uri*, or what the list has that it names (apt-transport-mirror(1)), most preferred first."""
+    if not uri.startswith("mirror+file:"):
+        yield uri
+        return
+    try:
+        text = Path("/" + uri.removeprefix("mirror+file:").strip("/")).read_text()
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    found = []
+    for line in text.splitlines():
+        url, *settings = line.partition("#")[0].split() or [""]
+        order = [int(word[9:]) for word in settings if re.fullmatch(r"priority:\d+", word)]
+        if url:
+            found.append((min(order, default=1 << 32), url))
+    yield from (url for _, url in sorted(found, key=lambda item: item[0])) if found else [uri]
+
+
+def _flaw(url: str) -> str:
+    """Why containers cannot use the mirror at *url*; empty if they can."""
+    parts = urlsplit(url)
+    if parts.username or parts.password:
+        return "with a password, which would end up in images and manifests"
+    if parts.scheme == "https":
+        return "and a bare suite in a container trusts no certificate"
+    if parts.scheme != "http":
+        return f"and containers cannot use {parts.scheme}:"
+    host = (parts.hostname or "").rstrip(".")
+    try:
+        local = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        local = host == "localhost" or host.endswith(".localhost")
+    return "which in a container is the container itself" if local or not host else ""
+
+
+def _public(url: str) -> str:
+    """*url* without a user's name and password."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
+
+
+def _run(*command: str) -> str:
+    """What *command* prints; nothing where there is no apt, or none that understands it."""
+    try:
+        run = subprocess.run(
+            command, capture_output=True, text=True, check=True, errors="replace",
+            env={**os.environ, "LC_ALL": "C"},
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return run.stdout
