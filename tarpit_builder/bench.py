@@ -278,11 +278,11 @@ def compared(lines: Sequence[str], abi: str) -> tuple[DkmsBuild, DkmsBuild]:
             raise BuildError(
                 f"{match[1]} does not build for {abi}, so there is nothing to compare",
                 hint="see the compiler's lines above, or name another kernel",
-                tail=lines[-20:],
+                tail=tuple(lines[-20:]),
             )
     if not all(times.values()) or modules.keys() != times.keys():
         raise BuildError(
-            "dkms did not build both modules", hint="see its lines above", tail=lines[-20:]
+            "dkms did not build both modules", hint="see its lines above", tail=tuple(lines[-20:])
         )
     ours, theirs = (DkmsBuild(min(seconds), modules[name]) for name, seconds in times.items())
     return ours, theirs
