@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -253,28 +253,38 @@ done
         inputs=[Input("/debs", [Files(packages)])],
         sealed=False,
     )
-    times: dict[str, list[float]] = {}
+    if outcome.status != 0 and not any(line.startswith("failed ") for line in outcome.lines):
+        raise BuildError(
+            "the comparison with xtables-addons did not run to its end",
+            hint="see its lines above; if the mirror was out of reach, run invoke doctor",
+            tail=outcome.lines[-20:],
+        )
+    return compared(outcome.lines, abi)
+
+
+def compared(lines: Sequence[str], abi: str) -> tuple[DkmsBuild, DkmsBuild]:
+    """What the container's *lines* say of the builds for kernel *abi*: ours, xtables-addons'.
+
+    :raises BuildError: if either did not build.
+    """
+    times: dict[str, list[float]] = {"xt-tarpit": [], "xtables-addons": []}
     modules: dict[str, int] = {}
-    for line in outcome.lines:
+    for line in lines:
         if match := re.fullmatch(r"(xt-tarpit|xtables-addons) ([\d.]+) ([\d.]+)", line.strip()):
-            times.setdefault(match[1], []).append(float(match[2]) + float(match[3]))
+            times[match[1]].append(float(match[2]) + float(match[3]))
         elif match := re.fullmatch(r"built (\S+) (\d+)", line.strip()):
             modules[match[1]] = int(match[2])
         elif match := re.fullmatch(r"failed (\S+)", line.strip()):
             raise BuildError(
                 f"{match[1]} does not build for {abi}, so there is nothing to compare",
                 hint="see the compiler's lines above, or name another kernel",
-                tail=outcome.lines[-20:],
+                tail=tuple(lines[-20:]),
             )
-    if outcome.status != 0 or len(modules) != 2:
+    if not all(times.values()) or modules.keys() != times.keys():
         raise BuildError(
-            "the comparison with xtables-addons did not run to its end",
-            hint="see its lines above; if the mirror was out of reach, run invoke doctor",
-            tail=outcome.lines[-20:],
+            "dkms did not build both modules", hint="see its lines above", tail=tuple(lines[-20:])
         )
-    ours, theirs = (
-        DkmsBuild(min(times[name]), modules[name]) for name in ("xt-tarpit", "xtables-addons")
-    )
+    ours, theirs = (DkmsBuild(min(seconds), modules[name]) for name, seconds in times.items())
     return ours, theirs
 
 

@@ -46,6 +46,12 @@ def test_no_install_names_the_commands_and_does_nothing(bare: str, tmp_path: Pat
     assert not venv.exists()
 
 
+def test_only_tests_and_documentation_need_mandoc(bare: str) -> None:
+    for command, needed in (("docs", True), ("test", True), ("build", False)):
+        _, text = bootstrap("--no-install", "invoke", command, path=bare)
+        assert ("mandoc" in text.split()) is needed, command
+
+
 def test_second_run_is_silent_and_runs_the_command(tmp_path: Path) -> None:
     status, text = bootstrap("--no-install", "sh", "-c", "command -v invoke >&2", DOCKER_HOST="x:")
     assert status == 0, text

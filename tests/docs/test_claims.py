@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tarpit_builder import paths
+from tarpit_builder import paths, site
 
 TOP = paths.PROJECT
 DOCUMENTS = [
@@ -74,6 +74,18 @@ def test_every_task_and_option_exists(document: Path) -> None:
         assert known is not None, f"there is no task {match[1]}: {command}"
         missing = set(re.findall(r"(?<= )--[a-z][\w-]*", match[2])) - known
         assert not missing, f"invoke {match[1]} has no {missing}"
+
+
+def test_every_option_of_a_program_on_the_host_is_in_its_manual_page() -> None:
+    texts = [document.read_text(encoding="utf-8") for document in DOCUMENTS]
+    named = [command for text in texts for command in commands(text)]
+    for page in site.manual_pages():
+        manual = page.read_text(encoding="utf-8").replace("\\-", "-")
+        for command in named:
+            words = command.split()
+            if words and words[0] == page.stem:
+                given = [re.split(r"[=&|]", word)[0] for word in words[1:] if word[0] == "-"]
+                assert not [option for option in given if option not in manual], command
 
 
 @each_document
