@@ -15,6 +15,7 @@ myst_enable_extensions = ["deflist", "colon_fence"]
 html_theme = "furo"
 html_title = "TARPIT for netfilter"
 html_show_sphinx = False
+html_show_copyright = False
 html_copy_source = False
 html_show_sourcelink = False
 html_static_path = ["_static"]

@@ -64,7 +64,10 @@ def manual_page(source: Path) -> str:
         )
     body = run.stdout.partition('<div class="manual-text">')[2].rpartition("</div>\n<table")[0]
     body = re.sub(r"</?section[^>]*>\n?", "", body)
-    body = re.sub(r' id="[^"]*"', "", re.sub(r'<a class="permalink"[^>]*>(.*?)</a>', r"\1", body))
+    # Its anchors are replaced by those that Sphinx gives to the headings.
+    body = re.sub(
+        r' id="[^"]*"', "", re.sub(r'<a[^>]* href="#[^>]*>(.*?)</a>', r"\1", body, flags=re.S)
+    )
     return f"# {source.stem}({source.suffix[1:]})\n\n{_sections(_linked(body, source))}"
 
 

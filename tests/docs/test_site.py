@@ -129,6 +129,14 @@ def test_a_faulty_manual_page_is_refused(tmp_path: Path) -> None:
         site.manual_page(page)
 
 
+def test_a_manual_page_has_no_links_to_places_of_mandocs(tmp_path: Path) -> None:
+    page = tmp_path / "two.8"
+    page.write_text(
+        ".TH TWO 8 2026-11-24\n.SH NAME\ntwo \\- x\n.SH FINDINGS\n.TP\n.B Secure Boot\nis on\n"
+    )
+    assert 'href="#' not in site.manual_page(page)
+
+
 def test_without_mandoc_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "PATH", "/nowhere")
     with pytest.raises(ToolMissingError, match="mandoc is not installed"):
