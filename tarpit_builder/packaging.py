@@ -200,6 +200,12 @@ def maintainer() -> str:
     return f"{name} <{email}>"
 
 
+def copyright_text() -> str:
+    """The copyright file of every package."""
+    template = _environment(MAIN).get_template("debian/copyright.j2")
+    return template.render(releases=releases())
+
+
 def standards_version(series: str) -> str:
     """The Debian Policy version to declare in suite number *series*."""
     table: dict[str, str] = tomllib.loads((RULES / "packaging.toml").read_text())["standards"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from tarpit_builder.publish.keys import Key
 
 KEY = "tarpit-builder.asc"
 DISTS = "dists"
+BUILT_USING = re.compile(r"\blinux \(= (\S+)\)")
+"""How a package of modules, like Debian's own kernels, names the kernel's source."""
 
 
 def audit(top: Path, key: Key | None = None, *, expired: bool = False) -> dict[str, File]:
@@ -75,7 +78,14 @@ def entries(top: Path, suite: Path) -> Iterator[File]:
         with index.open("rb") as file:
             for stanza in Packages.iter_paragraphs(file, use_apt_pkg=False):
                 name = stanza["Filename"]
-                yield File(suite.name, Path(name).name, stanza["SHA256"], top / name)
+                kernel = BUILT_USING.search(stanza.get("Built-Using", ""))
+                yield File(
+                    suite.name,
+                    Path(name).name,
+                    stanza["SHA256"],
+                    top / name,
+                    kernel[1] if kernel else "",
+                )
     for index in sorted(suite.glob("main/source/Sources")):
         with index.open("rb") as file:
             for stanza in Sources.iter_paragraphs(file, use_apt_pkg=False):

@@ -12,6 +12,7 @@ from typing import Any
 from tarpit_builder import suites
 from tarpit_builder.build import MANIFEST
 from tarpit_builder.errors import CheckFailedError, UserError
+from tarpit_builder.packaging import MODULES
 
 UPSTREAM = "upstream"
 """The suite of packages for kernels of kernel.org, which belong to no suite of Debian's."""
@@ -21,12 +22,16 @@ BINARY, SOURCE = ".deb", (".dsc", ".tar.xz")
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of the pool; *path* is where it can be read."""
+    """A file of the pool; *path* is where it can be read.
+
+    Of a package of modules, *kernel* is the version of the Debian kernel that it was built for.
+    """
 
     suite: str
     name: str
     sha256: str
     path: Path
+    kernel: str = ""
 
     @property
     def pool(self) -> str:
@@ -70,7 +75,8 @@ def collect(dist: Path, wanted: Sequence[str] = ()) -> dict[str, File]:
             name = str(item["file"])
             if "/" in name or not name.endswith((BINARY, *SOURCE)):
                 continue
-            file = File(suite, name, str(item["sha256"]), folder / name)
+            kernel = _kernel(manifest) if name.startswith(f"{MODULES}-") else ""
+            file = File(suite, name, str(item["sha256"]), folder / name, kernel)
             if digest(file.path) != file.sha256:
                 raise CheckFailedError(
                     f"{file.path} is not what was built: it has another SHA-256",
@@ -117,6 +123,10 @@ def _results(dist: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
                 hint=f"remove {path.parent}, or build it again with --force",
             ) from error
         yield path.parent, manifest
+
+
+def _kernel(manifest: Mapping[str, Any]) -> str:
+    return str(manifest["plan"].get("kernel-package-version", ""))
 
 
 def _suite(manifest: Mapping[str, Any]) -> str:

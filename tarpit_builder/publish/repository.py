@@ -27,7 +27,7 @@ from tarpit_builder import paths, suites
 from tarpit_builder.console import Console, format_table
 from tarpit_builder.container import Engine, Files, Input, Limits, Recipe, locked
 from tarpit_builder.errors import BuildError, CheckFailedError, UserError
-from tarpit_builder.publish import incoming
+from tarpit_builder.publish import incoming, metapackages
 from tarpit_builder.publish.audit import DISTS, KEY, audit, checksums, entries, sha256
 from tarpit_builder.publish.incoming import File, digest
 from tarpit_builder.publish.keys import Key
@@ -106,12 +106,18 @@ def publish(
         old: dict[str, File] = {}
         if (top / DISTS).exists():
             old = audit(top, None if options.new_key else key, expired=options.new_key)
-        wanted = _pruned({**old, **_compatible(fresh, old)}, options.keep)
         with (
             tempfile.TemporaryDirectory(prefix=".new-", dir=top) as name,
             console.stage("indexes") as stage,
         ):
             made = Path(name)
+            packages = {**old, **_compatible(fresh, old)}
+            wanted = _with_metapackages(_pruned(packages, options.keep), old, made / "pool")
+            for package in metapackages.undated(wanted):
+                console.warn(
+                    f"no metapackage can follow {package}, which does not say what kernel version "
+                    "it is for: it was built by an older tarpit-builder — publish a newer version"
+                )
             _index(wanted, made, console)
             _cross_check(wanted, made / DISTS, top)
             if _unchanged(made / DISTS, top, key):
@@ -160,6 +166,15 @@ def _pruned(files: Mapping[str, File], keep: int) -> dict[str, File]:
         for pool in sorted(files)
         if files[pool].version in kept[files[pool].suite, files[pool].package]
     }
+
+
+def _with_metapackages(
+    files: Mapping[str, File], old: Mapping[str, File], folder: Path
+) -> dict[str, File]:
+    """*files* with the metapackages that belong to them; what is published of these stays."""
+    own = {pool: file for pool, file in files.items() if not metapackages.is_metapackage(file)}
+    made = metapackages.make(own, folder)
+    return dict(sorted({**own, **made, **{p: old[p] for p in made if p in old}}.items()))
 
 
 def _index(files: Mapping[str, File], output: Path, console: Console) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from tarpit_builder.upstream.deb import Deb
+from tarpit_builder.deb import Deb
 
 
 def small_deb(name: str, version: str, arch: str = "all", text: str = "") -> Deb:
@@ -19,7 +19,20 @@ def small_deb(name: str, version: str, arch: str = "all", text: str = "") -> Deb
     return Deb(control=control, files={f"/usr/share/{name}": (text.encode(), 0o644)}, epoch=1)
 
 
-def result(dist: Path, folder: str, suite: str, *debs: Deb) -> Path:
+def modules_deb(abi: str, kernel: str, version: str = "1.0.0+deb13", depends: str = "") -> Deb:
+    """A package of modules for the kernel *abi*, built against its package's version *kernel*."""
+    control = (
+        f"Package: xt-tarpit-modules-{abi}\nVersion: {version}\nArchitecture: amd64\n"
+        "Maintainer: Tests <tests@example.org>\nPriority: optional\nSection: kernel\n"
+        + (f"Depends: {depends}\n" if depends else "")
+        + f"Built-Using: linux (= {kernel})\n"
+        f"Description: modules for {abi}\n for the tests\n"
+    )
+    path = f"/usr/lib/xt-tarpit/{abi}/xt_TARPIT.ko"
+    return Deb(control=control, files={path: (kernel.encode(), 0o644)}, epoch=1)
+
+
+def result(dist: Path, folder: str, suite: str, *debs: Deb, kernel: str = "") -> Path:
     """A finished build in *dist*, as ``invoke build`` leaves it."""
     place = dist / folder
     place.mkdir(parents=True, exist_ok=True)
@@ -33,7 +46,7 @@ def result(dist: Path, folder: str, suite: str, *debs: Deb) -> Path:
         "format": 1,
         "key": "0",
         "command": f"invoke build --kernel {folder}",
-        "plan": {"suite": suite} if suite else {},
+        "plan": {"suite": suite, "kernel-package-version": kernel} if suite else {},
         "outputs": outputs,
     }
     (place / "manifest.json").write_text(json.dumps(manifest))
