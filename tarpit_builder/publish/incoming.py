@@ -60,9 +60,10 @@ class File:
         return self.name.removesuffix(BINARY).rpartition("_")[2]
 
 
-def collect(dist: Path, wanted: Sequence[str] = ()) -> dict[str, File]:
+def collect(dist: Path, wanted: Sequence[str] = (), *, optional: bool = False) -> dict[str, File]:
     """The files of all results in *dist*, by their place in the pool; *wanted* limits the suites.
 
+    :param optional: whether there may be nothing.
     :raises UserError: if there is nothing, or a suite of *wanted* is not there.
     :raises CheckFailedError: if a file is not what was built, or two results disagree on one.
     """
@@ -96,7 +97,7 @@ def collect(dist: Path, wanted: Sequence[str] = ()) -> dict[str, File]:
                 f"nothing in {dist} is for the suite {suite!r}",
                 hint=f"there are {', '.join(sorted(present))}" if present else "build it first",
             )
-    if not files:
+    if not files and not optional:
         raise UserError(
             f"there is nothing to publish in {dist}", hint="build first: invoke matrix --run"
         )
