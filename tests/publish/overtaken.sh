@@ -38,6 +38,8 @@ clean_update() {
 	! grep -v '^200 ' /tmp/requests || fail "$1: something was not there"
 }
 
+# A root that was made from a frozen mirror may have this switched off.
+echo 'Acquire::Check-Valid-Until "true";' > /etc/apt/apt.conf.d/zz-valid-until
 rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/* /var/lib/apt/lists/*
 install -D -m 644 /state-1/tarpit-builder.asc /etc/apt/keyrings/tarpit-builder.asc
 cp "/state-1/$SUITE.sources" /etc/apt/sources.list.d/

@@ -35,9 +35,11 @@ def run(
 ) -> list[str]:
     """Run *script* as root on a clean *suite*; the lines in which it says what was right."""
     engine, mirrors = Engine.connect(), Mirrors.choose(None)
+    # Debian's own index may be past its end where the mirror is a frozen one.
     recipe = Recipe(
-        "bare", suite, "amd64", mirrors.apt_sources(suites.known()[suite]), mirrors.main
-    )
+        "bare", suite, "amd64", mirrors.apt_sources(suites.known()[suite]), mirrors.main,
+        {"allow_expired": True},
+    )  # fmt: skip
     proof = Files({name: HERE / name for name in (script, "server.pl")})
     outcome = engine.run(
         engine.ensure_image(recipe, QUIET),
