@@ -459,6 +459,7 @@ def test(c: Context, quick: bool = False, slow: bool = False, only: str = "") ->
         "all": "with --verify: every group of checks",
         "jobs": "cells at once (default: as many as there are processors)",
         "memory": "MiB that all running cells may need together (default: three quarters)",
+        "images": "make the container images that the cells are built in, and print their tags",
         "format": "print the matrix for github, gitlab or as json",
         "only": "cells whose name fits this pattern (may be repeated)",
         "shard": "one part of several: 3/10",
@@ -480,6 +481,7 @@ def matrix(
     all: bool = False,
     jobs: str = "0",
     memory: str = "0",
+    images: bool = False,
     format: str = "",
     only: list[str] | None = None,
     shard: str = "",
@@ -496,6 +498,13 @@ def matrix(
     from tarpit_builder import matrix, report
 
     cells = matrix.select(matrix.read(report.path(file)), only or (), shard)
+    if images:
+        from tarpit_builder.console import Console
+
+        console = Console()
+        archive = _archive(c, console, mirror, offline=offline)
+        print("\n".join(matrix.make_images(cells, archive, console)))
+        return
     if format or not run:
         print(matrix.render(cells, format) if format else matrix.overview(cells))
         return
