@@ -416,13 +416,23 @@ def doctor(c: Context, mirror: str = "") -> None:
         "dist": "also remove the results in dist/",
         "images": "also remove container images and volumes",
         "everything": "all of it",
+        "stale": "only results in dist/ that this checkout would build differently",
     }
 )
 @guarded
-def clean(c: Context, dist: bool = False, images: bool = False, everything: bool = False) -> None:
+def clean(
+    c: Context,
+    dist: bool = False,
+    images: bool = False,
+    everything: bool = False,
+    stale: bool = False,
+) -> None:
     """Remove cached downloads and logs (what can be made again)."""
     from tarpit_builder import clean
 
+    if stale:
+        print(clean.drop_stale())
+        return
     print(clean.run(dist=dist or everything, images=images or everything))
 
 

@@ -88,7 +88,8 @@ def collect(dist: Path, wanted: Sequence[str] = (), *, optional: bool = False) -
                 raise CheckFailedError(
                     f"{name} differs between {other.path.parent.name} and {folder.name}: they were "
                     "built from different states of the source",
-                    hint="build all of it again: invoke matrix --run",
+                    hint="`invoke clean --stale` removes what this checkout would build "
+                    "differently; build that again if its kernel can still be had, and publish",
                 )
     present = {file.suite for file in files.values()}
     for suite in wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tarpit_builder import __version__, clean, packaging
 from tarpit_builder.console import Console
 from tarpit_builder.errors import CheckFailedError, SourceError, UserError
 from tarpit_builder.publish import Options, Published, audit, publish, settings, states
@@ -217,6 +219,40 @@ def test_version_is_never_signed_twice_and_the_rest_goes_in(
     assert len(now) == len(before) + 2
     # The metapackage that is published stays, too, whoever publishes next.
     assert not put(dist, top, key, skip_existing=True).fresh
+
+
+def test_stale_result_of_a_superseded_kernel(
+    dist: Path, tmp_path: Path, key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the source changed after a kernel that the archive has no more was built for."""
+    monkeypatch.setenv("TARPIT_DIST", str(dist))
+    version = f"{__version__}+deb13"
+    for abi, kernel, text in (
+        ("6.12.57+deb13-amd64", "6.12.57-1", "of then"),
+        ("6.12.118+deb13-amd64", "6.12.118-1", "of now"),
+    ):
+        target = packaging.PackageSet(version, "trixie", "amd64", abi, kernel, "/usr/lib/modules")
+        folder = result(
+            dist, abi, "trixie", small_deb("xt-tarpit-dkms", version, text=text), kernel=kernel
+        )
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["plan"] |= {"kernel": abi, "arch": "amd64"}
+        manifest["module"] = {
+            name: hashlib.sha256(
+                content if isinstance(content, bytes) else content.read_bytes()
+            ).hexdigest()
+            for name, content in packaging.source_files(target).members.items()
+        }
+        if text == "of then":
+            manifest["module"][f"xt-tarpit-{version}/xt_TARPIT.c"] = "0"
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckFailedError, match="differs between") as caught:
+        put(dist, tmp_path / "repo", key, url=URL)
+    assert "`invoke clean --stale`" in caught.value.hint
+    assert "6.12.57+deb13-amd64" in clean.drop_stale()
+    assert [path.name for path in dist.iterdir()] == ["6.12.118+deb13-amd64"]
+    assert len(put(dist, tmp_path / "repo", key, url=URL).added) == 1
+    assert clean.drop_stale() == "no result is stale"
 
 
 # -- what was damaged ----------------------------------------------------------------------------
