@@ -416,13 +416,23 @@ def doctor(c: Context, mirror: str = "") -> None:
         "dist": "also remove the results in dist/",
         "images": "also remove container images and volumes",
         "everything": "all of it",
+        "stale": "only results in dist/ that this checkout would build differently",
     }
 )
 @guarded
-def clean(c: Context, dist: bool = False, images: bool = False, everything: bool = False) -> None:
+def clean(
+    c: Context,
+    dist: bool = False,
+    images: bool = False,
+    everything: bool = False,
+    stale: bool = False,
+) -> None:
     """Remove cached downloads and logs (what can be made again)."""
     from tarpit_builder import clean
 
+    if stale:
+        print(clean.drop_stale())
+        return
     print(clean.run(dist=dist or everything, images=images or everything))
 
 
@@ -459,6 +469,7 @@ def test(c: Context, quick: bool = False, slow: bool = False, only: str = "") ->
         "all": "with --verify: every group of checks",
         "jobs": "cells at once (default: as many as there are processors)",
         "memory": "MiB that all running cells may need together (default: three quarters)",
+        "images": "make the container images that the cells are built in, and print their tags",
         "format": "print the matrix for github, gitlab or as json",
         "only": "cells whose name fits this pattern (may be repeated)",
         "shard": "one part of several: 3/10",
@@ -480,6 +491,7 @@ def matrix(
     all: bool = False,
     jobs: str = "0",
     memory: str = "0",
+    images: bool = False,
     format: str = "",
     only: list[str] | None = None,
     shard: str = "",
@@ -496,6 +508,13 @@ def matrix(
     from tarpit_builder import matrix, report
 
     cells = matrix.select(matrix.read(report.path(file)), only or (), shard)
+    if images:
+        from tarpit_builder.console import Console
+
+        console = Console()
+        archive = _archive(c, console, mirror, offline=offline)
+        print("\n".join(matrix.make_images(cells, archive, console)))
+        return
     if format or not run:
         print(matrix.render(cells, format) if format else matrix.overview(cells))
         return
@@ -517,17 +536,22 @@ def matrix(
 
 
 @task(
-    iterable=["suite"],
+    iterable=["suite", "drop"],
     help={
-        "output": "where the repository is or shall be (default: dist/repo)",
+        "output": "where the repository is, or will be (default: dist/repo)",
         "key": "secret key of your GnuPG to sign with: fingerprint, id or address",
         "gpg-home": "another GnuPG home than yours",
-        "test-key": "sign with a throw-away key instead, made for trials and kept in the cache",
+        "test-key": "sign with a throw-away key instead, made for trials and kept on this machine",
         "new-key": "let the repository change its key; its users must fetch the new one",
         "suite": "publish for this suite only (may be repeated)",
         "keep": "versions of each package that stay (default: 3; 0: all)",
-        "url": "where users will find it, for the .sources files",
-        "check": "publish nothing; check signatures, indexes and packages of what is there",
+        "url": "where users will find it; needed once, then remembered",
+        "valid-for": "days until apt refuses it unless it is signed again (default: as before, 30)",
+        "fetch": "begin with what is published at --url, where --output is still empty",
+        "skip-existing": "leave out what is published already with another content",
+        "drop": "add nothing; take out packages whose name fits this pattern (may be repeated)",
+        "repair": "go on with what is still as it was signed, and name what is lost",
+        "check": "publish nothing; check signatures, dates, indexes and packages of what is there",
     },
 )
 @guarded
@@ -541,16 +565,22 @@ def repo(
     suite: list[str] | None = None,
     keep: str = "3",
     url: str = "",
+    valid_for: str = "",
+    fetch: bool = False,
+    skip_existing: bool = False,
+    drop: list[str] | None = None,
+    repair: bool = False,
     check: bool = False,
 ) -> None:
-    """Publish what is in dist/ as a signed apt repository."""
+    """Publish what is in dist/ as a signed apt repository, or sign it again."""
     from tarpit_builder import paths, publish, report
     from tarpit_builder.console import Console
 
     versions = report.number(keep, "--keep")
     top = report.path(output) or paths.dist_dir() / "repo"
     if check:
-        print(f"good: {len(publish.audit(top))} packages and sources, as they were signed")
+        count, until = len(publish.audit(top)), publish.demand_valid(top)
+        print(f"good: {count} packages and sources, as they were signed; valid until {until}")
         return
     console = Console()
     home = report.path(gpg_home)
@@ -562,6 +592,11 @@ def repo(
         wanted=tuple(suite or ()),
         new_key=new_key,
         url=url,
+        valid_for=report.number(valid_for, "--valid-for") if valid_for else None,
+        fetch=fetch,
+        skip_existing=skip_existing,
+        drop=tuple(drop or ()),
+        repair=repair,
     )
     print(publish.publish(paths.dist_dir(), top, signer, console, options=options).table())
 

@@ -32,3 +32,20 @@ def run(*, dist: bool, images: bool) -> str:
         except DockerError as error:
             done.append(f"images stay: {error.message}")
     return "\n".join(done) or "nothing to remove"
+
+
+def drop_stale() -> str:
+    """Remove the results that this checkout would build differently, and nothing else.
+
+    :raises InfrastructureError: if the file system refuses.
+    """
+    from tarpit_builder.stale import stale
+
+    done = []
+    for folder in stale(paths.dist_dir()):
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise paths.explain_os_error(error, folder) from error
+        done.append(f"removed {folder}, which this checkout would build differently")
+    return "\n".join(done) or "no result is stale"

@@ -244,6 +244,12 @@ def _git_config(key: str) -> str:
     return found.stdout.strip()
 
 
+def copyright_text() -> str:
+    """The copyright file of every package."""
+    template = _environment(MAIN).get_template("debian/copyright.j2")
+    return template.render(releases=releases())
+
+
 def standards_version(series: str) -> str:
     """The Debian Policy version to declare in suite number *series*."""
     table: dict[str, str] = _rules()["standards"]

@@ -26,6 +26,15 @@ def cache_dir() -> Path:
     return Path(platformdirs.user_cache_dir("tarpit-builder"))
 
 
+def state_dir() -> Path:
+    """What must outlive the cache: ``$TARPIT_STATE``, else the user's state folder (XDG)."""
+    if override := os.environ.get("TARPIT_STATE"):
+        return Path(override).expanduser().absolute()
+    import platformdirs
+
+    return Path(platformdirs.user_state_dir("tarpit-builder"))
+
+
 def dist_dir() -> Path:
     """Where results go: ``$TARPIT_DIST``, else ``dist/`` in the checkout."""
     if override := os.environ.get("TARPIT_DIST"):

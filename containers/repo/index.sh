@@ -24,7 +24,12 @@ while read -r suite architectures; do
 		gzip -9n < "$index" > "$index.gz"
 		xz --threads=1 < "$index" > "$index.xz"
 	done
+	# One digest: apt asks for an index by the strongest that is listed, and each that is listed
+	# must be there by its hash.  Every apt since bullseye's knows SHA256.
 	apt-ftparchive \
+		-o "APT::FTPArchive::Release::MD5=false" \
+		-o "APT::FTPArchive::Release::SHA1=false" \
+		-o "APT::FTPArchive::Release::SHA512=false" \
 		-o "APT::FTPArchive::Release::Origin=$ORIGIN" \
 		-o "APT::FTPArchive::Release::Label=$ORIGIN" \
 		-o "APT::FTPArchive::Release::Suite=$suite" \

@@ -7,6 +7,7 @@ command that failed is the command that a person repeats.
 """
 
 from tarpit_builder.matrix.definition import Cell, overview, read, select
+from tarpit_builder.matrix.images import make_images
 from tarpit_builder.matrix.outcome import Outcome, Result, Summary
 from tarpit_builder.matrix.pipelines import render
 from tarpit_builder.matrix.runner import Options, Sources, run
@@ -19,6 +20,7 @@ __all__ = [
     "Result",
     "Sources",
     "Summary",
+    "make_images",
     "measure",
     "overview",
     "read",

@@ -116,7 +116,7 @@ def select(cells: Sequence[Cell], only: Iterable[str], shard: str) -> tuple[Cell
 
     Cells are dealt out in turn, so that shards are of equal length and mixed kinds.
 
-    :raises UserError: if a pattern fits nothing, or *shard* is not of the form 3/10.
+    :raises UserError: if a pattern fits nothing, or *shard* is not of the form 3/10, or is empty.
     """
     patterns = tuple(only)
     for pattern in patterns:
@@ -139,7 +139,17 @@ def select(cells: Sequence[Cell], only: Iterable[str], shard: str) -> tuple[Cell
     part, parts = (int(match[1]), int(match[2])) if match else (0, 0)
     if not 1 <= part <= parts:
         raise UserError(f"--shard {shard!r} is no part of anything", hint="write it like 3/10")
-    return tuple(chosen[part - 1 :: parts])
+    if part > len(chosen):
+        raise UserError(
+            f"--shard {shard} is empty: there are only {len(chosen)} cells",
+            hint=f"make at most {len(chosen)} shards",
+        )
+    return deal(chosen, part, parts)
+
+
+def deal(cells: Sequence[Cell], part: int, parts: int) -> tuple[Cell, ...]:
+    """The part number *part* (from 1) of *cells*, dealt out in turn."""
+    return tuple(cells[part - 1 :: parts])
 
 
 def overview(cells: Sequence[Cell]) -> str:

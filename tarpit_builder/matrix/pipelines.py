@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tarpit_builder.errors import UserError
-from tarpit_builder.matrix.definition import Cell
+from tarpit_builder.matrix.definition import Cell, deal
 
 SETUP_MINUTES = 20
 """What a fresh machine needs before the cell itself starts: packages, Docker, images."""
@@ -25,10 +25,14 @@ https://docs.github.com/actions/reference/limits
 """
 
 
+GITHUB_MINUTES = 360
+"""How long a job may run on a machine of GitHub's; see there."""
+
+
 def render(cells: Sequence[Cell], kind: str) -> str:
     """The matrix in the form *kind*: ``github``, ``gitlab`` or ``json``.
 
-    :raises UserError: if there is no such form, or it cannot hold that many cells.
+    :raises UserError: if there is no such form.
     """
     forms: Mapping[str, Callable[[Sequence[Cell]], str]] = {
         "github": github,
@@ -43,21 +47,22 @@ def render(cells: Sequence[Cell], kind: str) -> str:
 def github(cells: Sequence[Cell]) -> str:
     """A value for ``strategy.matrix``, on one line for ``$GITHUB_OUTPUT``.
 
-    :raises UserError: if there are more cells than GitHub makes jobs of.
+    Each cell is a job of its own, unless there are more than GitHub makes jobs of: then each job
+    gets several, dealt out as shards are.
     """
-    if len(cells) > GITHUB_JOBS:
-        parts = -(-len(cells) // GITHUB_JOBS)
-        raise UserError(
-            f"{len(cells)} cells are more than the {GITHUB_JOBS} jobs of a matrix on GitHub",
-            hint=f"print it in parts: --shard 1/{parts} and so on",
-        )
+    parts = min(len(cells), GITHUB_JOBS)
+    jobs = [deal(cells, part, parts) for part in range(1, parts + 1)]
     rows = [
         {
-            "cell": cell.name,
-            "minutes": math.ceil(cell.minutes) + SETUP_MINUTES,
-            "allowed": bool(cell.allowed),
+            "cell": f"{job[0].name}{f'-and-{len(job) - 1}-more' if job[1:] else ''}",
+            "arguments": " ".join(f"--only {cell.name}" for cell in job),
+            "minutes": min(
+                math.ceil(sum(cell.minutes for cell in job)) + SETUP_MINUTES, GITHUB_MINUTES
+            ),
+            "allowed": all(cell.allowed for cell in job),
+            "shared": any(cell.upstream for cell in job),
         }
-        for cell in cells
+        for job in jobs
     ]
     return json.dumps({"include": rows}, separators=(",", ":"))
 
@@ -67,7 +72,7 @@ def gitlab(cells: Sequence[Cell]) -> str:
     jobs: dict[str, Any] = {"include": [{"local": "/.gitlab/cell.yml"}]}
     for cell in cells:
         jobs[cell.name] = {
-            "extends": ".cell",
+            "extends": ".shared" if cell.upstream else ".cell",
             "variables": {"CELL": cell.name},
             "timeout": f"{math.ceil(cell.minutes) + SETUP_MINUTES} minutes",
             "allow_failure": bool(cell.allowed),

@@ -12,6 +12,7 @@ from typing import Any
 from tarpit_builder import suites
 from tarpit_builder.build import MANIFEST
 from tarpit_builder.errors import CheckFailedError, UserError
+from tarpit_builder.packaging import MODULES
 
 UPSTREAM = "upstream"
 """The suite of packages for kernels of kernel.org, which belong to no suite of Debian's."""
@@ -21,12 +22,16 @@ BINARY, SOURCE = ".deb", (".dsc", ".tar.xz")
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of the pool; *path* is where it can be read."""
+    """A file of the pool; *path* is where it can be read.
+
+    Of a package of modules, *kernel* is the version of the Debian kernel that it was built for.
+    """
 
     suite: str
     name: str
     sha256: str
     path: Path
+    kernel: str = ""
 
     @property
     def pool(self) -> str:
@@ -55,9 +60,10 @@ class File:
         return self.name.removesuffix(BINARY).rpartition("_")[2]
 
 
-def collect(dist: Path, wanted: Sequence[str] = ()) -> dict[str, File]:
+def collect(dist: Path, wanted: Sequence[str] = (), *, optional: bool = False) -> dict[str, File]:
     """The files of all results in *dist*, by their place in the pool; *wanted* limits the suites.
 
+    :param optional: whether there may be nothing.
     :raises UserError: if there is nothing, or a suite of *wanted* is not there.
     :raises CheckFailedError: if a file is not what was built, or two results disagree on one.
     """
@@ -70,7 +76,8 @@ def collect(dist: Path, wanted: Sequence[str] = ()) -> dict[str, File]:
             name = str(item["file"])
             if "/" in name or not name.endswith((BINARY, *SOURCE)):
                 continue
-            file = File(suite, name, str(item["sha256"]), folder / name)
+            kernel = _kernel(manifest) if name.startswith(f"{MODULES}-") else ""
+            file = File(suite, name, str(item["sha256"]), folder / name, kernel)
             if digest(file.path) != file.sha256:
                 raise CheckFailedError(
                     f"{file.path} is not what was built: it has another SHA-256",
@@ -81,7 +88,8 @@ def collect(dist: Path, wanted: Sequence[str] = ()) -> dict[str, File]:
                 raise CheckFailedError(
                     f"{name} differs between {other.path.parent.name} and {folder.name}: they were "
                     "built from different states of the source",
-                    hint="build all of it again: invoke matrix --run",
+                    hint="`invoke clean --stale` removes what this checkout would build "
+                    "differently; build that again if its kernel can still be had, and publish",
                 )
     present = {file.suite for file in files.values()}
     for suite in wanted:
@@ -90,7 +98,7 @@ def collect(dist: Path, wanted: Sequence[str] = ()) -> dict[str, File]:
                 f"nothing in {dist} is for the suite {suite!r}",
                 hint=f"there are {', '.join(sorted(present))}" if present else "build it first",
             )
-    if not files:
+    if not files and not optional:
         raise UserError(
             f"there is nothing to publish in {dist}", hint="build first: invoke matrix --run"
         )
@@ -117,6 +125,10 @@ def _results(dist: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
                 hint=f"remove {path.parent}, or build it again with --force",
             ) from error
         yield path.parent, manifest
+
+
+def _kernel(manifest: Mapping[str, Any]) -> str:
+    return str(manifest["plan"].get("kernel-package-version", ""))
 
 
 def _suite(manifest: Mapping[str, Any]) -> str:

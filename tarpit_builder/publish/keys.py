@@ -5,6 +5,7 @@ So a smart card, an agent or a passphrase works as it does anywhere else.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import tempfile
 import time
@@ -22,6 +23,10 @@ SOON = 30 * 86400  # seconds before its end that a key is warned of
 
 # Fields of --with-colons output, from 0; doc/DETAILS of GnuPG.
 _KIND, _VALIDITY, _CREATED, _EXPIRES, _VALUE, _CAPABILITIES = 0, 1, 5, 6, 9, 11
+
+
+class BadSignatureError(SourceError):
+    """What was signed is not what is there, or another key signed it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +83,23 @@ def choose(name: str, home: Path | None = None, *, test: bool = False) -> Key:
     if test and (name or home):
         raise UserError("--test-key and a key of yours contradict each other", hint="name one")
     if test:
-        return throwaway(paths.cache_dir() / "test-key")
+        return throwaway(test_key_home())
     if not name:
         raise UserError(
             "no key was named to sign with",
             hint="--key ID takes one of your GnuPG; --test-key makes one for trials",
         )
     return find(name, home)
+
+
+def test_key_home() -> Path:
+    """Where the key for trials is: with what cannot be made again, out of the reach of clean."""
+    home = paths.state_dir() / "test-key"
+    former = paths.cache_dir() / "test-key"
+    if former.is_dir() and not home.exists():
+        paths.make_dir(home.parent)
+        shutil.move(former, home)
+    return home
 
 
 def find(name: str, home: Path | None = None) -> Key:
@@ -172,9 +187,9 @@ def verify(signed: Path, public: bytes, *, expired: bool = False) -> tuple[str, 
                 hint="extend the key with `gpg --quick-set-expire`, then `invoke repo` again",
             )
         if run.returncode != 0 or "VALIDSIG" not in kinds:
-            raise SourceError(
+            raise BadSignatureError(
                 f"{signed} has no good signature of the repository's key",
-                hint="it was changed or half copied: `invoke repo` makes it anew",
+                hint="it was changed or half copied, or another key signed it",
             )
         return kinds["VALIDSIG"][1], text.read_bytes()
 

@@ -3,23 +3,25 @@
 ::
 
     pool/SUITE/…                        packages; added, never changed
-    .states/NUMBER/SUITE/InRelease      one whole state of all indexes, by-hash ones included
-    dists -> .states/NUMBER             the state that is valid: replacing this link is the update
+    dists -> .states/NUMBER             the indexes that are valid, see ``states``
     tarpit-builder.asc, SUITE.sources   what a user puts below /etc/apt
+    repository.json                     what is remembered from run to run, see ``settings``
 
-A client that began with the state before still finds all of it: its indexes by hash, its packages
-in the pool.  What neither that state nor the new one names is removed.
+A client that began with an earlier state still finds all of it for a day: its indexes by hash, its
+packages in the pool.  What no state that is kept names is removed.
 """
 
 from __future__ import annotations
 
-import os
+import email.utils
+import fnmatch
+import re
 import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import cmp_to_key
 from pathlib import Path
 
@@ -27,17 +29,17 @@ from tarpit_builder import paths, suites
 from tarpit_builder.console import Console, format_table
 from tarpit_builder.container import Engine, Files, Input, Limits, Recipe, locked
 from tarpit_builder.errors import BuildError, CheckFailedError, UserError
-from tarpit_builder.publish import incoming
+from tarpit_builder.publish import fetching, incoming, metapackages, settings, states
 from tarpit_builder.publish.audit import DISTS, KEY, audit, checksums, entries, sha256
 from tarpit_builder.publish.incoming import File, digest
 from tarpit_builder.publish.keys import Key
+from tarpit_builder.publish.salvage import salvage
+from tarpit_builder.publish.settings import Settings
 from tarpit_builder.sources.debian import Mirrors
 
 SCRIPTS = paths.PROJECT / "containers" / "repo"
 IMAGE_SUITE = "trixie"
 ORIGIN = "tarpit-builder"
-STATES = ".states"
-BY_HASH = "by-hash/SHA256"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +47,40 @@ class Options:
     """How to publish.
 
     *keep* versions of each package stay (0: all); *wanted* limits the suites that are added to;
-    *new_key* lets the repository change its key; *url* is where users will find it.
+    *new_key* lets the repository change its key; *url* is where users will find it and *valid_for*
+    the days until it must be signed again, both as before if they are not given.  *drop* takes
+    packages whose names fit these patterns out and adds nothing; *skip_existing* leaves out what
+    is published already with another content; *repair* takes what is still as it was signed;
+    *fetch* begins with what is published at the URL.
     """
 
     keep: int = 3
     wanted: Sequence[str] = ()
     new_key: bool = False
     url: str = ""
+    valid_for: int | None = None
+    drop: Sequence[str] = ()
+    skip_existing: bool = False
+    repair: bool = False
+    fetch: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A repository at *top*: its *suites* with their architectures, and what this run changed."""
+    """A repository at *top*: its *suites* with their architectures, and what this run changed.
+
+    *fresh* says whether its packages are others than before; the signatures always are.
+    """
 
     top: Path
+    url: str
     suites: Mapping[str, tuple[str, ...]]
     files: int
     added: tuple[str, ...]
     removed: tuple[str, ...]
     fresh: bool
+    until: datetime
+    notes: tuple[str, ...] = ()
 
     def table(self) -> str:
         """What is there now, what changed, and how to use it."""
@@ -77,11 +94,16 @@ class Published:
             + (
                 f"{len(self.added)} added, {len(self.removed)} removed"
                 if self.fresh
-                else "as before"
+                else "as before, signed anew"
             ),
+            *self.notes,
+            f"valid     until {self.until:%Y-%m-%d}: `invoke repo` before then signs it anew, "
+            "with or without new packages",
             f"users     put {KEY} into /etc/apt/keyrings/ and SUITE.sources into "
             "/etc/apt/sources.list.d/,",
+            f"          both from {self.url}/,",
             "          then: apt update && apt install xt-tarpit-dkms",
+            "          or, without a compiler: apt install xt-tarpit-modules-amd64",
         ]
         return "\n".join(lines)
 
@@ -89,9 +111,10 @@ class Published:
 def publish(
     dist: Path, top: Path, key: Key, console: Console, *, options: Options | None = None
 ) -> Published:
-    """Add what is in *dist* to the repository at *top*, which need not exist.
+    """Add what is in *dist* to the repository at *top*, which need not exist, and sign it.
 
-    :raises UserError: if there is nothing, or the repository has another key.
+    :raises UserError: if there is nothing, or the repository has another key, or it was never
+        said where users will find it.
     :raises CheckFailedError: if a package is not what was built or published.
     :raises TarpitError: as the container engine and the file system do; the repository is then
         as it was.
@@ -99,32 +122,65 @@ def publish(
     options = options or Options()
     if options.keep < 0:
         raise UserError("--keep is a number of versions", hint="0 keeps all")
-    fresh = incoming.collect(dist, options.wanted)
-    paths.make_dir(top)
+    if options.fetch:
+        url = settings.updated(Settings(), url=options.url, valid_for=None, top=top).url
+        fetching.fetch(url, top, key, console)
+    before = settings.load(top)
+    remembered = settings.updated(before, url=options.url, valid_for=options.valid_for, top=top)
+    exists = (top / DISTS).exists()
+    fresh = {} if options.drop else incoming.collect(dist, options.wanted, optional=exists)
+    states.make_dir(top)
     with locked(f"repo-{sha256(str(top.resolve()).encode())[:16]}"):
-        _sweep(top)
-        old: dict[str, File] = {}
-        if (top / DISTS).exists():
-            old = audit(top, None if options.new_key else key, expired=options.new_key)
-        wanted = _pruned({**old, **_compatible(fresh, old)}, options.keep)
+        states.sweep(top)
+        old, notes = _published(top, key, options)
+        had = old
+        if options.drop:
+            old, dropped = _without(old, options.drop)
+            notes += _still_built(dropped, dist)
+        fresh, skipped = _compatible(fresh, old, before.gone, skip=options.skip_existing)
+        notes += skipped
         with (
             tempfile.TemporaryDirectory(prefix=".new-", dir=top) as name,
             console.stage("indexes") as stage,
         ):
             made = Path(name)
+            packages = _pruned({**old, **fresh}, options.keep)
+            wanted = _with_metapackages(packages, old, before.gone, made / "pool")
+            if not wanted:
+                raise UserError(
+                    "nothing would be left in the repository",
+                    hint=f"remove it as a whole: rm -r {top}",
+                )
+            for package in metapackages.undated(wanted):
+                console.warn(
+                    f"no metapackage can follow {package}, which does not say what kernel version "
+                    "it is for: it was built by an older tarpit-builder — publish a newer version"
+                )
             _index(wanted, made, console)
             _cross_check(wanted, made / DISTS, top)
-            if _unchanged(made / DISTS, top, key):
-                stage.done("nothing to do")
-                return Published(top, _suites(wanted), len(wanted), (), (), fresh=False)
+            changed = not _same_packages(made / DISTS, top, key)
+            until = _date(made / DISTS, remembered.valid_for)
             _sign(made / DISTS, key)
             _fill_pool(wanted, top)
-            state = _store_state(made / DISTS, top)
-            _write_helpers(top, key, wanted, options.url)
-            _switch(top, state)
+            states.readable(top / "pool")
+            state = states.store(made / DISTS, top)
+            gone = {pool: file.sha256 for pool, file in had.items() if pool not in wanted}
+            _write_helpers(top, key, wanted, remembered, {**before.gone, **gone})
+            states.switch(top, state)
+            stage.done("" if changed else "as before")
         removed = _prune(top)
     added = tuple(pool for pool in wanted if pool not in old)
-    return Published(top, _suites(wanted), len(wanted), added, removed, fresh=True)
+    return Published(
+        top=top,
+        url=remembered.url,
+        suites=_suites(wanted),
+        files=len(wanted),
+        added=added,
+        removed=removed,
+        fresh=changed,
+        until=until,
+        notes=tuple(notes),
+    )
 
 
 def recipe(mirrors: Mirrors) -> Recipe:
@@ -133,15 +189,85 @@ def recipe(mirrors: Mirrors) -> Recipe:
     return Recipe("repo", IMAGE_SUITE, "amd64", mirrors.apt_sources(suite), mirrors.main)
 
 
-def _compatible(fresh: Mapping[str, File], old: Mapping[str, File]) -> Mapping[str, File]:
-    """*fresh*, if no file of it is there with another content: apt takes names for identities."""
-    for pool, file in fresh.items():
-        if pool in old and old[pool].sha256 != file.sha256:
-            raise CheckFailedError(
-                f"{file.name} is published already, with another content",
-                hint="give it a new version: invoke release --version X, then build and publish",
+def _published(top: Path, key: Key, options: Options) -> tuple[dict[str, File], list[str]]:
+    """What is in the repository at *top*, and what must be said of it."""
+    if options.repair:
+        found, lost = salvage(top, key)
+        return found, [f"lost      {name}" for name in lost]
+    if not (top / DISTS).exists():
+        return {}, []
+    return audit(top, None if options.new_key else key, expired=options.new_key), []
+
+
+def _without(
+    files: Mapping[str, File], patterns: Sequence[str]
+) -> tuple[dict[str, File], dict[str, File]]:
+    """*files* without those that fit one of *patterns*, and these.
+
+    :raises UserError: if a pattern fits nothing.
+    """
+    own = {pool: file for pool, file in files.items() if not metapackages.is_metapackage(file)}
+    dropped: dict[str, File] = {}
+    for pattern in patterns:
+        fitting = {
+            pool: file
+            for pool, file in own.items()
+            if any(
+                fnmatch.fnmatchcase(name, pattern)
+                for name in (pool, file.name, file.name.partition("_")[0])
             )
-    return fresh
+        }
+        if not fitting:
+            names = sorted({file.name.partition("_")[0] for file in own.values()})
+            raise UserError(
+                f"nothing in the repository is called {pattern!r}",
+                hint=f"there are {', '.join(names)}; patterns such as '*-6.1.0-50-*' do",
+            )
+        dropped |= fitting
+    return {pool: file for pool, file in files.items() if pool not in dropped}, dropped
+
+
+def _still_built(dropped: Mapping[str, File], dist: Path) -> list[str]:
+    """What to do so that what was *dropped* does not come back from *dist*."""
+    folders = {path.parent for file in dropped.values() for path in dist.glob(f"*/{file.name}")}
+    return [
+        f"again     {folder} still has some of it, and the next `invoke repo` adds it again; "
+        f"to prevent that: rm -r {folder}"
+        for folder in sorted(folders)
+    ]
+
+
+def _compatible(
+    fresh: Mapping[str, File],
+    old: Mapping[str, File],
+    gone: Mapping[str, str],
+    *,
+    skip: bool,
+) -> tuple[dict[str, File], list[str]]:
+    """*fresh* without what is, or *gone* was, published with another content, and that in words.
+
+    apt takes names for identities.
+
+    :raises CheckFailedError: if there is such a file, and it is not to *skip* it.
+    """
+    known = {**gone, **{pool: file.sha256 for pool, file in old.items()}}
+    other = [file for pool, file in fresh.items() if known.get(pool, file.sha256) != file.sha256]
+    if other and not skip:
+        raise CheckFailedError(
+            f"{other[0].name} is published already, with another content",
+            hint="give it a new version: `invoke release --version X --write`, build again and "
+            "publish; or --skip-existing leaves what is published as it is and adds the rest",
+        )
+    # A source goes as a whole.
+    sources = {(file.suite, file.package, file.version) for file in other if not file.architecture}
+    left = {
+        pool: file
+        for pool, file in fresh.items()
+        if file not in other and (file.suite, file.package, file.version) not in sources
+    }
+    return left, [
+        f"skipped   {file.name}: published already, with another content" for file in other
+    ]
 
 
 def _pruned(files: Mapping[str, File], keep: int) -> dict[str, File]:
@@ -160,6 +286,25 @@ def _pruned(files: Mapping[str, File], keep: int) -> dict[str, File]:
         for pool in sorted(files)
         if files[pool].version in kept[files[pool].suite, files[pool].package]
     }
+
+
+def _with_metapackages(
+    files: Mapping[str, File], old: Mapping[str, File], gone: Mapping[str, str], folder: Path
+) -> dict[str, File]:
+    """*files* with the metapackages that belong to them; what is published of these stays.
+
+    :raises CheckFailedError: if one was published once with another content.
+    """
+    own = {pool: file for pool, file in files.items() if not metapackages.is_metapackage(file)}
+    made = metapackages.make(own, folder)
+    stay = {pool: old[pool] for pool in made if pool in old}
+    for pool in made.keys() - stay.keys():
+        if gone.get(pool, made[pool].sha256) != made[pool].sha256:
+            raise CheckFailedError(
+                f"{made[pool].name} was published before, with another content",
+                hint="publish the modules package that it depends on in a newer version",
+            )
+    return dict(sorted({**own, **made, **stay}.items()))
 
 
 def _index(files: Mapping[str, File], output: Path, console: Console) -> None:
@@ -200,7 +345,7 @@ def _cross_check(files: Mapping[str, File], dists: Path, top: Path) -> None:
         )
 
 
-def _unchanged(dists: Path, top: Path, key: Key) -> bool:
+def _same_packages(dists: Path, top: Path, key: Key) -> bool:
     """Whether the valid state has the same indexes, signed by *key*."""
     current = top / DISTS
     if not current.exists() or not (top / KEY).is_file():
@@ -213,6 +358,26 @@ def _unchanged(dists: Path, top: Path, key: Key) -> bool:
         == checksums((current / name / "Release").read_bytes())
         for name in names
     )
+
+
+def _date(dists: Path, days: int) -> datetime:
+    """Say in each Release file since when and until when it is valid; the latter."""
+    now = _now()
+    until = now + timedelta(days=days)
+    for path in dists.glob("*/Release"):
+        text = re.sub(r"^(Date|Valid-Until): .*\n", "", path.read_text(), flags=re.MULTILINE)
+        head = f"Date: {_stamp(now)}\nValid-Until: {_stamp(until)}\n"
+        path.write_text(head + text)
+    return until
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def _stamp(moment: datetime) -> str:
+    """*moment* as a Release file has it, whatever the locale."""
+    return email.utils.format_datetime(moment).replace("+0000", "UTC")
 
 
 def _sign(dists: Path, key: Key) -> None:
@@ -231,71 +396,34 @@ def _fill_pool(files: Mapping[str, File], top: Path) -> None:
             shutil.copyfile(file.path, stage)
 
 
-def _store_state(dists: Path, top: Path) -> Path:
-    """Put *dists* beside the valid state, with the indexes of both by hash."""
-    numbers = [int(path.name) for path in (top / STATES).glob("*") if path.name.isdigit()]
-    state = paths.make_dir(top / STATES) / str(max(numbers, default=0) + 1)
-    with paths.staged_dir(state) as stage:
-        shutil.copytree(dists, stage, dirs_exist_ok=True)
-        for suite in stage.iterdir():
-            for name, value in checksums((suite / "Release").read_bytes()).items():
-                index = suite / name
-                _link(index, index.parent / BY_HASH / value)
-            before = top / DISTS / suite.name
-            for name, value in _named(before).items():
-                if (before / name).is_file():
-                    _link(before / name, (suite / name).parent / BY_HASH / value)
-    return state
-
-
-def _named(suite: Path) -> dict[str, str]:
-    try:
-        return checksums((suite / "Release").read_bytes())
-    except FileNotFoundError:
-        return {}
-
-
-def _link(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        return
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
-def _write_helpers(top: Path, key: Key, files: Mapping[str, File], url: str) -> None:
+def _write_helpers(
+    top: Path, key: Key, files: Mapping[str, File], remembered: Settings, gone: Mapping[str, str]
+) -> None:
     with paths.replacing(top / KEY) as stage:
         stage.write_bytes(key.public())
-    for suite, architectures in _suites(files).items():
+    found = _suites(files)
+    for suite, architectures in found.items():
         with paths.replacing(top / f"{suite}.sources") as stage:
             stage.write_text(
                 "Types: deb deb-src\n"
-                f"URIs: {url or top.resolve().as_uri()}\n"
+                f"URIs: {remembered.url}\n"
                 f"Suites: {suite}\n"
                 "Components: main\n"
                 f"Architectures: {' '.join(architectures)}\n"
                 f"Signed-By: /etc/apt/keyrings/{KEY}\n"
             )
-
-
-def _switch(top: Path, state: Path) -> None:
-    """Make *state* the valid one."""
-    link = top / f".{DISTS}.new"
-    link.unlink(missing_ok=True)
-    link.symlink_to(state.relative_to(top))
-    link.replace(top / DISTS)
+    for path in top.glob("*.sources"):
+        if path.stem not in found:
+            path.unlink()
+    absent = {pool: value for pool, value in gone.items() if pool not in files}
+    replace(remembered, suites=tuple(found), gone=absent).write(top)
 
 
 def _prune(top: Path) -> tuple[str, ...]:
-    """Remove the states before the last two, and packages that no state names."""
-    states = sorted((top / STATES).iterdir(), key=lambda path: int(path.name))
-    for state in states[:-2]:
-        shutil.rmtree(state)
+    """Remove the states that are not kept, and packages that none of the others names."""
     named = {
         file.pool
-        for state in states[-2:]
+        for state in states.prune(top)
         for suite in state.iterdir()
         for file in entries(top, suite)
     }
@@ -306,19 +434,6 @@ def _prune(top: Path) -> tuple[str, ...]:
             path.unlink()
             removed.append(name)
     return tuple(removed)
-
-
-def _sweep(top: Path) -> None:
-    """Remove what a killed run left: everything unfinished, and a state that never became valid."""
-    for path in top.glob(".new-*"):
-        shutil.rmtree(path, ignore_errors=True)
-    valid = (top / DISTS).resolve().name if (top / DISTS).exists() else ""
-    for path in (top / STATES).glob("*") if (top / STATES).is_dir() else ():
-        unfinished = not path.name.isdigit()
-        if unfinished or not valid or int(path.name) > int(valid):
-            shutil.rmtree(path, ignore_errors=True)
-    with suppress(FileNotFoundError):
-        (top / f".{DISTS}.new").unlink()
 
 
 def _suites(files: Mapping[str, File]) -> dict[str, tuple[str, ...]]:

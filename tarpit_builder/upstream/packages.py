@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tarpit_builder import packaging
 from tarpit_builder.container import Files
-from tarpit_builder.upstream.deb import Deb, from_files
+from tarpit_builder.deb import Deb, from_files
 from tarpit_builder.upstream.plan import UpstreamPlan
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates" / "upstream"

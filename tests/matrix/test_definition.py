@@ -165,7 +165,33 @@ def test_forms_for_machines_name_every_cell() -> None:
         pipelines.render(whole, "jenkins")
 
 
-def test_more_cells_than_github_takes() -> None:
-    many = [Cell(f"2.6.24.{number}", "amd64") for number in range(600)]
-    with pytest.raises(UserError, match="--shard 1/3"):
-        pipelines.github(many)
+def test_more_cells_than_github_takes_are_dealt_out() -> None:
+    many = [Cell(f"2.6.24.{number}", "amd64", minutes=200) for number in range(600)]
+    rows = json.loads(pipelines.github(many))["include"]
+    assert len(rows) == pipelines.GITHUB_JOBS
+    assert len({row["cell"] for row in rows}) == len(rows)
+    assert {row["minutes"] for row in rows} == {pipelines.GITHUB_MINUTES}
+    wanted = [word for row in rows for word in row["arguments"].split() if word != "--only"]
+    assert sorted(wanted) == sorted(cell.name for cell in many)
+
+
+def test_job_of_several_cells_may_fail_only_if_each_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipelines, "GITHUB_JOBS", 2)
+    names = ("a", "b", "c", "d")
+    cells = [Cell(name, "amd64", allowed="" if name == "a" else "it breaks") for name in names]
+    rows = json.loads(pipelines.github(cells))["include"]
+    assert [(row["arguments"], row["allowed"]) for row in rows] == [
+        ("--only a-amd64 --only c-amd64", False),
+        ("--only b-amd64 --only d-amd64", True),
+    ]
+
+
+def test_shard_of_nothing_is_not_passed() -> None:
+    whole = definition.read()
+    number = len(whole) + 1
+    with pytest.raises(UserError, match=f"{number}/{number} is empty: there are only") as caught:
+        definition.select(whole, (), f"{number}/{number}")
+    assert caught.value.exit_code == 2
+    parts = re.search(r"at most (\d+) shards", caught.value.hint)
+    assert parts is not None
+    assert definition.select(whole, (), f"{parts[1]}/{parts[1]}")

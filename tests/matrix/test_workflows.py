@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -14,9 +15,11 @@ from tarpit_builder.matrix import definition, pipelines
 
 CHECK = Path(sys.executable).parent / "check-jsonschema"
 GITHUB = sorted((paths.PROJECT / ".github/workflows").glob("*.yml"))
+ASSIGNMENT = re.compile(r"[a-z]+=\S*$|#")
 GITLAB = [paths.PROJECT / ".gitlab-ci.yml", *sorted((paths.PROJECT / ".gitlab").glob("*.yml"))]
 TOOLS = {
-    "apt-get", "else", "fi", "gpg", "if", "printf", "tar", "then", "echo", "./bootstrap",
+    "apt-get", "date", "docker", "echo", "exit", "fi", "git", "gpg", "if", "mkdir", "printf",
+    "tar", "then", "./bootstrap",
 }  # fmt: skip
 """What brings up a machine or hands over a result; everything else is one of our commands."""
 
@@ -59,7 +62,7 @@ def test_steps_call_only_the_project(file: Path) -> None:
     for script in scripts(YAML(typ="safe").load(file)):
         for command in re.split(r"\n|&&|\$\(|\|(?!\|)", script):
             words = command.split()
-            assert not words or words[0] in TOOLS, command
+            assert not words or words[0] in TOOLS or ASSIGNMENT.match(words[0]), command
 
 
 def test_every_task_that_they_call_exists() -> None:
@@ -71,3 +74,71 @@ def test_every_task_that_they_call_exists() -> None:
     ).stdout  # fmt: skip
     assert called <= set(re.findall(r"^  ([a-z-]+)", listed, re.M))
     assert {"test", "matrix", "repo"} <= called
+
+
+def test_actions_are_pinned_by_commit() -> None:
+    for file in GITHUB:
+        used = re.findall(r"uses: (\S+)(.*)", file.read_text())
+        assert used
+        for action, comment in used:
+            assert re.fullmatch(r"actions/[a-z/-]+@[0-9a-f]{40}", action), action
+            assert re.fullmatch(r" # v\d+\.\d+\.\d+", comment), action
+
+
+def step(name: str) -> str:
+    """The shell of the step *name* of the job that plans."""
+    from ruamel.yaml import YAML
+
+    workflow = YAML(typ="safe").load(paths.PROJECT / ".github/workflows/matrix.yml")
+    return str(next(s["run"] for s in workflow["jobs"]["plan"]["steps"] if s.get("id") == name))
+
+
+@pytest.mark.parametrize("status", [0, 2])
+def test_plan_step_fails_when_the_plan_does(tmp_path: Path, status: int) -> None:
+    (tmp_path / "bootstrap").write_text(f"#!/bin/sh\necho '{{}}'\nexit {status}\n")
+    (tmp_path / "bootstrap").chmod(0o755)
+    output = tmp_path / "output"
+    run = subprocess.run(
+        ["bash", "-e", "-c", step("plan")],  # as GitHub runs what names no shell
+        cwd=tmp_path,
+        env={"GITHUB_OUTPUT": str(output), "PATH": os.environ["PATH"]},
+        check=False,
+    )
+    assert run.returncode == status
+    assert output.is_file() == (status == 0)
+
+
+def test_nightly_run_builds_the_newest_release(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    def ref(event: str) -> dict[str, str]:
+        output = tmp_path / "output"
+        output.unlink(missing_ok=True)
+        subprocess.run(
+            ["bash", "-e", "-c", step("ref")],
+            cwd=tmp_path,
+            env={
+                "GITHUB_OUTPUT": str(output),
+                "GITHUB_EVENT_NAME": event,
+                "GITHUB_REF": "refs/heads/main",
+                "PATH": os.environ["PATH"],
+            },
+            check=True,
+        )
+        found = dict(line.split("=") for line in output.read_text().splitlines())
+        git("checkout", "-q", "main")
+        return found
+
+    git("init", "-q", "-b", "main")
+    git("commit", "-q", "--allow-empty", "-m", "one")
+    with pytest.raises(subprocess.CalledProcessError):
+        ref("schedule")
+    git("tag", "v1.0.0")
+    git("commit", "-q", "--allow-empty", "-m", "two")
+    assert ref("schedule")["ref"] == "refs/tags/v1.0.0"
+    assert ref("push")["ref"] == "refs/heads/main"
+    assert re.fullmatch(r"20\d\d-[0-5]\d", ref("push")["week"])

@@ -13,10 +13,11 @@ from tarpit_builder.build import build
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input, Limits, Recipe
 from tarpit_builder.plan import Request
-from tarpit_builder.publish import publish
+from tarpit_builder.publish import Options, publish
 from tarpit_builder.publish.keys import Key
 from tarpit_builder.sources.debian import Archive, Mirrors
 from tarpit_builder.sources.store import Store
+from tests.publish.kit import state
 
 pytestmark = [pytest.mark.docker, pytest.mark.network]
 
@@ -40,18 +41,6 @@ def next_version(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[None
     packaging.releases.cache_clear()
 
 
-def state(top: Path) -> Files:
-    """The valid state of the repository at *top*, without the link that makes it so."""
-    dists = (top / "dists").resolve()
-    members: dict[str, Path | bytes] = {}
-    for folder, prefix in ((dists, "dists"), (top / "pool", "pool")):
-        for path in folder.rglob("*"):
-            if path.is_file():
-                members[f"{prefix}/{path.relative_to(folder)}"] = path
-    members |= {path.name: path for path in top.iterdir() if path.is_file()}
-    return Files(members)
-
-
 @pytest.mark.parametrize(
     "suite",
     [
@@ -70,7 +59,8 @@ def test_life_with_the_repository(
     request = Request(f"debian:{suite}")
     top, states = tmp_path / "repo", []
     first = build(request, archive, console, dist=tmp_path / "dist")
-    publish(tmp_path / "dist", top, key, console)
+    options = Options(url="file:///srv/repo")
+    publish(tmp_path / "dist", top, key, console, options=options)
     states.append(Input("/repo-1", [state(top)]))
     with next_version(monkeypatch, tmp_path):
         build(request, archive, console, dist=tmp_path / "dist-2")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tarpit_builder import clean
 from tarpit_builder.errors import SourceError, UserError
 from tarpit_builder.publish import keys
 
@@ -115,3 +116,16 @@ def test_a_key_must_be_named_and_only_one() -> None:
 def test_warning_before_a_key_expires(home: Path) -> None:
     assert not keys.throwaway(home / "a").warning
     assert "expires on" in keys.throwaway(home / "b", lifetime="10d").warning
+
+
+def test_key_for_trials_outlives_clean(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TARPIT_CACHE", str(home / "cache"))
+    monkeypatch.setenv("TARPIT_STATE", str(home / "state"))
+    # Where a former tarpit-builder kept it, clean would have removed it.
+    former = keys.throwaway(home / "cache/test-key")
+    assert keys.choose("", test=True).fingerprint == former.fingerprint
+    clean.run(dist=False, images=False)
+    assert not (home / "cache").exists()
+    assert keys.choose("", test=True).fingerprint == former.fingerprint

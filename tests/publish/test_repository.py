@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,16 @@ import requests
 from tarpit_builder import paths
 from tarpit_builder.console import Console
 from tarpit_builder.errors import CheckFailedError, SourceError, UserError
-from tarpit_builder.publish import Options, Published, audit, keys, publish
+from tarpit_builder.publish import (
+    Options,
+    Published,
+    audit,
+    demand_valid,
+    keys,
+    publish,
+    repository,
+    states,
+)
 from tarpit_builder.publish.audit import checksums
 from tarpit_builder.publish.keys import Key
 from tests.mirror import serve
@@ -27,11 +37,13 @@ from tests.publish.kit import release, result, small_deb
 pytestmark = pytest.mark.docker
 
 QUIET = Console(quiet=True)
+URL = "https://packages.example.org/tarpit"
 
 
 def put(dist: Path, top: Path, key: Key, **options: object) -> Published:
     """Publish without a word."""
-    return publish(dist, top, key, QUIET, options=Options(**options))  # type: ignore[arg-type]
+    given = {"url": URL, **options}
+    return publish(dist, top, key, QUIET, options=Options(**given))  # type: ignore[arg-type]
 
 
 def names(top: Path) -> set[str]:
@@ -66,19 +78,34 @@ def test_every_suite_and_architecture_gets_its_own_index(
     assert len(audit(top)) == 6
 
 
-def test_same_packages_again_change_nothing(dist: Path, tmp_path: Path, key: Key) -> None:
+def test_same_packages_again_are_signed_anew(
+    dist: Path, tmp_path: Path, key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = tmp_path / "repo"
     release(dist, "1.0.0")
-    first = put(dist, tmp_path / "repo", key)
-    before = (tmp_path / "repo/dists/trixie/InRelease").read_bytes()
-    again = put(dist, tmp_path / "repo", key)
+    with monkeypatch.context() as patch:
+        patch.setattr(repository, "_now", lambda: datetime(2026, 3, 1, 12, tzinfo=UTC))
+        first = put(dist, top, key, valid_for=10)
+    assert (
+        "Date: Sun, 01 Mar 2026 12:00:00 UTC\nValid-Until: Wed, 11 Mar 2026 12:00:00 UTC\n"
+        in (top / "dists/trixie/InRelease").read_text()
+    )
+    with pytest.raises(CheckFailedError, match="was valid until 2026-03-11 12:00 UTC"):
+        demand_valid(top)
+    # Its packages need not be there any more to go on with it.
+    again = publish(tmp_path / "nothing", top, key, QUIET)
     assert (first.fresh, again.fresh) == (True, False)
-    assert (tmp_path / "repo/dists/trixie/InRelease").read_bytes() == before
+    assert (first.url, again.url) == (URL, URL)
+    assert again.until - datetime.now(UTC) > timedelta(days=9, hours=23)
+    assert demand_valid(top) == f"{again.until:%Y-%m-%d}"
+    assert len(audit(top)) == 4
 
 
 def test_old_versions_go_when_no_state_names_them_any_more(
-    dist: Path, tmp_path: Path, key: Key
+    dist: Path, tmp_path: Path, key: Key, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     top = tmp_path / "repo"
+    monkeypatch.setattr(states, "GRACE", 0)
     for version in ("1.9.0", "1.10.0", "1.11.0"):
         release(dist, version)
         put(dist, top, key, keep=1)
@@ -173,7 +200,8 @@ def test_killed_at_any_moment_the_repository_is_whole(dist: Path, tmp_path: Path
     assert len(audit(top)) == 8
     left = {path.name for path in top.iterdir()}
     assert left == {
-        ".states", "dists", "pool", "tarpit-builder.asc", "bookworm.sources", "trixie.sources"
+        ".states", "dists", "pool", "repository.json",
+        "tarpit-builder.asc", "bookworm.sources", "trixie.sources",
     }  # fmt: skip
     assert all(path.name.isdigit() for path in (top / ".states").iterdir())
 

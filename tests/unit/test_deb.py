@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tarpit_builder.upstream.deb import AR_MAGIC, Deb
+from tarpit_builder.deb import AR_MAGIC, Deb
 
 CONTROL = """\
 Package: xt-tarpit-modules-2.6.24

@@ -1,0 +1,32 @@
+"""The container images of cells, made before the cells are built.
+
+Those of kernel.org's releases share one, so CI makes it once and hands it to all their jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tarpit_builder import workflow
+from tarpit_builder.console import Console
+from tarpit_builder.container import Engine
+from tarpit_builder.matrix.definition import Cell
+from tarpit_builder.sources.debian import Archive
+
+
+def make_images(cells: Iterable[Cell], archive: Archive, console: Console) -> tuple[str, ...]:
+    """Make what building *cells* runs in; the tags of the images, each once.
+
+    :raises TarpitError: if one cannot be made.
+    """
+    engine = Engine.connect()
+    tags: dict[str, None] = {}
+    for cell in cells:
+        plan = workflow.plan(
+            workflow.Wish(cell.kernel, cell.arch, cell.flavour, cell.iptables), archive
+        )
+        for recipe in (plan.recipe, getattr(plan, "kernel_recipe", plan.recipe)):
+            if recipe.tag not in tags:
+                engine.ensure_image(recipe, console)
+                tags[recipe.tag] = None
+    return tuple(tags)

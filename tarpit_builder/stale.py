@@ -1,0 +1,60 @@
+"""Results in ``dist/`` that the checkout as it is would build differently.
+
+They pile up where a kernel is superseded, so that nothing builds it again, and the source changes.
+Packages that do not depend on the kernel are then there with one version and several contents,
+which no repository may have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tarpit_builder import __version__, packaging, suites
+from tarpit_builder.build import MANIFEST
+from tarpit_builder.container import Files
+from tarpit_builder.upstream.packages import module_source
+
+
+def stale(dist: Path) -> tuple[Path, ...]:
+    """The folders of such results; what cannot be read as a result is none."""
+    found = []
+    for path in sorted(dist.glob(f"*/{MANIFEST}")):
+        try:
+            manifest = json.loads(path.read_text())
+            built, now = manifest["module"], _digests(_source(manifest))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+        if built != now:
+            found.append(path.parent)
+    return tuple(found)
+
+
+def _source(manifest: Mapping[str, Any]) -> Files:
+    """What the packages of *manifest* would be made of today."""
+    plan = manifest["plan"]
+    suite = suites.known().get(plan.get("suite", ""))
+    if suite is None:
+        return module_source(next(name[:-2] for name in manifest["module"] if "TARPIT.c" in name))
+    return packaging.source_files(
+        packaging.PackageSet(
+            version=f"{__version__}+deb{suite.number}",
+            suite=suite.base,
+            arch=plan["arch"],
+            abi=plan["kernel"],
+            kernel_version=plan["kernel-package-version"],
+            module_dir=suite.module_dir,
+        )
+    )
+
+
+def _digests(files: Files) -> dict[str, str]:
+    return {
+        name: hashlib.sha256(
+            content if isinstance(content, bytes) else content.read_bytes()
+        ).hexdigest()
+        for name, content in files.members.items()
+    }
