@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from tarpit_builder import paths, suites
 from tarpit_builder.errors import NetworkError, SourceError, ToolMissingError, UserError
+from tarpit_builder.leftovers import scratch
 from tarpit_builder.sources.store import Blob, Store
 
 if TYPE_CHECKING:
@@ -385,9 +385,9 @@ class Archive:
         # of its own.
         with (
             self.console.stage(f"index of {name}") as stage,
-            tempfile.TemporaryDirectory(prefix="tarpit-index-") as scratch,
+            scratch("index") as own,
         ):
-            path = Store(Path(scratch), offline=self.store.offline).get(blob, stage)
+            path = Store(own, offline=self.store.offline).get(blob, stage)
             packages = tuple(
                 package
                 for stanza in _stanzas(path)
@@ -425,8 +425,8 @@ def _signed_text(content: bytes, url: str) -> str:
             f"the Debian archive keyring {keyring} is not there",
             hint="apt-get install debian-archive-keyring, or run ./bootstrap",
         )
-    with tempfile.TemporaryDirectory(prefix="tarpit-gpgv-") as scratch:
-        signed, plain = Path(scratch, "InRelease"), Path(scratch, "Release")
+    with scratch("gpgv") as folder:
+        signed, plain = folder / "InRelease", folder / "Release"
         signed.write_bytes(content)
         run = subprocess.run(
             ["gpgv", "--keyring", keyring, "--output", plain, signed],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from tarpit_builder import paths
 from tarpit_builder.build import FORMAT, LOG, MANIFEST, BuildResult, finished
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, locked
+from tarpit_builder.leftovers import scratch
 from tarpit_builder.machine import cores
 from tarpit_builder.sources import FetchedTree
 from tarpit_builder.sources.debian import Mirrors
@@ -60,11 +60,9 @@ def build(
     with locked(f"dist-{digest([str(folder)])[:16]}"):
         if not force and (manifest := finished(folder, key)) is not None:
             return BuildResult(folder, manifest, fresh=False, period=True)
-        paths.remove_leftovers(folder)
         with paths.staged_dir(folder) as stage:
             work = Work(Engine.connect(), plan, console, stage / LOG, jobs or cores())
-            with tempfile.TemporaryDirectory(prefix="tarpit-results-") as temporary:
-                results = Path(temporary)
+            with scratch("results") as results:
                 steps.module(work, tree, files, results)
                 if plan.iptables:
                     made = steps.iptables(work, plan.iptables, *tools)
