@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, ParamSpec, TypeVar
 
-from tarpit_builder import leftovers, paths
+from tarpit_builder import leftovers, machine, paths
 from tarpit_builder.errors import BuildError, TarpitError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -26,6 +26,7 @@ def guarded(task: Callable[P, R]) -> Callable[P, R]:
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         previous = signal.signal(signal.SIGTERM, _interrupt)
         try:
+            machine.cores()  # which refuses a wrong TARPIT_JOBS before any work is done
             leftovers.sweep((paths.cache_dir(), paths.dist_dir()))
             try:
                 return task(*args, **kwargs)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from tarpit_builder import __version__, paths
 from tarpit_builder.console import Stage
-from tarpit_builder.errors import NetworkError, SourceError
+from tarpit_builder.errors import NetworkError, SourceError, UserError
 
 if TYPE_CHECKING:
     import requests
@@ -47,11 +48,19 @@ class Patience:
 
     @classmethod
     def from_environment(cls) -> Patience:
-        """The defaults, with ``$TARPIT_TIMEOUT`` seconds between two reads if that is set."""
-        try:
-            return cls(read=max(1.0, float(os.environ["TARPIT_TIMEOUT"])))
-        except (KeyError, ValueError):
+        """The defaults, with ``$TARPIT_TIMEOUT`` seconds between two reads if that is set.
+
+        :raises UserError: if that is no number of seconds.
+        """
+        said = os.environ.get("TARPIT_TIMEOUT", "").strip()
+        if not said:
             return cls()
+        if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", said, re.ASCII) or float(said) < 1:
+            raise UserError(
+                f"TARPIT_TIMEOUT={said}: not a number of seconds",
+                hint="set it to 1 or more, or unset it to wait 30 s",
+            )
+        return cls(read=float(said))
 
 
 @dataclass(frozen=True, slots=True)
