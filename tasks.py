@@ -15,7 +15,6 @@ from tarpit_builder.guard import guarded
 
 if TYPE_CHECKING:
     from tarpit_builder.console import Console
-    from tarpit_builder.plan import Request
     from tarpit_builder.sources.debian import Archive
     from tarpit_builder.workflow import Wish
 
@@ -67,12 +66,6 @@ def _wish(c: Context, options: dict[str, Any]) -> Wish:
     given["kernel"] = given["kernel"] or c.config.tarpit.kernel
     given["arch"] = given["arch"] or c.config.tarpit.arch
     return Wish(**given)
-
-
-def _request(c: Context, kernel: str, arch: str, flavour: str) -> Request:
-    from tarpit_builder.plan import Request
-
-    return Request(kernel or c.config.tarpit.kernel, arch or c.config.tarpit.arch, flavour)
 
 
 @task(
@@ -295,7 +288,7 @@ def bench(
     elif wish.is_release:
         found = workflow.measure(wish, archive, console)
     else:
-        found = bench.run(_request(c, kernel, arch, flavour), archive, console, cold=cold)
+        found = bench.run(workflow.debian_request(wish), archive, console, cold=cold)
     if json:
         from json import dumps
 

@@ -73,6 +73,7 @@ def plan_table(plan: BuildPlan | UpstreamPlan) -> str:
     lines = []
     for choice in plan.choices:
         lines += [f"{choice.topic:<11}{choice.value}", f"{'':<11}  {choice.reason}"]
+    lines += [f"{'warning':<11}{text}" for text in getattr(plan, "warnings", ())]
     return "\n".join([*lines, "", f"{'build it':<11}{plan.command}"])
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from tarpit_builder import leftovers, paths
-from tests.conftest import FakeArchive
-from tests.mirror import QuietHandler, serve
+from tests.mirror import FakeArchive, QuietHandler, serve
 
 INVOKE = str(Path(sys.executable).parent / "invoke")
 BUSY = """

@@ -22,7 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tarpit_builder import paths, suites
-from tarpit_builder.errors import NetworkError, SourceError, ToolMissingError, UserError
+from tarpit_builder.errors import (
+    NetworkError,
+    SourceError,
+    ToolMissingError,
+    UserError,
+)
 from tarpit_builder.leftovers import scratch
 from tarpit_builder.sources.store import Blob, Store
 
@@ -104,13 +109,19 @@ class Mirrors:
 
     main: str = MIRROR
     security: str = SECURITY_MIRROR
+    named: str = ""
+    """What ``--mirror`` said, if it did."""
 
     @classmethod
     def choose(cls, mirror: str | None) -> Mirrors:
         """*mirror* of the caller, else ``$TARPIT_DEBIAN_MIRROR``, else deb.debian.org."""
         main = (mirror or os.environ.get("TARPIT_DEBIAN_MIRROR") or MIRROR).rstrip("/")
         security = os.environ.get("TARPIT_DEBIAN_SECURITY_MIRROR") or SECURITY_MIRROR
-        return cls(main, security.rstrip("/"))
+        return cls(main, security.rstrip("/"), (mirror or "").rstrip("/"))
+
+    def words(self) -> tuple[str, ...]:
+        """The options of a command that choose the same, where the caller named a mirror."""
+        return ("--mirror", self.named) if self.named else ()
 
     def of(self, pocket: str) -> tuple[str, str]:
         """Base URL and suite name of *pocket* (see ``rules/suites.toml``)."""
@@ -218,6 +229,22 @@ class Archive:
             hint="`invoke kernels` lists what can be had now; Debian drops superseded kernels "
             "from its mirrors, so --mirror may name an older snapshot",
         )
+
+    def of_series(self, series: str, arch: str = "amd64") -> tuple[str, ...]:
+        """The suites whose current kernel is of *series* (``6.12``), as ``--kernel`` takes them.
+
+        What cannot be asked now is left out: this is for hints.
+        """
+        found = []
+        for suite in suites.known().values():
+            try:
+                if re.match(rf"{re.escape(series)}[.+]", self.newest(suite, "", arch).abi):
+                    found.append(f"debian:{suite.name}")
+            except NetworkError:
+                break
+            except (SourceError, UserError):
+                continue
+        return tuple(found)
 
     def kernels(self, suite: suites.Suite, arch: str) -> tuple[str, ...]:
         """Every ABI that *suite* has headers for, newest last."""

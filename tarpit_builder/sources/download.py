@@ -100,6 +100,10 @@ class AbsentError(SourceError):
     """Every place answered that it has no such file."""
 
 
+class UnreachedError(NetworkError):
+    """No place answered, for no reason that its user could mend; another place might."""
+
+
 @dataclass(frozen=True, slots=True)
 class Downloader:
     """Fetches files; *sleep* is there for those who have no time."""
@@ -149,10 +153,11 @@ class Downloader:
                 hint="check the version with `invoke kernels`, or name a --mirror that has it",
             )
         worst = next(reason for reason in reasons if not reason.absent)
-        raise NetworkError(
+        if worst.hint:
+            raise NetworkError(f"cannot fetch {name}: {worst}", hint=worst.hint)
+        raise UnreachedError(
             f"cannot fetch {name}: {worst}",
-            hint=worst.hint
-            or "run the same command again to go on where it stopped, or name a --mirror URL",
+            hint="run the same command again to go on where it stopped, or name a --mirror URL",
         )
 
     def _from(

@@ -20,7 +20,7 @@ from tarpit_builder.paths import explain_os_error
 from tarpit_builder.sources import archive
 from tarpit_builder.sources.catalogue import Release
 from tarpit_builder.sources.context import Context, near
-from tarpit_builder.sources.download import AbsentError
+from tarpit_builder.sources.download import AbsentError, UnreachedError
 from tarpit_builder.sources.signatures import UnknownSignerError
 from tarpit_builder.sources.store import Store, sha256_of
 from tarpit_builder.sources.tree import FetchedTree, archive_opener
@@ -57,6 +57,14 @@ class _Offer:
     @property
     def name(self) -> str:
         return self.release.version.stem
+
+    @property
+    def elsewhere(self) -> str:
+        """How to get it from another place; builds know no mirror but Debian's, and need none."""
+        return (
+            f"`invoke fetch --{self.role} {self.release.version} --mirror URL` takes it from "
+            "another server, or from a folder as file:///FOLDER, for all later builds"
+        )
 
 
 def fetch_kernel(version: KernelVersion, context: Context) -> FetchedTree:
@@ -171,7 +179,11 @@ def _fetch(offer: _Offer, context: Context) -> FetchedTree:
         if context.store.offline:
             raise context.absent(offer.name)
         with context.console.stage(f"fetch {offer.name}") as stage:
-            fetched = _download(offer, context, stage)
+            try:
+                fetched = _download(offer, context, stage)
+            except UnreachedError as error:
+                hint = f"check the network and run the same command again; {offer.elsewhere}"
+                raise NetworkError(error.message, hint=hint) from error
             stage.done(fetched.vouchers[0])
         return fetched
 
@@ -376,7 +388,7 @@ class _Check:
             elif wanted and not self.offer.tree:  # a mirror may compress anew what the tree pins
                 raise SourceError(
                     f"{self.name} is not the file that {whose} names: its SHA-256 differs",
-                    hint="use another --mirror; nothing was kept",
+                    hint=f"nothing was kept; {self.offer.elsewhere}",
                 )
         if self.signature is not None:
             with self._unless_trusted():
@@ -422,7 +434,7 @@ class _Check:
         if inside != self.offer.name:
             raise SourceError(
                 f"{self.name} holds {inside}, not {self.offer.name}",
-                hint="use another --mirror; nothing was kept",
+                hint=f"nothing was kept; {self.offer.elsewhere}",
             )
 
 

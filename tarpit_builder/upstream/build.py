@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,22 @@ from tarpit_builder.upstream.trees import Trees
 TOOLCHAIN = "toolchain.txt"
 
 
-def plan_for(request: UpstreamRequest, mirrors: Mirrors) -> UpstreamPlan:
-    """The plan for *request*, with its image from *mirrors*."""
+def plan_for(
+    request: UpstreamRequest, mirrors: Mirrors, trees: Trees | None = None
+) -> UpstreamPlan:
+    """The plan for *request*, with its image from *mirrors* and its sources from *trees*.
+
+    :raises UserError: if the request cannot be met, or names a tree that is not there.
+    """
     suite = known()[toolchain.suite()]
-    return planning.make(request, mirrors.apt_sources(suite), mirrors.main)
+    plan = planning.make(request, mirrors.apt_sources(suite), mirrors.main)
+    if trees is None:
+        return plan
+    return replace(
+        plan,
+        choices=(*plan.choices, *trees.outlook(plan)),
+        options=(*trees.words(), *mirrors.words()),
+    )
 
 
 def build(
@@ -47,7 +60,7 @@ def build(
     :param jobs: processes at once; 0 for ``$TARPIT_JOBS``, else as many as there are processors.
     :raises TarpitError: of the kind of what went wrong; *dist* is then as it was.
     """
-    plan = plan_for(request, mirrors or Mirrors.choose(None))
+    plan = plan_for(request, mirrors or Mirrors.choose(None), trees)
     files = inputs.read(request)
     for warning in (*plan.warnings, *files.warnings):
         console.warn(warning)
