@@ -118,8 +118,8 @@ def resolve(request: Request, archive: Archive) -> DebianKernel:
             raise
         raise UserError(
             f"this machine runs {name}, for which Debian's mirrors have no headers (any more)",
-            hint="name the kernel that it will boot next, such as --kernel debian:stable; where its "
-            "headers are installed, xt-tarpit-dkms builds for it",
+            hint="name the kernel that it will boot next, such as --kernel debian:stable; where "
+            "its headers are installed, xt-tarpit-dkms builds for it",
         ) from error
 
 
