@@ -45,6 +45,29 @@ UPSTREAM = {
 }
 
 
+@task(default=True)
+@guarded
+def overview(c: Context) -> None:
+    """Say what this is, where to begin, and what each verb is for."""
+    import sys
+
+    from invoke.collection import Collection
+
+    from tarpit_builder import overview
+
+    verbs = Collection.from_module(sys.modules[__name__]).tasks
+    print(overview.text({name: (one.__doc__ or "").strip() for name, one in verbs.items()}))
+
+
+@task
+@guarded
+def version(c: Context) -> None:
+    """Print the version of tarpit-builder."""
+    from tarpit_builder import __version__
+
+    print(f"tarpit-builder {__version__}")
+
+
 def _archive(
     c: Context, console: Console, mirror: str, *, offline: bool, write: bool = True
 ) -> Archive:
