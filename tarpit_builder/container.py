@@ -14,7 +14,6 @@ import json
 import os
 import pwd
 import shutil
-import signal
 import socket
 import subprocess
 import tarfile
@@ -38,8 +37,7 @@ from tarpit_builder.errors import (
     ToolMissingError,
     UserError,
 )
-from tarpit_builder.leftovers import scratch
-from tarpit_builder.machine import end_with_parent
+from tarpit_builder.leftovers import scratch_for_others
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -325,7 +323,7 @@ class Engine:
         with (
             tempfile.TemporaryFile(prefix="tarpit-base-") as spool,
             tempfile.TemporaryFile() as log,
-            scratch("base") as folder,
+            scratch_for_others("base") as (folder, held),
         ):
             folder.chmod(0o755)  # without root, mmdebstrap works in it as another user of its own
             status = subprocess.run(
@@ -333,9 +331,8 @@ class Engine:
                 stdout=spool,
                 stderr=log,
                 env={**os.environ, "TMPDIR": str(folder)},
+                pass_fds=[held],  # it heeds no signal, and cleans up when it is done
                 check=False,
-                # It takes down what it has mounted when it is asked to end.
-                preexec_fn=partial(end_with_parent, signal.SIGTERM),
             ).returncode
             if status != 0:
                 log.seek(0)

@@ -30,9 +30,22 @@ def scratch(what: str) -> Iterator[Path]:
 
     :raises OSError: if there cannot be one.
     """
-    with _claimed(lambda: tempfile.mkdtemp(prefix=f"{PREFIX}{what}-")) as path:
+    with scratch_for_others(what) as (path, _):
+        yield path
+
+
+@contextmanager
+def scratch_for_others(what: str) -> Iterator[tuple[Path, int]]:
+    """As :func:`scratch`, with the descriptor that holds it.
+
+    A program that works in the folder, and may outlive this process, gets that in ``pass_fds``:
+    it holds the folder then for as long as it runs.
+
+    :raises OSError: if there cannot be one.
+    """
+    with _claimed(lambda: tempfile.mkdtemp(prefix=f"{PREFIX}{what}-")) as (path, handle):
         try:
-            yield path
+            yield path, handle
         finally:
             shutil.rmtree(path, ignore_errors=True)
 
@@ -54,7 +67,7 @@ def stage_for(final: Path, *, folder: bool) -> Iterator[Path]:
         os.close(handle)
         return name
 
-    with _claimed(make) as path:
+    with _claimed(make) as (path, _):
         try:
             yield path
         finally:
@@ -149,15 +162,18 @@ def _has_mounts(path: Path) -> bool:
 
 
 @contextmanager
-def _claimed(make: Callable[[], str]) -> Iterator[Path]:
-    """What *make* makes, locked; made again where somebody swept it before it was locked."""
+def _claimed(make: Callable[[], str]) -> Iterator[tuple[Path, int]]:
+    """What *make* makes, and the descriptor that holds its lock.
+
+    It is made again where somebody swept it before it was locked.
+    """
     while True:
         path = Path(make())
         handle = _lock(path, wait=True)
         if handle is not None:
             break
     try:
-        yield path
+        yield path, handle
     finally:
         os.close(handle)
 

@@ -43,6 +43,6 @@ def free_memory() -> int:
     return memory()
 
 
-def end_with_parent(how: int = signal.SIGKILL) -> None:
-    """Have this process sent the signal *how* when its parent ends, whatever ends that."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, how)
+def end_with_parent() -> None:
+    """Have this process killed when its parent ends, whatever ends that."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

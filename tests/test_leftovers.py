@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -41,6 +41,12 @@ def rename(self, target):
 Path.rename = rename
 with paths.staged_dir(Path(sys.argv[1])) as stage:
     (stage / "file").write_text("new")
+"""
+BOOTSTRAP = """
+from tarpit_builder.container import Engine, Recipe
+from tarpit_builder.sources.debian import Mirrors
+main = Mirrors.choose(None).main
+Engine.connect()._bootstrap(Recipe("bare", "trixie", "amd64", (f"deb {main} trixie main",), main))
 """
 SWEEPER = """
 import sys, time
@@ -207,3 +213,27 @@ def test_killed_while_it_reads_an_index(
         assert any("index" in name for name in temporaries(tmp_path))
     assert run("cache").returncode == 0
     assert temporaries(tmp_path) == []
+
+
+@pytest.mark.docker
+def test_a_bootstrap_that_outlives_its_run_keeps_its_folder_until_it_ends(tmp_path: Path) -> None:
+    """The real mmdebstrap, which goes on when whoever started it is killed."""
+    process = python(BOOTSTRAP)
+    base = tmp_path / "tmp"
+    try:
+        await_that(lambda: any(base.glob("tarpit-builder-base-*/mmdebstrap.*")))
+    finally:
+        process.kill()
+        process.wait()
+    assert run("cache").returncode == 0
+    assert any(base.glob("tarpit-builder-base-*/mmdebstrap.*"))
+    await_that(lambda: not any(base.glob("tarpit-builder-base-*/mmdebstrap.*")))
+    await_that(lambda: run("cache").returncode == 0 and temporaries(tmp_path) == [])
+
+
+def await_that(what: Callable[[], bool]) -> None:
+    """Return once *what* holds."""
+    deadline = time.monotonic() + 120
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
