@@ -15,7 +15,6 @@ from tarpit_builder.guard import guarded
 
 if TYPE_CHECKING:
     from tarpit_builder.console import Console
-    from tarpit_builder.plan import Request
     from tarpit_builder.sources.debian import Archive
     from tarpit_builder.workflow import Wish
 
@@ -46,6 +45,29 @@ UPSTREAM = {
 }
 
 
+@task(default=True)
+@guarded
+def overview(c: Context) -> None:
+    """Say what this is, where to begin, and what each verb is for."""
+    import sys
+
+    from invoke.collection import Collection
+
+    from tarpit_builder import overview
+
+    verbs = Collection.from_module(sys.modules[__name__]).tasks
+    print(overview.text({name: (one.__doc__ or "").strip() for name, one in verbs.items()}))
+
+
+@task
+@guarded
+def version(c: Context) -> None:
+    """Print the version of tarpit-builder."""
+    from tarpit_builder import __version__
+
+    print(f"tarpit-builder {__version__}")
+
+
 def _archive(
     c: Context, console: Console, mirror: str, *, offline: bool, write: bool = True
 ) -> Archive:
@@ -67,12 +89,6 @@ def _wish(c: Context, options: dict[str, Any]) -> Wish:
     given["kernel"] = given["kernel"] or c.config.tarpit.kernel
     given["arch"] = given["arch"] or c.config.tarpit.arch
     return Wish(**given)
-
-
-def _request(c: Context, kernel: str, arch: str, flavour: str) -> Request:
-    from tarpit_builder.plan import Request
-
-    return Request(kernel or c.config.tarpit.kernel, arch or c.config.tarpit.arch, flavour)
 
 
 @task(
@@ -112,10 +128,11 @@ def build(
     from tarpit_builder import paths, report, workflow
     from tarpit_builder.console import Console
 
+    where = report.output(json, "--json")
     console = Console(quiet=quiet)
     archive = _archive(c, console, mirror, offline=offline)
     result = workflow.build(wish, archive, console, force=force)
-    if where := report.path(json):
+    if where:
         with paths.replacing(where) as stage:
             stage.write_text(report.build_data(result, console.stages))
     print(report.build_summary(result))
@@ -216,10 +233,10 @@ def verify(
         cpus=report.number(smp, "--smp"),
         accel=accel,
         jobs=report.number(jobs, "--jobs"),
-        pcap=report.path(pcap),
-        json=report.path(json),
-        junit=report.path(junit),
-        log=report.path(log),
+        pcap=report.output(pcap, "--pcap"),
+        json=report.output(json, "--json"),
+        junit=report.output(junit, "--junit"),
+        log=report.output(log, "--log"),
     )
     archive = _archive(c, console, mirror, offline=offline)
     outcome = workflow.verify(wish, options, archive, console, in_tree=in_tree)
@@ -240,16 +257,17 @@ def kernels(
     c: Context, all: bool = False, arch: str = "", mirror: str = "", offline: bool = False
 ) -> None:
     """List the kernels that can be built for."""
-    from tarpit_builder import report
+    from tarpit_builder import names, report, supported
     from tarpit_builder.console import Console
-
-    archive = _archive(c, Console(), mirror, offline=offline)
-    from tarpit_builder.sources import verbs
     from tarpit_builder.sources.catalogue import Catalogue
 
-    print(report.kernels_table(archive, arch or c.config.tarpit.arch, everything=all))
-    print()
-    print(verbs.kernels_table(Catalogue.load(), everything=all))
+    archive = _archive(c, Console(), mirror, offline=offline)
+    wanted = names.architecture(arch or c.config.tarpit.arch)
+    print("Debian's kernels:\n")
+    print(report.kernels_table(archive, wanted, everything=all))
+    print("\nReleases of kernel.org:\n")
+    print(supported.releases_table(Catalogue.load(), everything=all))
+    print(f"\n{supported.statement()}")
 
 
 @task(
@@ -295,7 +313,7 @@ def bench(
     elif wish.is_release:
         found = workflow.measure(wish, archive, console)
     else:
-        found = bench.run(_request(c, kernel, arch, flavour), archive, console, cold=cold)
+        found = bench.run(workflow.debian_request(wish), archive, console, cold=cold)
     if json:
         from json import dumps
 
@@ -518,6 +536,7 @@ def matrix(
     if format or not run:
         print(matrix.render(cells, format) if format else matrix.overview(cells))
         return
+    as_json, as_junit = report.output(json, "--json"), report.output(junit, "--junit")
     options = matrix.Options(
         jobs=report.number(jobs, "--jobs"),
         memory=report.number(memory, "--memory"),
@@ -527,10 +546,10 @@ def matrix(
         sources=matrix.Sources(mirror, kernel_git, iptables_git, offline=offline),
     )
     summary = matrix.run(cells, options)
-    if where := report.path(json):
-        summary.write_json(where)
-    if where := report.path(junit):
-        summary.write_junit(where)
+    if as_json:
+        summary.write_json(as_json)
+    if as_junit:
+        summary.write_junit(as_junit)
     print(summary.table())
     raise SystemExit(summary.exit_code)
 
@@ -637,6 +656,8 @@ def patch(
     from tarpit_builder import patches, report
 
     release = patches.asked_for(kernel, iptables)
+    if output != "-":
+        report.output(output, "--output")
     if folder := report.path(tree):
         done = patches.apply(folder, release, reverse=reverse, dry_run=dry_run)
         print(patches.applied(done, dry_run=dry_run))
@@ -680,10 +701,11 @@ def regen(
     from tarpit_builder import patches, report
     from tarpit_builder.console import Console
 
+    folder = report.output(output, "--output", folder=True)
     trees = patches.Trees.choose(kernel_git, iptables_git, fetch=fetch)
     made = patches.regenerate_all(patches.select(kernel, iptables), trees, Console())
     print("".join(one.difference for one in made), end="")
-    if folder := report.path(output):
+    if folder:
         patches.export(made, folder, format)
     wrote = [one for one in made if write and not one.breaks and patches.write(one, force=force)]
     print(patches.regenerated(made, wrote))
@@ -716,7 +738,8 @@ def check_patches(
     help={
         "version": "what to release, such as 1.1.0",
         "write": "run the checks, write the changelog and the version, commit and tag",
-        "skip": "leave out a check: test, patches or matrix (may be repeated)",
+        "skip": "leave out a check: test, patches or matrix (may be repeated; never all of them);"
+        " the tag says which",
         "sign": "sign the tag with your GnuPG key",
     },
 )

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from tarpit_builder import build as building
 from tarpit_builder import packaging
@@ -18,6 +16,7 @@ from tarpit_builder.build import BuildResult
 from tarpit_builder.console import Console, format_table
 from tarpit_builder.container import Engine, Files, Input, Recipe
 from tarpit_builder.errors import BuildError
+from tarpit_builder.leftovers import scratch
 from tarpit_builder.plan import BuildPlan, Request
 from tarpit_builder.sources.debian import Archive
 from tarpit_builder.sources.store import Store
@@ -56,8 +55,7 @@ def run(request: Request, archive: Archive, console: Console, *, cold: bool) -> 
         with console.stage("cold build") as stage:
             found.append(Measurement("cold: no cache, no image", _cold(request, archive), "s"))
             stage.done("done")
-    with tempfile.TemporaryDirectory(prefix="tarpit-bench-") as scratch:
-        dist = Path(scratch)
+    with scratch("bench") as dist:
         result = building.build(request, archive, console, dist=dist)
         with console.stage("warm and no-op builds"):
             quiet = Console(quiet=True)
@@ -134,10 +132,10 @@ def _fastest(action: Callable[[], object], rounds: int = ROUNDS) -> float:
 
 def _cold(request: Request, archive: Archive) -> float:
     """Seconds of a build with an empty cache and images of its own, which are removed after."""
-    with tempfile.TemporaryDirectory(prefix="tarpit-cold-") as scratch, images_of_its_own():
-        fresh = Archive(Store(Path(scratch, "cache")), archive.mirrors, Console(quiet=True))
+    with scratch("cold") as folder, images_of_its_own():
+        fresh = Archive(Store(folder / "cache"), archive.mirrors, Console(quiet=True))
         began = time.monotonic()
-        building.build(request, fresh, Console(quiet=True), dist=Path(scratch, "dist"))
+        building.build(request, fresh, Console(quiet=True), dist=folder / "dist")
         return time.monotonic() - began
 
 

@@ -77,7 +77,6 @@ def build(
     with locked(f"dist-{_digest([str(folder)])[:16]}"):
         if not force and (manifest := finished(folder, key)) is not None:
             return BuildResult(folder, manifest, fresh=False)
-        paths.remove_leftovers(folder)
         engine = Engine.connect()
         headers = _fetch(plan, archive, console)
         image = engine.ensure_image(plan.recipe, console)

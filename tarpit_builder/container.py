@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -36,6 +37,7 @@ from tarpit_builder.errors import (
     ToolMissingError,
     UserError,
 )
+from tarpit_builder.leftovers import scratch_for_others
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 LABEL = "org.tarpit-builder"
 # "localhost/" keeps Podman from looking on docker.io
 IMAGES = os.environ.get("TARPIT_IMAGES", "localhost/tarpit-builder")
+SOCKET = "/var/run/docker.sock"  # where docker-py looks unless DOCKER_HOST says otherwise
 BUILDER_UID = 1000
 MIB = 1 << 20
 SIGKILLED = 128 + 9  # exit status of a process that was killed
@@ -206,12 +209,7 @@ class Engine:
             client.ping()
             client.api.timeout = REQUEST_TIMEOUT
         except (docker.errors.DockerException, requests.RequestException, OSError) as error:
-            where = os.environ.get("DOCKER_HOST", "the local Docker")
-            raise DockerError(
-                f"no container engine answers at {where}",
-                hint="run ./bootstrap, which installs and starts Docker, or set DOCKER_HOST; "
-                "`invoke doctor` shows more",
-            ) from error
+            raise _unreached(error) from error
         engine = cls(client)
         engine._sweep()
         return engine
@@ -325,8 +323,17 @@ class Engine:
         with (
             tempfile.TemporaryFile(prefix="tarpit-base-") as spool,
             tempfile.TemporaryFile() as log,
+            scratch_for_others("base") as (folder, held),
         ):
-            status = subprocess.run(command, stdout=spool, stderr=log, check=False).returncode
+            folder.chmod(0o755)  # without root, mmdebstrap works in it as another user of its own
+            status = subprocess.run(
+                command,
+                stdout=spool,
+                stderr=log,
+                env={**os.environ, "TMPDIR": str(folder)},
+                pass_fds=[held],  # it heeds no signal, and cleans up when it is done
+                check=False,
+            ).returncode
             if status != 0:
                 log.seek(0)
                 lines = log.read().decode(errors="replace").strip().splitlines()
@@ -580,6 +587,56 @@ class Engine:
                     _quietly(partial(volume.remove, force=True))
 
 
+def _unreached(error: BaseException) -> DockerError:
+    """Why no engine answers: none is there, or it is not for this user."""
+    where = os.environ.get("DOCKER_HOST") or f"unix://{SOCKET}"
+    if not _is_refusal(error):
+        return DockerError(
+            f"no container engine answers at {where}",
+            hint="run ./bootstrap, which installs and starts Docker, or set DOCKER_HOST",
+        )
+    user = _user_name()
+    path = Path(where.removeprefix("unix://"))
+    group = _group_of(path)
+    if group in {"", "root"}:
+        hint = f"run this as the owner of {path}, or set DOCKER_HOST to an engine of your own"
+    else:
+        hint = (
+            f"add {user} to the group {group} (sudo usermod -aG {group} {user}) and log in again, "
+            "or set DOCKER_HOST to an engine of your own"
+        )
+    return DockerError(f"the user {user} may not use the container engine at {where}", hint=hint)
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether *error* goes back to a socket that this user may not open; libraries wrap it."""
+    causes: list[BaseException] = [error]
+    seen: set[int] = set()
+    while causes:
+        cause = causes.pop()
+        if isinstance(cause, PermissionError):
+            return True
+        if id(cause) not in seen:
+            seen.add(id(cause))
+            inner = (cause.__cause__, cause.__context__, *cause.args)
+            causes += [found for found in inner if isinstance(found, BaseException)]
+    return False
+
+
+def _user_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def _group_of(path: Path) -> str:
+    try:
+        return path.group()
+    except (OSError, KeyError):
+        return ""
+
+
 def _kept_volume(key: str) -> str:
     return f"{IMAGES.rpartition('/')[2]}-keep-{key[:40]}"
 
@@ -719,7 +776,8 @@ def _engine_errors() -> Iterator[None]:
                 hint="`invoke clean` or `docker system prune` frees some",
             ) from error
         raise DockerError(
-            f"the container engine refused: {text}", hint="`invoke doctor` checks the engine"
+            f"the container engine refused: {text}",
+            hint="its own log says more: `journalctl -u docker`",
         ) from error
     except (
         requests.RequestException,

@@ -76,15 +76,24 @@ def _docker() -> Iterator[Finding]:
         engine = Engine.connect()
         yield Finding("container engine", True, engine.describe())
         if where := engine.storage():
-            yield _disk("image disk", where, NEEDED_IMAGES, "the engine's data root")
+            yield _room("image disk", where, NEEDED_IMAGES, "the engine's data root")
     except TarpitError as error:
         yield Finding("container engine", False, error.message, error.hint)
 
 
 def _disk(topic: str, path: Path, needed: int, variable: str) -> Finding:
     place = path
-    while not place.exists():
+    while not os.path.lexists(place):
         place = place.parent
+    if not place.is_dir():
+        return Finding(topic, False, f"{place} is not a folder", f"point {variable} elsewhere")
+    if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
+        mend = f"make it writable for this user, or point {variable} elsewhere"
+        return Finding(topic, False, f"{place} cannot be written", mend)
+    return _room(topic, place, needed, variable)
+
+
+def _room(topic: str, place: Path, needed: int, variable: str) -> Finding:
     free = shutil.disk_usage(place).free / 1e9
     good = free >= needed
     return Finding(

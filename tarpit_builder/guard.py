@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, ParamSpec, TypeVar
 
-from tarpit_builder import charset
+from tarpit_builder import charset, leftovers, machine, paths
 from tarpit_builder.errors import BuildError, TarpitError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -27,7 +27,12 @@ def guarded(task: Callable[P, R]) -> Callable[P, R]:
         charset.settle()
         previous = signal.signal(signal.SIGTERM, _interrupt)
         try:
-            return task(*args, **kwargs)
+            machine.cores()  # which refuses a wrong TARPIT_JOBS before any work is done
+            leftovers.sweep((paths.cache_dir(), paths.dist_dir()))
+            try:
+                return task(*args, **kwargs)
+            finally:
+                sys.stdout.flush()  # here, where a reader that has gone is no traceback
         except TarpitError as error:
             _fail(error)
         except KeyboardInterrupt:
@@ -37,9 +42,7 @@ def guarded(task: Callable[P, R]) -> Callable[P, R]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(128 + signal.SIGPIPE)
         except OSError as error:
-            from tarpit_builder.paths import explain_os_error
-
-            _fail(explain_os_error(error, Path(error.filename or "a temporary file")))
+            _fail(paths.explain_os_error(error, Path(error.filename or "a temporary file")))
         finally:
             signal.signal(signal.SIGTERM, previous)
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tarpit_builder import leftovers
 from tarpit_builder.errors import InfrastructureError
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -55,8 +54,15 @@ def explain_os_error(error: OSError, path: Path) -> InfrastructureError:
             f"cannot write {path}: {error.strerror}",
             hint="make it writable, or point TARPIT_CACHE or TARPIT_DIST at a folder that is",
         )
+    if error.errno in {errno.ENOTDIR, errno.EEXIST}:
+        return InfrastructureError(
+            f"cannot use {path}: {error.strerror}",
+            hint="something of that name is no folder: move it away, or name another place",
+        )
     return InfrastructureError(
-        f"cannot use {path}: {error.strerror or error}", hint="`invoke doctor` looks for the cause"
+        f"cannot use {path}: {error.strerror or error}",
+        hint="`df -h` and `dmesg` tell how the disk is; TARPIT_CACHE, TARPIT_DIST and TMPDIR name "
+        "other places",
     )
 
 
@@ -77,20 +83,17 @@ def staged_dir(final: Path) -> Iterator[Path]:
     """A temporary sibling of *final* that takes its place when the block ends well.
 
     Readers see the old content or the new, never a mixture; on any failure the temporary folder
-    is removed and *final* stays as it was.
+    is removed and *final* stays as it was.  What a killed process left of either goes, too.
 
     :raises InfrastructureError: if the file system refuses or is full.
     """
     make_dir(final.parent)
-    try:
-        stage = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
-    except OSError as error:
-        raise explain_os_error(error, final.parent) from error
-    try:
-        try:
-            yield stage
-            stage.chmod(0o755)
-            old = stage.with_name(stage.name + ".old")
+    leftovers.sweep_siblings(final)
+    with _explained(final), leftovers.stage_for(final, folder=True) as stage:
+        yield stage
+        stage.chmod(0o755)
+        old = stage.with_name(stage.name + ".old")
+        with leftovers.held(final):
             if final.exists():
                 final.rename(old)
             try:
@@ -100,42 +103,25 @@ def staged_dir(final: Path) -> Iterator[Path]:
                     old.rename(final)
                 raise
             shutil.rmtree(old, ignore_errors=True)
-        except OSError as error:
-            raise explain_os_error(error, final) from error
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-
-
-def remove_leftovers(final: Path) -> None:
-    """Remove temporary siblings of *final* that a killed process left.
-
-    Only for who holds a lock on *final*: nobody else may be at work in one.
-    """
-    pattern = re.compile(rf"\.{re.escape(final.name)}\.[a-z0-9_]{{8}}(\.old)?")  # as mkdtemp's
-    for path in make_dir(final.parent).iterdir():
-        if pattern.fullmatch(path.name):
-            shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager
-def replacing(final: Path) -> Iterator[Path]:
-    """A temporary file beside *final* that replaces it when the block ends well.
+def replacing(final: Path, *, mode: int = 0o644) -> Iterator[Path]:
+    """A temporary file beside *final* that replaces it when the block ends well, with *mode*.
 
     :raises InfrastructureError: if the file system refuses or is full.
     """
     make_dir(final.parent)
+    leftovers.sweep_siblings(final)
+    with _explained(final), leftovers.stage_for(final, folder=False) as stage:
+        yield stage
+        stage.chmod(mode)
+        stage.replace(final)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{final.name}.", dir=final.parent)
-        os.close(handle)
+        yield
     except OSError as error:
-        raise explain_os_error(error, final.parent) from error
-    stage = Path(name)
-    try:
-        try:
-            yield stage
-            stage.chmod(0o644)
-            stage.replace(final)
-        except OSError as error:
-            raise explain_os_error(error, final) from error
-    finally:
-        stage.unlink(missing_ok=True)
+        raise explain_os_error(error, path) from error

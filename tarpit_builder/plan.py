@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,8 @@ class BuildPlan:
     recipe: Recipe
     version: str
     choices: tuple[Choice, ...]
+    options: tuple[str, ...] = ()
+    """What else the command needs to be the same, such as a mirror."""
 
     @property
     def name(self) -> str:
@@ -57,8 +60,8 @@ class BuildPlan:
     @property
     def command(self) -> str:
         """The command that makes the same again."""
-        arch = "" if self.kernel.arch == ARCHITECTURES[0] else f" --arch {self.kernel.arch}"
-        return f"invoke build --kernel {self.kernel.abi}{arch}"
+        arch = [] if self.kernel.arch == ARCHITECTURES[0] else ["--arch", self.kernel.arch]
+        return shlex.join(["invoke", "build", "--kernel", self.kernel.abi, *arch, *self.options])
 
     def facts(self) -> dict[str, Any]:
         """The plan as plain data, for the manifest."""
@@ -110,11 +113,16 @@ def resolve(request: Request, archive: Archive) -> DebianKernel:
     if name == "debian" or name.startswith("debian:"):
         suite = archive.codename(name.partition(":")[2] or "stable")
         return archive.newest(suites.known()[suite], request.flavour, request.arch)
-    if name in suites.known() or name in suites.ALIASES:
+    try:
+        return archive.exact(_with_flavour(name, request), request.arch)
+    except UserError as error:
+        if request.kernel.strip() != "running":
+            raise
         raise UserError(
-            f"{name!r} alone is ambiguous", hint=f"say --kernel debian:{name} for Debian's kernel"
-        )
-    return archive.exact(_with_flavour(name, request), request.arch)
+            f"this machine runs {name}, for which Debian's mirrors have no headers (any more)",
+            hint="name the kernel that it will boot next, such as --kernel debian:stable; where "
+            "its headers are installed, xt-tarpit-dkms builds for it",
+        ) from error
 
 
 def _with_flavour(abi: str, request: Request) -> str:
@@ -145,6 +153,15 @@ def make(request: Request, kernel: DebianKernel, archive: Archive) -> BuildPlan:
             f"{len(kernel.packages)} packages, {kernel.version}",
             "Debian's own for exactly this kernel, verified as apt does",
         ),
+        *(
+            Choice(
+                "  source",
+                package.url,
+                f"SHA-256 {package.sha256[:16]}… in the index of {package.suite}, which a key of "
+                "Debian's archive signs",
+            )
+            for package in kernel.packages
+        ),
         Choice(
             "compiler",
             kernel.compiler,
@@ -166,7 +183,7 @@ def make(request: Request, kernel: DebianKernel, archive: Archive) -> BuildPlan:
         ),
         *mirror_choices(archive.mirrors),
     )
-    return BuildPlan(request, kernel, recipe, version, choices)
+    return BuildPlan(request, kernel, recipe, version, choices, archive.mirrors.words())
 
 
 def mirror_choices(mirrors: Mirrors) -> tuple[Choice, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from tarpit_builder.build import build
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine
 from tarpit_builder.errors import SourceError, UserError
+from tarpit_builder.leftovers import scratch
 from tarpit_builder.plan import Request
 from tarpit_builder.proof import UserLand, VerifyReport, VerifyRequest, verify
 from tarpit_builder.proof.qemu import emulator
@@ -74,10 +74,10 @@ def prove(request: Request, options: Options, archive: Archive, console: Console
         mirror=archive.mirrors.main,
         apt_sources=archive.mirrors.apt_sources(base),
     )
-    with tempfile.TemporaryDirectory(prefix="tarpit-kernel-") as scratch:
+    with scratch("kernel") as folder:
         wanted = VerifyRequest(
             land=land,
-            kernel_packages=_boot_packages(kernel, archive, console, Path(scratch)),
+            kernel_packages=_boot_packages(kernel, archive, console, folder),
             packages=packages,
             given=options.packages is not None,
             only=tuple(options.only),

@@ -48,6 +48,12 @@ class Draft:
     root: Path
 
     @property
+    def unchecked(self) -> str:
+        """What the tag says of checks that were left out; nothing if none was."""
+        left_out = [name for name in CHECKS if name not in self.checks]
+        return f"Not checked: {', '.join(left_out)}" if left_out else ""
+
+    @property
     def tag(self) -> str:
         """Its tag."""
         return f"v{self.version}"
@@ -66,7 +72,8 @@ class Draft:
                 *lines,
                 "\nDebian's changelog will begin:\n\n",
                 *(f"    {line}\n" for line in self.debian.partition("\n -- ")[0].splitlines()),
-                f"\nchecks    {'; '.join(commands) or 'none'}\n",
+                f"\nchecks    {'; '.join(commands) or 'none, and so --write refuses'}\n",
+                *([f"          {self.unchecked}; the tag says so\n"] if self.unchecked else []),
                 f"then      commit and tag {self.tag}\n",
                 "nothing was changed; --write does it",
             ]
@@ -111,8 +118,14 @@ def draft(
 def run_checks(made: Draft) -> None:
     """Run the checks of *made*, one after the other.
 
+    :raises UserError: if all are left out: nothing would tell whether the release works.
     :raises CheckFailedError: naming the first that fails.
     """
+    if not made.checks:
+        raise UserError(
+            f"every check of {made.version} is left out, and nothing is released unchecked",
+            hint="name fewer with --skip: `--skip matrix` leaves out the one that takes longest",
+        )
     for name in made.checks:
         command = [sys.executable, "-m", "invoke", *CHECKS[name]]
         if subprocess.run(command, cwd=made.root, check=False).returncode != 0:
@@ -137,8 +150,11 @@ def write(made: Draft, *, sign: bool = False) -> str:
             with paths.replacing(made.root / name) as stage:
                 stage.write_text(text, encoding="utf-8")
         if made.files:
-            repository.git.commit("-q", "-m", f"Release {made.version}", "--", *made.files)
-        message = "\n".join([f"{made.version}", "", *(f"- {change}" for change in made.changes)])
+            subject = ["-m", f"Release {made.version}"]
+            body = ["-m", made.unchecked] if made.unchecked else []
+            repository.git.commit("-q", *subject, *body, "--", *made.files)
+        lines = [f"{made.version}", "", *(f"- {change}" for change in made.changes)]
+        message = "\n".join([*lines, *(["", made.unchecked] if made.unchecked else [])])
         repository.git.tag("-s" if sign else "-a", made.tag, "-m", message)
     except git.GitCommandError as error:
         for name, text in before.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,6 +79,7 @@ def plan_table(plan: BuildPlan | UpstreamPlan) -> str:
     lines = []
     for choice in plan.choices:
         lines += [f"{choice.topic:<11}{choice.value}", f"{'':<11}  {choice.reason}"]
+    lines += [f"{'warning':<11}{text}" for text in getattr(plan, "warnings", ())]
     return "\n".join([*lines, "", f"{'build it':<11}{plan.command}"])
 
 
@@ -117,6 +119,33 @@ def number(text: str, option: str) -> int:
     if not text.isdecimal():
         raise UserError(f"{option} {text}: not a number", hint="write it in digits")
     return int(text)
+
+
+def output(text: str, option: str, *, folder: bool = False) -> Path | None:
+    """The value of *option* as a file, or with *folder* a folder, that is going to be written.
+
+    None where it was left out.  To be asked before the work is done whose result goes there.
+
+    :raises UserError: if nothing can be written there.
+    """
+    where = path(text)
+    if where is None:
+        return None
+    parent = where.absolute().parent
+    if where.is_dir() and not folder:
+        raise UserError(f"{option} {text}: that is a folder", hint="name a file in it")
+    if where.exists() and not where.is_dir() and folder:
+        raise UserError(f"{option} {text}: that is a file", hint="name a folder")
+    if not parent.is_dir():
+        raise UserError(
+            f"{option} {text}: there is no folder {parent}",
+            hint=f"make it first: mkdir -p {shlex.quote(str(parent))}",
+        )
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UserError(
+            f"{option} {text}: this user may not write into {parent}", hint="name another folder"
+        )
+    return where
 
 
 def path(text: str) -> Path | None:

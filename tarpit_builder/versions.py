@@ -44,12 +44,12 @@ class Version:
 
     @classmethod
     def parse(cls, text: str, known: Iterable[str] = ()) -> Self:
-        """Read *text*; a leading ``v``, as in tags, is accepted.
+        """Read *text*; a leading ``v``, as in tags, or ``linux-``, as in tarballs, is accepted.
 
         :param known: releases to suggest from when *text* is misspelt.
         :raises UserError: if *text* is no version of this kind.
         """
-        match = _VERSION.fullmatch(text.strip())
+        match = _VERSION.fullmatch(text.strip().removeprefix(f"{cls.project}-"))
         version = None
         if match:
             numbers = tuple(map(int, match["numbers"].split(".")))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tarpit_builder import build as debian
+from tarpit_builder import names
 from tarpit_builder import plan as planning
 from tarpit_builder.build import BuildResult
 from tarpit_builder.errors import UserError
@@ -42,6 +43,14 @@ class Wish:
     iptables_git: str = ""
     trust_on_first_use: bool = False
 
+    def __post_init__(self) -> None:
+        """What people call a kernel is read once, here.
+
+        :raises UserError: if it is no kernel, and what is meant can be guessed.
+        """
+        object.__setattr__(self, "kernel", names.kernel(self.kernel))
+        object.__setattr__(self, "arch", names.architecture(self.arch))
+
     @property
     def is_release(self) -> bool:
         """Whether the kernel is a release of kernel.org, such as 2.6.24."""
@@ -64,11 +73,11 @@ def build(wish: Wish, archive: Archive, console: Console, *, force: bool = False
     """
     if not wish.is_release:
         _refuse_upstream_options(wish)
-        return debian.build(_request(wish), archive, console, force=force)
+        return debian.build(debian_request(wish), archive, console, force=force)
     from tarpit_builder.upstream.build import build as build_upstream
 
     return build_upstream(
-        _upstream_request(wish),
+        _upstream_request(wish, archive),
         trees(wish, archive),
         console,
         mirrors=archive.mirrors,
@@ -83,11 +92,15 @@ def plan(wish: Wish, archive: Archive) -> BuildPlan | UpstreamPlan:
     """
     if not wish.is_release:
         _refuse_upstream_options(wish)
-        request = _request(wish)
+        request = debian_request(wish)
         return planning.make(request, planning.resolve(request, archive), archive)
+    from tarpit_builder.upstream import inputs
     from tarpit_builder.upstream.build import plan_for
 
-    return plan_for(_upstream_request(wish), archive.mirrors)
+    wanted = _upstream_request(wish, archive)
+    files = inputs.read(wanted)
+    made = plan_for(wanted, archive.mirrors, trees(wish, archive))
+    return replace(made, warnings=(*made.warnings, *files.warnings))
 
 
 def verify(
@@ -109,7 +122,7 @@ def verify(
             )
         from tarpit_builder.prove import prove
 
-        return prove(_request(wish), options, archive, console)
+        return prove(debian_request(wish), options, archive, console)
     if options.packages:
         raise UserError(
             "--packages is for Debian's kernels",
@@ -118,7 +131,7 @@ def verify(
     from tarpit_builder.upstream.prove import prove as prove_upstream
 
     return prove_upstream(
-        _upstream_request(wish),
+        _upstream_request(wish, archive),
         options,
         trees(wish, archive),
         console,
@@ -135,7 +148,7 @@ def measure(wish: Wish, archive: Archive, console: Console) -> list[Measurement]
     from tarpit_builder import bench
     from tarpit_builder.upstream.bench import measure as measure_builds
 
-    request, places = _upstream_request(wish), trees(wish, archive)
+    request, places = _upstream_request(wish, archive), trees(wish, archive)
     return [
         *bench.run_sources(
             request.kernel, kernel_git=places.kernel_git, store=archive.store, console=console
@@ -165,11 +178,12 @@ def trees(wish: Wish, archive: Archive) -> Trees:
     )
 
 
-def _request(wish: Wish) -> Request:
+def debian_request(wish: Wish) -> Request:
+    """What *wish* says of a kernel of Debian's."""
     return Request(wish.kernel, wish.arch, wish.flavour)
 
 
-def _upstream_request(wish: Wish) -> UpstreamRequest:
+def _upstream_request(wish: Wish, archive: Archive) -> UpstreamRequest:
     from tarpit_builder.upstream.plan import UpstreamRequest
 
     if wish.flavour:
@@ -177,8 +191,11 @@ def _upstream_request(wish: Wish) -> UpstreamRequest:
             "--flavour is for Debian's kernels",
             hint=f"Linux {wish.kernel} takes --config FILE instead",
         )
+    version = KernelVersion.parse(wish.kernel)
+    if not wish.image:
+        _refuse_unproven(version, archive)
     return UpstreamRequest(
-        kernel=KernelVersion.parse(wish.kernel),
+        kernel=version,
         arch=wish.arch,
         iptables=wish.iptables,
         config=_path(wish.config),
@@ -186,6 +203,34 @@ def _upstream_request(wish: Wish) -> UpstreamRequest:
         release=wish.release,
         image=wish.image,
         with_kernel=wish.with_kernel,
+    )
+
+
+def _refuse_unproven(version: KernelVersion, archive: Archive) -> None:
+    """Refuse a release that is not built here, and name the Debian kernels that are of its series.
+
+    :raises UserError: if it is none of the releases that are built.
+    """
+    from tarpit_builder.upstream import rules, toolchain
+
+    rules.kernel(version)  # has its own reasons
+    if version in toolchain.proven():
+        return
+    near = archive.of_series(str(version.series))
+    if near:
+        hint = f"Debian's own {version.series}: --kernel " + ", or --kernel ".join(near)
+    elif rules.patch(version):
+        hint = (
+            f"`invoke patch --kernel {version} --output FILE` writes the patch for its tree; "
+            "--image builds with a compiler of its age"
+        )
+    else:
+        hint = (
+            "`invoke kernels` lists what is; --image builds with a compiler of its age, and on the "
+            "machine itself xt-tarpit-dkms does"
+        )
+    raise UserError(
+        f"Linux {version} of kernel.org is not built here, only {toolchain.proven()}", hint=hint
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tarpit_builder import paths
+from tarpit_builder import __version__, paths
 
 BASIC = ("sh", "dirname", "cmp", "id", "env", "cat", "python3")
 
@@ -57,6 +57,12 @@ def test_second_run_is_silent_and_runs_the_command(tmp_path: Path) -> None:
     assert status == 0, text
     assert text.strip().endswith("bin/invoke")
     assert len(text.splitlines()) == 1
+
+
+def test_the_program_is_on_the_path_and_works_from_anywhere() -> None:
+    command = "cd / && tarpit-builder --version >&2"
+    status, text = bootstrap("--no-install", "sh", "-c", command, DOCKER_HOST="x:")
+    assert (status, text) == (0, f"tarpit-builder {__version__}\n")
 
 
 def test_unknown_option_shows_the_usage() -> None:

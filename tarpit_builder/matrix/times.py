@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from tarpit_builder.bench import Measurement, environment, images_of_its_own
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Input
 from tarpit_builder.errors import BuildError
+from tarpit_builder.leftovers import scratch
 from tarpit_builder.matrix.definition import Cell
 from tarpit_builder.matrix.outcome import Result, Summary
 from tarpit_builder.matrix.runner import Options, Sources, run
@@ -66,20 +66,20 @@ def measure(
     found: list[Measurement] = []
     if cold:
         with (
-            tempfile.TemporaryDirectory(prefix="tarpit-cold-") as name,
+            scratch("cold") as name,
             images_of_its_own() as images,
-            environment(TARPIT_CACHE=str(Path(name, "cache")), TARPIT_IMAGES=images),
+            environment(TARPIT_CACHE=str(name / "cache"), TARPIT_IMAGES=images),
         ):
-            summary = _run(cells, Options(jobs=JOBS[-1], sources=sources, dist=Path(name, "dist")))
+            summary = _run(cells, Options(jobs=JOBS[-1], sources=sources, dist=name / "dist"))
             found.append(Measurement(f"matrix, cold, {JOBS[-1]} at once", summary.seconds, "s"))
     else:
         # Fills cache and images, so that the runs after it are alike.
-        with tempfile.TemporaryDirectory(prefix="tarpit-bench-") as name:
-            _run(cells, Options(sources=sources, dist=Path(name)))
+        with scratch("bench") as name:
+            _run(cells, Options(sources=sources, dist=name))
     shares: list[Measurement] = []
     for jobs in JOBS:
-        with tempfile.TemporaryDirectory(prefix="tarpit-bench-") as name:
-            options = Options(jobs=jobs, sources=sources, dist=Path(name))
+        with scratch("bench") as name:
+            options = Options(jobs=jobs, sources=sources, dist=name)
             summary = _run(cells, options)
             found.append(Measurement(f"matrix, warm, {jobs} at once", summary.seconds, "s"))
             if jobs == 1:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,12 +212,5 @@ def _undoing(path: Path, before: bytes | None, mode: int) -> Callable[[], object
 
 
 def _replace(path: Path, content: bytes, mode: int) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    stage = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        stage.chmod(mode)
-        stage.replace(path)
-    finally:
-        stage.unlink(missing_ok=True)
+    with paths.replacing(path, mode=mode) as stage:
+        stage.write_bytes(content)

@@ -104,6 +104,8 @@ def write_out(release: Release | None, style: str, output: str) -> None:
 
     :raises UserError: if it is not said which release, or where to.
     """
+    if release is not None:
+        committed(release)  # that there is none is more to the point than that nowhere is named
     if release is None or not output:
         raise UserError(
             "there is nothing to do: no tree to patch, and no file to write",

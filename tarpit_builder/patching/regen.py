@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import itertools
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tarpit_builder import paths
 from tarpit_builder.errors import CheckFailedError, InfrastructureError, SourceError, UserError
+from tarpit_builder.leftovers import scratch
 from tarpit_builder.patching import generate, kept, rules
 from tarpit_builder.patching.diff import ENCODING, FilePatch, MismatchError, Patch
 from tarpit_builder.patching.kept import Committed, Release
@@ -96,8 +96,8 @@ class Trees:
                 raise
             return None
         touched = {edit.path for form in rules.load().forms.values() for edit in form.edits}
-        with tempfile.TemporaryDirectory(prefix="tarpit-tree-") as folder:
-            there = FolderTree(Path(folder) / version.stem)
+        with scratch("tree") as folder:
+            there = FolderTree(folder / version.stem)
             fetched.unpack(there.folder, sorted(touched))
             texts = {path: there.read(path) for path in touched}
         return MemoryTree(fetched.origin, {path: text for path, text in texts.items() if text})

@@ -23,7 +23,8 @@ def applied(done: Applied, *, dry_run: bool) -> str:
     if done.option:
         following = f"next: make oldconfig && make   ({done.option} =m or =y)"
     else:
-        following = "next: make && make install"
+        make = "make KERNEL_DIR=/path/to/linux"
+        following = f"next: {make} && {make} install   (the source tree of the kernel)"
     return "\n".join([head, *lines, following])
 
 

@@ -18,8 +18,8 @@ from types import TracebackType
 
 from tarpit_builder.console import Console
 from tarpit_builder.errors import InfrastructureError, TarpitError
+from tarpit_builder.machine import end_with_parent
 from tarpit_builder.proof import registry
-from tarpit_builder.proof.qemu import end_with_parent
 from tarpit_builder.proof.runner import Part, Runner, Setup, Unit
 from tarpit_builder.proof.wire import Recorder
 

@@ -8,7 +8,6 @@ machine; no root, no bridge, no tap device.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import re
 import shutil
 import signal
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from tarpit_builder.errors import InfrastructureError, ToolMissingError, UserError
+from tarpit_builder.machine import end_with_parent
 from tarpit_builder.proof.reactor import Reactor
 
 SYSTEMS = {"amd64": "qemu-system-x86_64", "i386": "qemu-system-i386"}
@@ -50,15 +50,6 @@ class MachineSpec:
     card_model: str = "virtio-net-pci"
     icount: str | None = None
     cmdline: str = ""
-
-
-_LIBC = ctypes.CDLL(None)
-PR_SET_PDEATHSIG = 1
-
-
-def end_with_parent() -> None:
-    """Have this process killed when its parent ends, whatever ends that."""
-    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def emulator(arch: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from pathlib import Path
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine
 from tarpit_builder.errors import UserError
+from tarpit_builder.leftovers import scratch
 from tarpit_builder.machine import cores, free_memory
 from tarpit_builder.proof import crew, registry
 from tarpit_builder.proof.initramfs import Assembly, BootFiles, UserLand, require_space
@@ -70,8 +70,7 @@ def verify(request: VerifyRequest, engine: Engine, console: Console) -> VerifyRe
     began = time.monotonic()
     check_request(request)
     wanted = units(registry.select(("smoke",) if request.smoke else request.only), request.backends)
-    with tempfile.TemporaryDirectory(prefix="tarpit-proof-") as name:
-        work = Path(name)
+    with scratch("proof") as work:
         require_space(work, WORK_BYTES)
         boot = assemble(request, engine, console, work)
         if request.console_log:

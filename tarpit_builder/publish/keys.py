@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from tarpit_builder import paths
 from tarpit_builder.errors import InfrastructureError, SourceError, ToolMissingError, UserError
+from tarpit_builder.leftovers import scratch
 
 THROWAWAY = "tarpit-builder throw-away key, for trials only"
 THROWAWAY_DAYS = 90
@@ -170,11 +170,11 @@ def verify(signed: Path, public: bytes, *, expired: bool = False) -> tuple[str, 
     :raises SourceError: if the signature is not of the key *public*, is damaged, or is of a key
         that has expired.
     """
-    with tempfile.TemporaryDirectory(prefix="tarpit-key-") as name:
-        keyring, text = Path(name, "keyring.gpg"), Path(name, "text")
+    with scratch("key") as folder:
+        keyring, text = folder / "keyring.gpg", folder / "text"
         for block in public.split(ARMOUR)[1:]:
             with keyring.open("ab") as file:
-                file.write(_gpg(Path(name), "--dearmor", content=ARMOUR + block, agent=False))
+                file.write(_gpg(folder, "--dearmor", content=ARMOUR + block, agent=False))
         command = ["gpgv", "--status-fd", "1", "--keyring", str(keyring), "--output", str(text)]
         run = _run([*command, str(signed)])
         status = [

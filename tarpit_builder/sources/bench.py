@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from tarpit_builder.console import Console
 from tarpit_builder.errors import UserError
+from tarpit_builder.leftovers import scratch
 from tarpit_builder.sources import FetchedTree, GitRepository, Options, Tarball, fetch_kernel
 from tarpit_builder.sources.archive import KERNEL
 from tarpit_builder.sources.store import Store
@@ -32,8 +32,7 @@ def measure(tree: FetchedTree, *, repository: str = "", second: str = "2.6.25") 
     """
     if not isinstance(tree.version, KernelVersion):
         raise UserError("the benchmark of sources needs a release", hint="name it with --kernel")
-    with tempfile.TemporaryDirectory(prefix="tarpit-bench-") as scratch:
-        base = Path(scratch)
+    with scratch("bench") as base:
         tarball = _packed(tree, base / "mirror")
         ours, theirs = unpack_against_tar(tree, tarball, base / "out")
         part = _fastest(

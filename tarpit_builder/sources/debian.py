@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from tarpit_builder import paths, suites
 from tarpit_builder.errors import NetworkError, SourceError, ToolMissingError, UserError
+from tarpit_builder.leftovers import scratch
 from tarpit_builder.sources.mirrors import Mirrors
 from tarpit_builder.sources.store import Blob, Store
 
@@ -194,6 +194,22 @@ class Archive:
             "from its mirrors, so --mirror may name an older snapshot",
         )
 
+    def of_series(self, series: str, arch: str = "amd64") -> tuple[str, ...]:
+        """The suites whose current kernel is of *series* (``6.12``), as ``--kernel`` takes them.
+
+        What cannot be asked now is left out: this is for hints.
+        """
+        found = []
+        for suite in suites.known().values():
+            try:
+                if re.match(rf"{re.escape(series)}[.+]", self.newest(suite, "", arch).abi):
+                    found.append(f"debian:{suite.name}")
+            except NetworkError:
+                break
+            except (SourceError, UserError):
+                continue
+        return tuple(found)
+
     def kernels(self, suite: suites.Suite, arch: str) -> tuple[str, ...]:
         """Every ABI that *suite* has headers for, newest last."""
         return tuple(_abis(self._suite(suite, arch), arch))
@@ -360,9 +376,9 @@ class Archive:
         # of its own.
         with (
             self.console.stage(f"index of {name}") as stage,
-            tempfile.TemporaryDirectory(prefix="tarpit-index-") as scratch,
+            scratch("index") as own,
         ):
-            path = Store(Path(scratch), offline=self.store.offline).get(blob, stage)
+            path = Store(own, offline=self.store.offline).get(blob, stage)
             packages = tuple(
                 package
                 for stanza in _stanzas(path)
@@ -400,8 +416,8 @@ def _signed_text(content: bytes, url: str) -> str:
             f"the Debian archive keyring {keyring} is not there",
             hint="apt-get install debian-archive-keyring, or run ./bootstrap",
         )
-    with tempfile.TemporaryDirectory(prefix="tarpit-gpgv-") as scratch:
-        signed, plain = Path(scratch, "InRelease"), Path(scratch, "Release")
+    with scratch("gpgv") as folder:
+        signed, plain = folder / "InRelease", folder / "Release"
         signed.write_bytes(content)
         run = subprocess.run(
             ["gpgv", "--keyring", keyring, "--output", plain, signed],

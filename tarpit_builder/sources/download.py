@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from tarpit_builder import __version__, paths
 from tarpit_builder.console import Stage
-from tarpit_builder.errors import NetworkError, SourceError
+from tarpit_builder.errors import NetworkError, SourceError, UserError
 
 if TYPE_CHECKING:
     import requests
@@ -47,11 +48,19 @@ class Patience:
 
     @classmethod
     def from_environment(cls) -> Patience:
-        """The defaults, with ``$TARPIT_TIMEOUT`` seconds between two reads if that is set."""
-        try:
-            return cls(read=max(1.0, float(os.environ["TARPIT_TIMEOUT"])))
-        except (KeyError, ValueError):
+        """The defaults, with ``$TARPIT_TIMEOUT`` seconds between two reads if that is set.
+
+        :raises UserError: if that is no number of seconds.
+        """
+        said = os.environ.get("TARPIT_TIMEOUT", "").strip()
+        if not said:
             return cls()
+        if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", said, re.ASCII) or float(said) < 1:
+            raise UserError(
+                f"TARPIT_TIMEOUT={said}: not a number of seconds",
+                hint="set it to 1 or more, or unset it to wait 30 s",
+            )
+        return cls(read=float(said))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +98,10 @@ class _TryAgainError(Exception):
 
 class AbsentError(SourceError):
     """Every place answered that it has no such file."""
+
+
+class UnreachedError(NetworkError):
+    """No place answered, for no reason that its user could mend; another place might."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +153,11 @@ class Downloader:
                 hint="check the version with `invoke kernels`, or name a --mirror that has it",
             )
         worst = next(reason for reason in reasons if not reason.absent)
-        raise NetworkError(
+        if worst.hint:
+            raise NetworkError(f"cannot fetch {name}: {worst}", hint=worst.hint)
+        raise UnreachedError(
             f"cannot fetch {name}: {worst}",
-            hint=worst.hint
-            or "run the same command again to go on where it stopped, or name a --mirror URL",
+            hint="run the same command again to go on where it stopped, or name a --mirror URL",
         )
 
     def _from(

@@ -12,6 +12,7 @@ from tarpit_builder.sources.context import Context
 from tarpit_builder.sources.releases import makefile_version
 from tarpit_builder.sources.store import sha256_of
 from tarpit_builder.sources.tree import Entries, FetchedTree, archive_opener
+from tarpit_builder.versions import KernelVersion
 
 
 def fetch_kernel(path: Path, context: Context) -> FetchedTree:
@@ -23,14 +24,12 @@ def fetch_kernel(path: Path, context: Context) -> FetchedTree:
     path = path.expanduser().absolute()
     opener: Callable[[], AbstractContextManager[Entries]]
     if path.is_dir():
-        # Asked first, for a folder that is no kernel may be all of somebody's home.
-        if makefile_version(_top_makefile(path)) is None:
-            raise _no_kernel(path)
+        _ = release_of(path)  # for a folder that is no kernel may be all of somebody's home
         opener = _folder_opener(path)
     elif path.is_file():
         opener = archive_opener(path, path.name, archive.KERNEL)
     else:
-        raise UserError(f"there is no {path}", hint="name a kernel tree or a tarball of one")
+        raise _absent(path)
     with context.console.stage(f"check {path.name}") as stage:
         with opener() as entries:
             content = archive.examine(entries, str(path))
@@ -58,6 +57,26 @@ def fetch_kernel(path: Path, context: Context) -> FetchedTree:
         path=path if path.is_file() else None,
         cached=True,
     )
+
+
+def release_of(path: Path) -> KernelVersion | None:
+    """The release that the tree *path* says it is; None for a tarball, which has to be read first.
+
+    :raises UserError: if there is nothing at *path*, or a folder that is no kernel tree.
+    """
+    path = path.expanduser()
+    if path.is_dir():
+        version = makefile_version(_top_makefile(path))
+        if version is None:
+            raise _no_kernel(path)
+        return version
+    if not path.is_file():
+        raise _absent(path)
+    return None
+
+
+def _absent(path: Path) -> UserError:
+    return UserError(f"there is no {path}", hint="name a kernel tree or a tarball of one")
 
 
 def _top_makefile(folder: Path) -> bytes:

@@ -28,10 +28,14 @@ QUERY = ("--format", "$(REPO_URI)\t$(RELEASE)\t$(COMPONENT)\t$(ORIGIN)", "Create
 
 @dataclass(frozen=True, slots=True)
 class Mirrors:
-    """Where the archive is, both without a trailing slash, and the reason of each."""
+    """Where the archive is, both without a trailing slash, and the reason of each.
+
+    *named* is what ``--mirror`` said, if it did.
+    """
 
     main: str = MAIN
     security: str = SECURITY
+    named: str = ""
     why: str = field(default="", compare=False)
     why_security: str = field(default="", compare=False)
 
@@ -41,7 +45,11 @@ class Mirrors:
         asked = (mirror or "", "asked for with --mirror, or in invoke.yaml")
         main = _choose([asked, _named("TARPIT_DEBIAN_MIRROR")], MAIN, security=False)
         security = _choose([_named("TARPIT_DEBIAN_SECURITY_MIRROR")], SECURITY, security=True)
-        return cls(main[0], security[0], main[1], security[1])
+        return cls(main[0], security[0], (mirror or "").rstrip("/"), main[1], security[1])
+
+    def words(self) -> tuple[str, ...]:
+        """The options of a command that choose the same, where the caller named a mirror."""
+        return ("--mirror", self.named) if self.named else ()
 
     def of(self, pocket: str) -> tuple[str, str]:
         """Base URL and suite name of *pocket* (see ``rules/suites.toml``)."""

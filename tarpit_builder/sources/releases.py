@@ -20,7 +20,7 @@ from tarpit_builder.paths import explain_os_error
 from tarpit_builder.sources import archive
 from tarpit_builder.sources.catalogue import Digest, Release
 from tarpit_builder.sources.context import Context, near
-from tarpit_builder.sources.download import AbsentError
+from tarpit_builder.sources.download import AbsentError, UnreachedError
 from tarpit_builder.sources.signatures import UnknownSignerError
 from tarpit_builder.sources.store import Store, sha256_of
 from tarpit_builder.sources.tree import FetchedTree, archive_opener
@@ -60,6 +60,14 @@ class _Offer:
     def name(self) -> str:
         return self.release.version.stem
 
+    @property
+    def elsewhere(self) -> str:
+        """How to get it from another place; builds know no mirror but Debian's, and need none."""
+        return (
+            f"`invoke fetch --{self.role} {self.release.version} --mirror URL` takes it from "
+            "another server, or from a folder as file:///FOLDER, for all later builds"
+        )
+
 
 def fetch_kernel(version: KernelVersion, context: Context) -> FetchedTree:
     """The tarball of *version*.
@@ -73,13 +81,9 @@ def fetch_kernel(version: KernelVersion, context: Context) -> FetchedTree:
     # A folder of one's own with nothing but tarballs in it is a mirror, too.
     bases = [f"{mirror}/{folder}" for folder in version.folders for mirror in mirrors]
     bases += [mirror for mirror in mirrors if mirror not in context.catalogue.places.kernel]
-    suffixes = SUFFIXES
     if version.rc is not None:
         bases += context.catalogue.places.candidates
-        suffixes = (".tar.gz",)
-    names = [f"{stem}{suffix}" for suffix in suffixes]
-    if not release.tree:  # which says the same of every compression
-        names = _proven_first(names, context)
+    names = kernel_files(version, context)
     return _fetch(
         _Offer(
             release=release,
@@ -105,10 +109,7 @@ def fetch_iptables(version: IptablesVersion, context: Context) -> FetchedTree:
     """
     release = context.catalogue.iptables_release(version)
     mirrors = context.places("TARPIT_IPTABLES_MIRROR", context.catalogue.places.iptables)
-    names = [f"{version.stem}.tar.bz2", f"{version.stem}.tar.xz"]
-    if version > IptablesVersion((1, 8, 8)):
-        names.reverse()  # netfilter.org changed from bzip2 to xz with 1.8.9
-    names = _proven_first(names, context)
+    names = iptables_files(version, context)
     return _fetch(
         _Offer(
             release=release,
@@ -122,6 +123,24 @@ def fetch_iptables(version: IptablesVersion, context: Context) -> FetchedTree:
         ),
         context,
     )
+
+
+def kernel_files(version: KernelVersion, context: Context) -> list[str]:
+    """The names of the tarball of *version*, in the order in which they are tried."""
+    if version.rc is not None:
+        return [f"{version.stem}.tar.gz"]
+    names = [f"{version.stem}{suffix}" for suffix in SUFFIXES]
+    if context.catalogue.kernel(version).tree:  # which says the same of every compression
+        return names
+    return _proven_first(names, context)
+
+
+def iptables_files(version: IptablesVersion, context: Context) -> list[str]:
+    """The names of the tarball of *version*, in the order in which they are tried."""
+    names = [f"{version.stem}.tar.bz2", f"{version.stem}.tar.xz"]
+    if version > IptablesVersion((1, 8, 8)):
+        names.reverse()  # netfilter.org changed from bzip2 to xz with 1.8.9
+    return _proven_first(names, context)
 
 
 def _proven_first(names: Sequence[str], context: Context) -> list[str]:
@@ -180,7 +199,11 @@ def _fetch(offer: _Offer, context: Context) -> FetchedTree:
         if context.store.offline:
             raise context.absent(offer.name)
         with context.console.stage(f"fetch {offer.name}") as stage:
-            fetched = _download(offer, context, stage)
+            try:
+                fetched = _download(offer, context, stage)
+            except UnreachedError as error:
+                hint = f"check the network and run the same command again; {offer.elsewhere}"
+                raise NetworkError(error.message, hint=hint) from error
             stage.done(fetched.vouchers[0])
         return fetched
 
@@ -394,7 +417,7 @@ class _Check:
             elif wanted and not self.offer.tree:  # a mirror may compress anew what the tree pins
                 raise SourceError(
                     f"{self.name} is not the file that {whose} names: its SHA-256 differs",
-                    hint="use another --mirror; nothing was kept",
+                    hint=f"nothing was kept; {self.offer.elsewhere}",
                 )
         if self.signature is not None:
             with self._unless_trusted():
@@ -449,7 +472,7 @@ class _Check:
         if inside != self.offer.name:
             raise SourceError(
                 f"{self.name} holds {inside}, not {self.offer.name}",
-                hint="use another --mirror; nothing was kept",
+                hint=f"nothing was kept; {self.offer.elsewhere}",
             )
 
 

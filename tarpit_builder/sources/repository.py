@@ -261,16 +261,24 @@ class Reader:
 
 
 def _open(wanted: Wanted, context: Context) -> git.Git:
-    path = Path(wanted.location).expanduser()
+    return check_place(wanted.location) or _mirror(wanted, context)
+
+
+def check_place(location: str) -> git.Git | None:
+    """The repository at *location* if that is on this machine; None for a URL.
+
+    :raises UserError: if there is none.
+    """
+    path = Path(location).expanduser()
     if path.exists():
         return open_local(path)
-    if "://" not in wanted.location:
+    if "://" not in location:
         raise UserError(
-            f"there is no git repository {wanted.location}",
+            f"there is no git repository {location}",
             hint="name a folder that is one, or a URL such as "
             "https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git",
         )
-    return _mirror(wanted, context)
+    return None
 
 
 def open_local(path: Path) -> git.Git:

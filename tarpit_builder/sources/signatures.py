@@ -13,7 +13,6 @@ import hashlib
 import re
 import shutil
 import subprocess
-import tempfile
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +23,7 @@ from typing import IO
 
 from tarpit_builder import paths
 from tarpit_builder.errors import NetworkError, SourceError, ToolMissingError
+from tarpit_builder.leftovers import scratch
 from tarpit_builder.sources.store import Store
 
 KEY_LIMIT = 1 << 20  # bytes of a public key file
@@ -86,8 +86,8 @@ class Keys:
 
         :raises SourceError: unless a pinned key for *role* made it.
         """
-        with self._keyring(role) as keyring, tempfile.TemporaryDirectory() as scratch:
-            signed, plain = Path(scratch, "signed"), Path(scratch, "plain")
+        with self._keyring(role) as keyring, scratch("gpgv") as folder:
+            signed, plain = folder / "signed", folder / "plain"
             signed.write_bytes(text)
             run = subprocess.run(
                 [*_gpgv(keyring), "--output", plain, signed], capture_output=True, check=False
@@ -116,8 +116,8 @@ class Keys:
 
         :raises SourceError: unless a pinned key for *role* made it.
         """
-        with self._keyring(role) as keyring, tempfile.TemporaryDirectory() as scratch:
-            file = Path(scratch, "signature")
+        with self._keyring(role) as keyring, scratch("gpgv") as folder:
+            file = folder / "signature"
             file.write_bytes(dearmored(signature, what))
             process = subprocess.Popen(
                 [*_gpgv(keyring), file, "-"],
@@ -204,8 +204,8 @@ class Keys:
     @contextmanager
     def _keyring(self, role: str) -> Iterator[Path]:
         """A keyring file with the keys for *role* that can be had."""
-        with tempfile.TemporaryDirectory(prefix="tarpit-gpgv-") as scratch:
-            keyring = Path(scratch, "keys.gpg")
+        with scratch("gpgv") as folder:
+            keyring = folder / "keys.gpg"
             with keyring.open("wb") as out:
                 for key in self.pinned:
                     if role in key.signs and (material := self._material(key)):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 
 from tarpit_builder.console import Console, format_table
@@ -28,7 +27,7 @@ from tarpit_builder.sources.store import Item, Store
 from tarpit_builder.sources.tree import FetchedTree
 from tarpit_builder.versions import IptablesVersion
 
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_UNITS = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SPANS = {"h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -69,44 +68,6 @@ def fetch(
         for index, voucher in enumerate(tree.vouchers[:1])
     ]
     return format_table(rows, header=("source", "git tree", "from", "verified by"))
-
-
-def kernels_table(catalogue: Catalogue, *, everything: bool = False) -> str:
-    """The kernel releases that the catalogue knows, a line per series or with *everything* each."""
-    releases = sorted(catalogue.kernels.values(), key=lambda release: release.version)
-    digests = {release.version: _digest(catalogue, release.version.stem) for release in releases}
-    if everything:
-        rows = [
-            (
-                str(release.version),
-                release.date or "?",
-                release.tree[:12] or "-",
-                digests[release.version][:12] or "-",
-            )
-            for release in releases
-        ]
-        return format_table(rows, header=("release", "date", "git tree", "SHA-256 of .tar.xz"))
-    series_rows = []
-    for series, found in groupby(releases, key=lambda release: release.version.series):
-        group = list(found)
-        series_rows.append(
-            (
-                str(series),
-                str(group[-1].version),
-                str(len(group)),
-                str(sum(bool(release.tree) for release in group)),
-                str(sum(bool(digests[release.version]) for release in group)),
-            )
-        )
-    return format_table(
-        series_rows, header=("series", "newest", "releases", "git trees known", "digests known")
-    )
-
-
-def _digest(catalogue: Catalogue, stem: str) -> str:
-    """The SHA-256 of the ``.tar.xz``, which is what kernel.org's lists are read for; or ``""``."""
-    digest = catalogue.tarballs.get(f"{stem}.tar.xz")
-    return digest.sha256 if digest and digest.is_proof else ""
 
 
 def catalog_update(
@@ -175,25 +136,34 @@ def cache_prune(store: Store, *, older_than: str = "", keep: str = "") -> str:
 
 
 def parse_size(text: str) -> int:
-    """``5GB``, ``500M`` or ``1000`` in bytes.
+    """``5GB`` or ``500M`` in bytes.  The unit has to be there: few mean bytes.
 
-    :raises UserError: if *text* is none of these.
+    :raises UserError: if *text* is none of these, or nothing.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", text.strip().lower())
-    if match is None:
-        raise UserError(f"{text!r} is not a size", hint="write it like 500MB or 5GB")
-    return int(float(match[1]) * _UNITS[match[2]])
+    return int(_amount(text, r"([kmgt])(?:i?b)?", _UNITS, "a size", "500MB or 5GB"))
 
 
 def parse_span(text: str) -> float:
-    """``12h``, ``30d`` or ``2w`` in seconds; a bare number means days.
+    """``12h``, ``30d`` or ``2w`` in seconds.
 
-    :raises UserError: if *text* is none of these.
+    :raises UserError: if *text* is none of these, or nothing.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([hdw]?)", text.strip().lower())
+    return _amount(text, r"([hdw])", _SPANS, "a time", "12h, 30d or 2w")
+
+
+def _amount(text: str, unit: str, units: Mapping[str, int], what: str, examples: str) -> float:
+    number = r"(\d+(?:\.\d+)?)"
+    said = text.strip().lower()
+    match = re.fullmatch(rf"{number}\s*{unit}", said, re.ASCII)
     if match is None:
-        raise UserError(f"{text!r} is not a time", hint="write it like 12h, 30d or 2w")
-    return float(match[1]) * _SPANS[match[2] or "d"]
+        bare = re.fullmatch(number, said, re.ASCII)
+        problem = "has no unit" if bare else f"is not {what}"
+        raise UserError(f"{text!r} {problem}", hint=f"write it like {examples}")
+    if not float(match[1]):
+        raise UserError(
+            f"{text!r} would remove everything", hint="`invoke clean` does, and says so"
+        )
+    return float(match[1]) * units[match[2]]
 
 
 def _size(count: int) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from tarpit_builder.bench import Measurement, environment
 from tarpit_builder.console import Console
+from tarpit_builder.leftovers import scratch
 from tarpit_builder.sources.debian import Mirrors
 from tarpit_builder.upstream.build import build
 from tarpit_builder.upstream.plan import UpstreamRequest
@@ -25,7 +25,7 @@ def measure(
 
     :raises TarpitError: as a build does.
     """
-    with tempfile.TemporaryDirectory(prefix="tarpit-bench-") as name:
+    with scratch("bench") as name:
 
         def once(*, force: bool = True) -> float:
             began = time.monotonic()
@@ -49,7 +49,7 @@ def measure(
 def _from_scratch(action: Callable[[], float]) -> float:
     """*action* without what builds keep; the store of sources is another matter."""
     with (
-        tempfile.TemporaryDirectory(prefix="tarpit-bench-") as name,
-        environment(TARPIT_CACHE=name),
+        scratch("bench") as name,
+        environment(TARPIT_CACHE=str(name)),
     ):
         return action()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from tarpit_builder import paths
 from tarpit_builder.build import FORMAT, LOG, MANIFEST, BuildResult, finished
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, locked
+from tarpit_builder.leftovers import scratch
 from tarpit_builder.machine import cores
 from tarpit_builder.plan import mirror_choices
 from tarpit_builder.sources import FetchedTree
@@ -28,11 +28,22 @@ from tarpit_builder.upstream.trees import Trees
 TOOLCHAIN = "toolchain.txt"
 
 
-def plan_for(request: UpstreamRequest, mirrors: Mirrors) -> UpstreamPlan:
-    """The plan for *request*, with its image from *mirrors*."""
+def plan_for(
+    request: UpstreamRequest, mirrors: Mirrors, trees: Trees | None = None
+) -> UpstreamPlan:
+    """The plan for *request*, with its image from *mirrors* and its sources from *trees*.
+
+    :raises UserError: if the request cannot be met, or names a tree that is not there.
+    """
     suite = known()[toolchain.suite()]
     made = planning.make(request, mirrors.apt_sources(suite), mirrors.main)
-    return replace(made, choices=(*made.choices, *mirror_choices(mirrors)))
+    if trees is None:
+        return replace(made, choices=(*made.choices, *mirror_choices(mirrors)))
+    return replace(
+        made,
+        choices=(*made.choices, *trees.outlook(made), *mirror_choices(mirrors)),
+        options=(*trees.words(), *mirrors.words()),
+    )
 
 
 def build(
@@ -50,7 +61,7 @@ def build(
     :param jobs: processes at once; 0 for ``$TARPIT_JOBS``, else as many as there are processors.
     :raises TarpitError: of the kind of what went wrong; *dist* is then as it was.
     """
-    plan = plan_for(request, mirrors or Mirrors.choose(None))
+    plan = plan_for(request, mirrors or Mirrors.choose(None), trees)
     files = inputs.read(request)
     for warning in (*plan.warnings, *files.warnings):
         console.warn(warning)
@@ -63,11 +74,9 @@ def build(
     with locked(f"dist-{digest([str(folder)])[:16]}"):
         if not force and (manifest := finished(folder, key)) is not None:
             return BuildResult(folder, manifest, fresh=False, period=True)
-        paths.remove_leftovers(folder)
         with paths.staged_dir(folder) as stage:
             work = Work(Engine.connect(), plan, console, stage / LOG, jobs or cores())
-            with tempfile.TemporaryDirectory(prefix="tarpit-results-") as temporary:
-                results = Path(temporary)
+            with scratch("results") as results:
                 steps.module(work, tree, files, results)
                 if plan.iptables:
                     made = steps.iptables(work, plan.iptables, *tools)

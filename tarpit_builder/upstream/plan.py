@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -74,6 +75,8 @@ class UpstreamPlan:
     iptables: IptablesPlan | None
     choices: tuple[Choice, ...]
     warnings: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    """What else the command needs to be the same: where the sources come from."""
 
     @property
     def kernel(self) -> KernelVersion:
@@ -116,15 +119,15 @@ class UpstreamPlan:
     def command(self) -> str:
         """The command that makes the same again."""
         request = self.request
-        words = [f"invoke build --kernel {request.kernel}"]
-        words += [f"--arch {request.arch}"] if request.arch != "amd64" else []
-        words += [f"--iptables {request.iptables}"] if request.iptables else []
-        words += [f"--config {request.config}"] if request.config else []
-        words += [f"--symvers {request.symvers}"] if request.symvers else []
-        words += [f"--release {request.release}"] if request.release else []
-        words += [f"--image {request.image}"] if request.image else []
+        words = ["invoke", "build", "--kernel", str(request.kernel)]
+        words += ["--arch", request.arch] if request.arch != "amd64" else []
+        words += ["--iptables", request.iptables] if request.iptables else []
+        words += ["--config", str(request.config)] if request.config else []
+        words += ["--symvers", str(request.symvers)] if request.symvers else []
+        words += ["--release", request.release] if request.release else []
+        words += ["--image", request.image] if request.image else []
         words += ["--with-kernel"] if request.with_kernel else []
-        return " ".join(words)
+        return shlex.join([*words, *self.options])
 
     def facts(self) -> dict[str, Any]:
         """The plan as plain data, for the manifest."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from tarpit_builder import evidence
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine
 from tarpit_builder.errors import UserError
+from tarpit_builder.leftovers import scratch
 from tarpit_builder.machine import cores
 from tarpit_builder.proof import UserLand, VerifyReport, VerifyRequest, verify
 from tarpit_builder.proof.initramfs import SCRIPTS as PROOF_SCRIPTS
@@ -62,9 +62,8 @@ def prove(
     mirrors = mirrors or Mirrors.choose(None)
     plan = building.plan_for(request, mirrors)
     result = building.build(request, trees, console, mirrors=mirrors, jobs=jobs)
-    with tempfile.TemporaryDirectory(prefix="tarpit-guest-") as name:
-        scratch = Path(name)
-        work = Work(Engine.connect(), plan, console, scratch / "log", jobs or cores())
+    with scratch("guest") as folder:
+        work = Work(Engine.connect(), plan, console, folder / "log", jobs or cores())
         tree = trees.kernel(plan.kernel, console)
         image = _image(work, tree, in_tree)
         module = plan.rule.module

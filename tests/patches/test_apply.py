@@ -172,6 +172,17 @@ def test_a_file_missing_or_in_the_way(tmp_path: Path) -> None:
     assert "Makefile is missing" in refused(tree).message
 
 
+@pytest.mark.parametrize("release", ["1.3.8", "1.4.0"])
+def test_what_comes_next_names_the_kernel_that_iptables_needs(tmp_path: Path, release: str) -> None:
+    """Its Makefile looks in /usr/src/linux otherwise, and finds nothing."""
+    version = IptablesVersion.parse(release)
+    (tmp_path / "Makefile").write_text(f"IPTABLES_VERSION:={release}\n")
+    said = patches.applied(patches.apply(tmp_path, version), dry_run=False).splitlines()[-1]
+    make, install = said.removeprefix("next: ").partition("   ")[0].split(" && ")
+    assert make == "make KERNEL_DIR=/path/to/linux"
+    assert install == f"{make} install"
+
+
 def test_leftovers_of_a_failed_attempt(tmp_path: Path) -> None:
     tree = fresh(tmp_path)
     (tree / "net/netfilter/Kconfig.rej").write_text("")

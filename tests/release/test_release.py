@@ -135,6 +135,30 @@ def test_checks_can_be_left_out(checkout: Path) -> None:
     assert release.draft("1.1.0", checkout, skip=["matrix", "test"]).checks == ("patches",)
 
 
+def test_all_checks_cannot_be_left_out(checkout: Path) -> None:
+    draft = release.draft("1.1.0", checkout, skip=list(release.CHECKS))
+    with pytest.raises(UserError, match="every check of 1.1.0 is left out"):
+        release.run_checks(draft)
+    assert "--write refuses" in draft.preview()
+    assert git(checkout, "tag") == ""
+
+
+@pytest.mark.parametrize("skip", [["matrix"], ["test", "patches"]])
+def test_what_was_not_checked_is_in_the_tag_and_the_commit(checkout: Path, skip: list[str]) -> None:
+    draft = release.draft("1.1.0", checkout, skip=skip)
+    said = f"Not checked: {', '.join(skip)}"
+    assert f"{said}; the tag says so" in draft.preview()
+    made = release.write(draft)
+    assert git(checkout, "tag", "-l", "--format=%(contents)", "v1.1.0").endswith(said)
+    assert git(checkout, "log", "-1", "--format=%b", made) == said
+
+
+def test_what_was_checked_needs_no_mention(checkout: Path) -> None:
+    made = release.write(release.draft("1.1.0", checkout))
+    assert "Not checked" not in git(checkout, "tag", "-l", "--format=%(contents)", "v1.1.0")
+    assert git(checkout, "log", "-1", "--format=%b", made) == ""
+
+
 def test_check_that_fails_ends_it(checkout: Path) -> None:
     draft = release.draft("1.1.0", checkout, skip=["matrix", "test"])
     with pytest.raises(CheckFailedError, match="invoke check-patches fails"):

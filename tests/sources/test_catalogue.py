@@ -24,7 +24,8 @@ from tarpit_builder.sources.catalogue import (
     write,
 )
 from tarpit_builder.sources.store import Store
-from tarpit_builder.sources.verbs import catalog_update, kernels_table
+from tarpit_builder.sources.verbs import catalog_update
+from tarpit_builder.supported import releases_table
 from tarpit_builder.versions import IptablesVersion, KernelVersion
 from tests.sources.conftest import People
 from tests.sources.kit import Site, git, git_tree, kernel_files, write_catalogue
@@ -183,7 +184,7 @@ def test_signed_lists_and_releases_json_extend_the_catalogue(world: World) -> No
     before = (world.folder / "kernels.tsv").read_text()
     assert "0 releases added, 0 completed" in world.update()
     assert (world.folder / "kernels.tsv").read_text() == before
-    assert "8.0.1" in kernels_table(Catalogue.load(world.folder), everything=True)
+    assert "8.0.1" in releases_table(Catalogue.load(world.folder), everything=True)
 
 
 def test_a_list_that_is_not_signed_right_teaches_nothing(world: World) -> None:

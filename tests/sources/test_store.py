@@ -144,8 +144,8 @@ def test_the_list_names_what_is_there_newest_first(full: Store) -> None:
         ({"older_than": "30d"}, ["new", "middle"]),
         ({"older_than": "1w"}, ["new"]),
         ({"keep": "9kB"}, ["new", "middle"]),
-        ({"keep": "0"}, []),
-        ({"older_than": "90", "keep": "1GB"}, ["new", "middle", "old"]),
+        ({"keep": "0.1kB"}, []),
+        ({"older_than": "90d", "keep": "1GB"}, ["new", "middle", "old"]),
     ],
 )
 def test_pruning_removes_the_least_recently_used(
@@ -160,9 +160,16 @@ def test_pruning_removes_the_least_recently_used(
 def test_pruning_needs_a_limit_that_can_be_read(full: Store) -> None:
     with pytest.raises(UserError, match="needs a limit"):
         cache_prune(full)
-    for limits in ({"keep": "much"}, {"older_than": "long"}, {"keep": "-1"}):
+    for limits in ({"keep": "much"}, {"older_than": "long"}, {"keep": "-1GB"}):
         with pytest.raises(UserError):
             cache_prune(full, **limits)
+    for limits in ({"keep": "5"}, {"keep": "1000"}, {"older_than": "5"}):
+        with pytest.raises(UserError, match="has no unit — write it like"):
+            cache_prune(full, **limits)
+    for limits in ({"keep": "0GB"}, {"older_than": "0d"}, {"keep": "0.0M"}):
+        with pytest.raises(UserError, match="would remove everything — `invoke clean`"):
+            cache_prune(full, **limits)
+    assert len(names(full)) == 3
     assert parse_size("1.5 GiB") == 1_500_000_000
     assert parse_span("12h") == DAY / 2
 
@@ -178,7 +185,7 @@ def test_a_download_under_way_is_not_pruned(full: Store) -> None:
     stale = full.partial("stale")
     stale.write_bytes(b"x")
     os.utime(stale, (1, 1))
-    cache_prune(full, keep="0")
+    cache_prune(full, keep="0.001kB")
     assert names(full) == ["under-way"]
 
 

@@ -37,7 +37,6 @@ def test_running_kernel_is_looked_up(archive: Archive, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        (Request("trixie"), "say --kernel debian:trixie"),
         (Request("debian:trixi"), "did you mean trixie"),
         (Request("debian:buster"), "has left Debian.s mirrors"),
         (Request("debian:trixie", arch="vax"), "architecture 'vax' is not supported"),

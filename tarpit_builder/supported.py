@@ -1,0 +1,71 @@
+"""What is supported, said from the tables that decide it: no list of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+
+from tarpit_builder import plan, suites
+from tarpit_builder.console import format_table
+from tarpit_builder.errors import UserError
+from tarpit_builder.sources.catalogue import Catalogue
+from tarpit_builder.upstream import plan as upstream
+from tarpit_builder.upstream import rules, toolchain
+from tarpit_builder.versions import KernelVersion
+
+HOSTS = (
+    "any Linux with Python 3.11 and a container engine that speaks Docker's API; "
+    "./bootstrap sets up Debian 12, Ubuntu 24.04 and later"
+)
+
+
+def releases_table(catalogue: Catalogue, *, everything: bool = False) -> str:
+    """The releases of kernel.org, a line per series or with *everything* each: whether it is
+    built, and whether there is a patch for its own tree.
+    """
+    known = sorted(catalogue.kernels)
+    if everything:
+        rows = [
+            (str(version), catalogue.kernel(version).date or "?", built(version), patched(version))
+            for version in known
+        ]
+        return format_table(rows, header=("--kernel", "date", "built", "patch for its tree"))
+    rows = []
+    for series, found in groupby(known, key=lambda version: version.series):
+        group = list(found)
+        rows.append((str(series), str(group[-1]), built(series), patched(series)))
+    return format_table(rows, header=("--kernel", "newest", "built", "patch for its tree"))
+
+
+def built(version: KernelVersion) -> str:
+    """Whether *version* is built, and if not, why or how it could be."""
+    try:
+        rules.kernel(version)
+    except UserError as error:
+        return f"no: {error.message.partition(': ')[2]}"
+    return "yes" if version in toolchain.proven() else "only with --image"
+
+
+def patched(version: KernelVersion) -> str:
+    """The patch for the tree of *version* that `invoke patch` has, or a dash."""
+    patch = rules.patch(version)
+    return patch.name if patch else "–"
+
+
+def statement() -> str:
+    """On which hosts this runs, and for which targets it builds, in lines."""
+    names = ", ".join(
+        name if suite.number.endswith("~sid") or suite.base != name else f"{name} ({suite.number})"
+        for name, suite in suites.known().items()
+    )
+    return format_table(
+        [
+            ("hosts", HOSTS),
+            ("targets", f"Debian's {names}: {_join(plan.ARCHITECTURES)}"),
+            ("", f"Linux {toolchain.proven()} of kernel.org: {_join(upstream.ARCHITECTURES)}"),
+        ]
+    )
+
+
+def _join(names: Iterable[str]) -> str:
+    return " and ".join(names)

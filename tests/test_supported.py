@@ -1,0 +1,71 @@
+"""What is listed as supported is what is built, in the list, the README and the matrix alike."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tarpit_builder import matrix, paths, supported
+from tarpit_builder.errors import UserError
+from tarpit_builder.sources.catalogue import Catalogue
+from tarpit_builder.sources.debian import Archive
+from tarpit_builder.upstream import toolchain
+from tarpit_builder.versions import KernelVersion
+from tarpit_builder.workflow import Wish, plan
+
+ROWS = [
+    re.split(r"\s{2,}", line)
+    for everything in (False, True)
+    for line in supported.releases_table(Catalogue.load(), everything=everything).splitlines()[2:]
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_a_release_is_listed_as_what_a_build_says_of_it(row: list[str], archive: Archive) -> None:
+    release, _, built, patch = row
+    try:
+        plan(Wish(release), archive)
+    except UserError as error:
+        refusal = str(error)
+    else:
+        refusal = ""
+    assert (built == "yes") is not bool(refusal), refusal
+    if built == "only with --image":
+        assert plan(Wish(release, image="their/gcc"), archive).warnings  # type: ignore[union-attr]
+    elif built != "yes":
+        assert built.removeprefix("no: ") in refusal
+    if patch != "–":
+        assert list((paths.PROJECT / "patches" / "linux").glob(f"*/{patch}"))
+
+
+def test_what_is_refused_and_what_is_built_are_both_in_the_list() -> None:
+    said = {row[0]: row[2] for row in ROWS}
+    assert said["2.6.18"].startswith("no: ")
+    assert said["2.6.27"] == "yes"
+    assert said["2.6.28"] == "only with --image"
+
+
+def test_hosts_and_targets_are_stated_with_the_ranges_of_the_rules() -> None:
+    said = supported.statement()
+    assert "Python 3.11" in said
+    assert "trixie (13)" in said
+    assert f"Linux {toolchain.proven()} of kernel.org: amd64 and i386" in said
+
+
+def test_the_readme_names_the_range_that_the_rules_do() -> None:
+    said = re.findall(r"(2\.6\.\d+)\s+to\s+(2\.6\.\d+)", (paths.PROJECT / "README.md").read_text())
+    first, last = (bound for _, bound in toolchain.proven().bounds)
+    assert said
+    assert set(said) == {(str(first), str(last))}
+
+
+def test_the_matrix_proves_every_series_that_is_built() -> None:
+    cells = matrix.select(matrix.read(None), (), "")
+    series = {
+        version.series for version in Catalogue.load().kernels if version in toolchain.proven()
+    }
+    tried = {
+        KernelVersion.parse(cell.kernel).series for cell in cells if cell.kernel.startswith("2.6.")
+    }
+    assert tried == series
