@@ -279,10 +279,10 @@ def test_the_changelog_must_start_with_the_projects_version(
 
 SHELL = [
     *packaging.SCRIPTS.glob("*.sh"),
-    *packaging.DKMS.glob("examples/*"),
     *(
         path
-        for path in packaging.DKMS.glob("host/**/*")
+        for folder in ("examples", "host")
+        for path in packaging.DKMS.glob(f"{folder}/**/*")
         if path.is_file() and path.read_bytes()[:2] == b"#!"
     ),
     *Path(__file__).parent.glob("*.sh"),

@@ -23,8 +23,9 @@ TODAY = (
 
 def summary(names: tuple[str, ...] = NAMES, *, period: bool = True) -> str:
     outputs = [{"file": name, "size": 1000, "sha256": "0" * 64} for name in names]
+    manifest = {"outputs": outputs, "plan": {"kernel": "6.12.1-cloud-amd64"}}
     return report.build_summary(
-        BuildResult(Path("/dist/2.6.24-i386"), {"outputs": outputs}, fresh=True, period=period)
+        BuildResult(Path("/dist/2.6.24-i386"), manifest, fresh=True, period=period)
     )
 
 
@@ -41,4 +42,6 @@ def test_the_source_for_dkms_is_instead_of_the_module() -> None:
 
 def test_packages_of_today_are_installed_with_apt() -> None:
     said = summary(TODAY, period=False)
-    assert "sudo apt install ./xt-tarpit-common_*.deb ./xt-tarpit-dkms_*.deb" in said
+    common = "sudo apt install ./xt-tarpit-common_*.deb"
+    assert f"{common} ./xt-tarpit-dkms_*.deb linux-headers-cloud-amd64\n" in said
+    assert f"{common} ./xt-tarpit-modules-6.12.1-cloud-amd64_*.deb\n" in said
