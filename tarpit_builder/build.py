@@ -224,6 +224,7 @@ def _manifest(
         "format": FORMAT,
         "key": key,
         "command": plan.command,
+        "maintainer": packaging.maintainer(),
         "plan": plan.facts(),
         "sources": [
             {

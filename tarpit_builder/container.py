@@ -391,13 +391,15 @@ class Engine:
         environment: Mapping[str, str] | None = None,
         limits: Limits | None = None,
         sealed: bool = True,
+        capabilities: Sequence[str] = (),
         on_line: Callable[[str], None] | None = None,
     ) -> RunResult:
         """Run *argv* in a fresh container of *image* and remove it afterwards, whatever happens.
 
         The run works in ``/build`` (empty, in memory) and leaves results in ``/out``, which is
         copied to *output* if it ended with status 0.  With ``sealed=False`` it is root on a
-        writable root with network: for trying packages as a user would, never for building.
+        writable root with network: for trying packages as a user would, never for building;
+        *capabilities* are what it may do besides, such as ``NET_ADMIN``.
 
         :raises DockerError: if the engine fails or goes away.
         :raises BuildError: if the run exceeds its time or memory.
@@ -416,7 +418,7 @@ class Engine:
                 cleanup,
                 volumes=mounts,
                 environment=dict(environment or {}),
-                **(_seal(limits) if sealed else {"user": "0:0"}),
+                **(_seal(limits) if sealed else _open(capabilities)),
             )
             lines = self._follow(container, limits.seconds, on_line)
             state = container.wait()
@@ -580,6 +582,12 @@ class Engine:
 
 def _kept_volume(key: str) -> str:
     return f"{IMAGES.rpartition('/')[2]}-keep-{key[:40]}"
+
+
+def _open(capabilities: Sequence[str]) -> dict[str, Any]:
+    """Root, with *capabilities* that no profile of the engine's host takes back."""
+    extra = {"cap_add": list(capabilities), "security_opt": ["apparmor=unconfined"]}
+    return {"user": "0:0"} | (extra if capabilities else {})
 
 
 def _seal(limits: Limits) -> dict[str, Any]:

@@ -8,15 +8,18 @@ sealed container, where ``containers/build/build-packages.sh`` builds them.
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
+import socket
+import subprocess
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tarpit_builder import __version__, paths
 from tarpit_builder.container import Files
@@ -51,6 +54,7 @@ MONTHS = (
 HEADING = re.compile(r"^## (?P<version>\S+) — (?P<date>\d{4}-\d{2}-\d{2})$")
 UNRELEASED = "## Unreleased"
 ADDRESS = re.compile(r"[^\s<>@]+@[^\s<>@]+")
+WEB_PAGE = re.compile(r"https?://[^\s/]+(/\S*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,7 @@ def source_files(packages: PackageSet) -> Files:
     """Both source trees for *packages*, to be mounted at ``/src``.
 
     :raises UserError: if ``CHANGELOG.md`` does not start with the version of the project, or
-        ``DEBEMAIL`` is no address.
+        the maintainer has no address, or the home page none.
     """
     members: dict[str, Path | bytes] = {}
     for kind, source, patterns in (
@@ -192,24 +196,76 @@ def changelog(source: str, packages: PackageSet, past: Sequence[Release]) -> str
 
 
 def maintainer() -> str:
-    """Who answers for the packages: ``DEBFULLNAME`` and ``DEBEMAIL``, as for Debian's own tools.
+    """Who answers for the packages, found as Debian's own tools do.
 
-    :raises UserError: if ``DEBEMAIL`` is no address.
+    ``DEBFULLNAME`` and ``DEBEMAIL``, else what git is configured with, else the user at this host.
+    It is part of what is built, so the manifest records it.
+
+    :raises UserError: if that makes no address.
     """
-    name = os.environ.get("DEBFULLNAME", "").strip() or "xt-tarpit packagers"
-    email = os.environ.get("DEBEMAIL", "").strip() or "xt-tarpit@tarpit-builder.invalid"
+    name = os.environ.get("DEBFULLNAME", "").strip()
+    email = os.environ.get("DEBEMAIL", "").strip()
+    name = name or _git_config("user.name") or getpass.getuser()
+    email = email or _git_config("user.email") or f"{getpass.getuser()}@{socket.gethostname()}"
     if not ADDRESS.fullmatch(email) or re.search(r"[<>\n]", name):
         raise UserError(
             f"DEBFULLNAME and DEBEMAIL do not make an address: {name} <{email}>",
-            hint="set them as in DEBFULLNAME='Jane Doe' DEBEMAIL=jane@example.org, or unset them",
+            hint="set them as in DEBFULLNAME='Jane Doe' DEBEMAIL=jane@example.org",
         )
     return f"{name} <{email}>"
 
 
+def homepage() -> str:
+    """The packages' home page: ``TARPIT_HOMEPAGE``, or none.
+
+    :raises UserError: if it is no address of a web page.
+    """
+    url = os.environ.get("TARPIT_HOMEPAGE", "").strip()
+    if url and not WEB_PAGE.fullmatch(url):
+        raise UserError(
+            f"TARPIT_HOMEPAGE is not the address of a web page: {url}",
+            hint="write it as https://example.org/tarpit, or unset it",
+        )
+    return url
+
+
+@cache
+def _git_config(key: str) -> str:
+    """git's setting *key*, as it holds for this project; empty where there is none."""
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(paths.PROJECT), "config", "--get", key],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return ""
+    return found.stdout.strip()
+
+
 def standards_version(series: str) -> str:
     """The Debian Policy version to declare in suite number *series*."""
-    table: dict[str, str] = tomllib.loads((RULES / "packaging.toml").read_text())["standards"]
+    table: dict[str, str] = _rules()["standards"]
     return table.get(series, list(table.values())[-1])
+
+
+def header_packages() -> tuple[str, ...]:
+    """The metapackages whose headers follow a kernel image from version to version."""
+    table: dict[str, list[str]] = _rules()["headers"]
+    return tuple(f"linux-headers-{flavour}" for row in table.values() for flavour in row)
+
+
+def header_metapackage(abi: str) -> str:
+    """Of those, the one for the kernel *abi*: ``linux-headers-cloud-amd64``, or ``""``."""
+    known = [name.removeprefix("linux-headers-") for name in header_packages()]
+    fitting = [flavour for flavour in known if abi.endswith(f"-{flavour}")]
+    return f"linux-headers-{max(fitting, key=len)}" if fitting else ""
+
+
+@cache
+def _rules() -> dict[str, Any]:
+    return tomllib.loads((RULES / "packaging.toml").read_text())
 
 
 def _matching(patterns: tuple[str, ...]) -> list[Path]:
@@ -224,6 +280,8 @@ def _rendered(kind: str, source: str, packages: PackageSet) -> dict[str, Path | 
         "packages": packages,
         "releases": releases(),
         "maintainer": maintainer(),
+        "homepage": homepage(),
+        "header_packages": header_packages(),
         "standards_version": standards_version(packages.series),
     }
     return {

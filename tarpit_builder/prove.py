@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tarpit_builder import evidence, suites
 from tarpit_builder import plan as planning
-from tarpit_builder import suites
 from tarpit_builder.build import build
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine
@@ -54,13 +54,19 @@ class Options:
 def prove(request: Request, options: Options, archive: Archive, console: Console) -> VerifyReport:
     """Boot the kernel of *request* and judge the packages by the contract.
 
+    If our own packages pass, ``verify.json`` beside their manifest says so.
+
     :raises UserError: if *options* name packages that are not there.
     :raises SourceError: if the archive has headers for the kernel but not the kernel.
     :raises InfrastructureError: if nothing can be booted.
     """
     kernel = planning.resolve(request, archive)
     emulator(kernel.arch)
-    packages = _given(options.packages) if options.packages else _built(request, archive, console)
+    if options.packages:
+        built, packages = None, _given(options.packages)
+    else:
+        built = build(request, archive, console)
+        packages = built.packages()
     base = suites.known()[kernel.suite.base]
     land = UserLand(
         suite=base.name,
@@ -84,11 +90,10 @@ def prove(request: Request, options: Options, archive: Archive, console: Console
             junit=options.junit,
             console_log=options.log,
         )
-        return verify(wanted, Engine.connect(), console)
-
-
-def _built(request: Request, archive: Archive, console: Console) -> tuple[Path, ...]:
-    return build(request, archive, console).packages()
+        report = verify(wanted, Engine.connect(), console)
+    if built:
+        evidence.record(built, report)
+    return report
 
 
 def _given(where: Path) -> tuple[Path, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tarpit_builder import suites
+from tarpit_builder import packaging, suites
 from tarpit_builder.console import format_table
 from tarpit_builder.errors import UserError
 
@@ -39,10 +39,15 @@ def build_summary(result: BuildResult) -> str:
 
 def _how_to_install(result: BuildResult, folder: str) -> list[str]:
     if not result.period:
+        abi = result.manifest["plan"]["kernel"]
+        # The metapackage, as headers of this kernel alone would leave out the next one.
+        headers = packaging.header_metapackage(abi) or f"linux-headers-{abi}"
+        common = "sudo apt install ./xt-tarpit-common_*.deb"
         return [
             f"install   cd {folder}",
-            "          sudo apt install ./xt-tarpit-common_*.deb ./xt-tarpit-dkms_*.deb",
-            "          on hosts without a compiler, xt-tarpit-modules-* in place of xt-tarpit-dkms",
+            f"          {common} ./xt-tarpit-dkms_*.deb {headers}",
+            "          or, on a host without a compiler, for this kernel alone:",
+            f"          {common} ./xt-tarpit-modules-{abi}_*.deb",
         ]
     # apt installs files since 2014 only, and these are for another machine.
     packages = [path.name for path in result.packages()]

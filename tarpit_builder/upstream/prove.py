@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from tarpit_builder import evidence
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine
 from tarpit_builder.errors import UserError
@@ -100,7 +101,10 @@ def prove(
                 card="e1000",
             ),
         )
-        return verify(wanted, work.engine, console)
+        report = verify(wanted, work.engine, console)
+    if not in_tree:
+        evidence.record(result, report)
+    return report
 
 
 def families(version: IptablesVersion) -> tuple[int, ...]:

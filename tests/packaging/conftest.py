@@ -23,8 +23,12 @@ Build = Callable[[str], BuildResult]
 
 def _build(suite: str, dist: Path) -> BuildResult:
     # The cloud kernel, because its image is the smallest to install.
+    return _make(Request(f"debian:{suite}", flavour="cloud"), dist)
+
+
+def _make(request: Request, dist: Path) -> BuildResult:
     archive = Archive(Store(paths.cache_dir()), Mirrors.choose(None), Console())
-    return build(Request(f"debian:{suite}", flavour="cloud"), archive, Console(), dist=dist)
+    return build(request, archive, Console(), dist=dist)
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +42,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Build:
     """Builds the packages for a suite's newest kernel, once."""
     dist = tmp_path_factory.mktemp("dist")
     return cache(lambda suite: _build(suite, dist))
+
+
+@pytest.fixture(scope="session")
+def built_for(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """Builds the packages for an exact kernel, once."""
+    dist = tmp_path_factory.mktemp("exact")
+    return cache(lambda abi: _make(Request(abi), dist))
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,8 @@ from tests.packaging.conftest import Build
 pytestmark = pytest.mark.docker
 
 LIFECYCLE = Path(__file__).parent / "lifecycle.sh"
+UPGRADE = Path(__file__).parent / "upgrade.sh"
+ADVERSITY = Path(__file__).parent / "adversity.sh"
 ALWAYS = ("trixie", "bookworm")
 SUITES = [
     pytest.param(suite, marks=() if suite in ALWAYS else pytest.mark.slow)
@@ -34,6 +36,14 @@ LIVES = [
     pytest.param(suite, order, marks=() if (suite, order) in ALWAYS_LIVED else pytest.mark.slow)
     for suite in ("trixie", "bookworm", "bullseye", "forky", "sid")
     for order in ("ours-first", "theirs-first", "unfit-kernel")
+]
+
+
+UPGRADES = [
+    # Neither forky nor sid has a kernel that is older than its newest.
+    pytest.param(suite, way, marks=() if suite in ALWAYS else pytest.mark.slow)
+    for suite in ("trixie", "bookworm", "bullseye")
+    for way in ("dkms", "prebuilt")
 ]
 
 
@@ -51,6 +61,12 @@ def plan_of(result: BuildResult, suite: str) -> BuildPlan:
 
 def folder(path: Path) -> Files:
     return Files({item.name: item for item in path.iterdir() if item.is_file()})
+
+
+def bare(suite: str) -> Recipe:
+    mirrors = Mirrors.choose(None)
+    sources = mirrors.apt_sources(suites.known()[suite])
+    return Recipe("bare", suite, "amd64", sources, mirrors.main)
 
 
 def debs(result: BuildResult) -> Files:
@@ -83,15 +99,54 @@ def test_apt_never_ends_half_way(
     ]
     if order == "ours-first":
         inputs.append(Input("/upgrade", [debs(built_later(suite))]))
-    mirrors = Mirrors.choose(None)
-    sources = mirrors.apt_sources(suites.known()[suite])
-    bare = Recipe("bare", suite, "amd64", sources, mirrors.main)
     run = engine.run(
-        engine.ensure_image(bare, Console()),
+        engine.ensure_image(bare(suite), Console()),
         ["sh", "/test/lifecycle.sh", result.folder.name, order],
         inputs=inputs,
         limits=Limits(seconds=1500),
         sealed=False,
+    )
+    assert run.status == 0, "\n".join(run.lines[-60:])
+    assert run.lines[-1] == "done"
+
+
+@pytest.mark.parametrize(("suite", "way"), UPGRADES)
+def test_a_kernel_upgrade_keeps_tarpit(
+    suite: str, way: str, built: Build, built_for: Build, engine: Engine
+) -> None:
+    image = engine.ensure_image(bare(suite), Console())
+    script = Input("/test", [Files({"upgrade.sh": UPGRADE})])
+    found = engine.run(image, ["sh", "/test/upgrade.sh", "older"], inputs=[script], sealed=False)
+    assert found.status == 0, "\n".join(found.lines)
+    members = dict(debs(built(suite)).members)
+    if way == "prebuilt":
+        members |= debs(built_for(found.lines[-1])).members
+    run = engine.run(
+        image,
+        ["sh", "/test/upgrade.sh", way],
+        inputs=[Input("/packages", [Files(members)]), script],
+        limits=Limits(seconds=1500),
+        sealed=False,
+    )
+    assert run.status == 0, "\n".join(run.lines[-60:])
+    assert run.lines[-1] == "done"
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_host_in_trouble_stays_closed_and_apt_whole(
+    suite: str, built: Build, engine: Engine
+) -> None:
+    result = built(suite)
+    run = engine.run(
+        engine.ensure_image(bare(suite), Console()),
+        ["sh", "/test/adversity.sh", result.folder.name],
+        inputs=[
+            Input("/packages", [debs(result)]),
+            Input("/test", [Files({"adversity.sh": ADVERSITY})]),
+        ],
+        limits=Limits(seconds=1500),
+        sealed=False,
+        capabilities=("NET_ADMIN", "SYS_ADMIN"),
     )
     assert run.status == 0, "\n".join(run.lines[-60:])
     assert run.lines[-1] == "done"

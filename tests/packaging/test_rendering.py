@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import getpass
 import itertools
 import re
+import socket
 import subprocess
 import sys
+import tarfile
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -13,11 +17,12 @@ import pytest
 from debian.changelog import Changelog
 from debian.deb822 import Deb822
 
-from tarpit_builder import __version__, packaging, suites
+from tarpit_builder import __version__, packaging, paths, suites
 from tarpit_builder.errors import UserError
 from tarpit_builder.packaging import PackageSet
 
 ABI = "6.12.117+deb13-cloud-amd64"
+DKMS = "xt-tarpit-dkms"
 MODULES = f"xt-tarpit-modules-{ABI}"
 
 
@@ -149,6 +154,88 @@ def test_old_dkms_skips_by_its_regular_expression(
     assert (result.stdout.strip() == "built") is built
 
 
+@pytest.fixture
+def git_of_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """A git without configuration of its own; the file that would be the user's."""
+    config = tmp_path / "gitconfig"
+    config.write_text("")
+    for name in ("DEBFULLNAME", "DEBEMAIL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setattr(paths, "PROJECT", tmp_path)
+    packaging._git_config.cache_clear()
+    yield config
+    packaging._git_config.cache_clear()
+
+
+def test_without_debemail_the_maintainer_is_whom_git_knows(git_of_nobody: Path) -> None:
+    git_of_nobody.write_text("[user]\n\tname = Jane Doe\n\temail = jane@example.org\n")
+    assert packaging.maintainer() == "Jane Doe <jane@example.org>"
+
+
+def test_without_git_the_maintainer_is_the_user_at_this_host(git_of_nobody: Path) -> None:
+    user = getpass.getuser()
+    assert packaging.maintainer() == f"{user} <{user}@{socket.gethostname()}>"
+
+
+def test_a_home_page_is_named_only_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TARPIT_HOMEPAGE", raising=False)
+    for source in ("xt-tarpit", MODULES):
+        assert "Homepage" not in stanzas(package_set(), source)[0]
+    monkeypatch.setenv("TARPIT_HOMEPAGE", "https://example.org/tarpit")
+    for source in ("xt-tarpit", MODULES):
+        assert stanzas(package_set(), source)[0]["Homepage"] == "https://example.org/tarpit"
+    monkeypatch.setenv("TARPIT_HOMEPAGE", "example.org")
+    with pytest.raises(UserError, match="not the address of a web page"):
+        packaging.source_files(package_set())
+
+
+def test_no_package_claims_a_proof() -> None:
+    for source in ("xt-tarpit", MODULES):
+        assert "tested" not in text(package_set(), source, "debian/control")
+
+
+def test_dkms_brings_the_headers_that_follow_the_kernel() -> None:
+    dkms = next(s for s in stanzas(package_set(), "xt-tarpit") if s.get("Package") == DKMS)
+    recommended = [item.strip() for item in dkms["Recommends"].split("|")]
+    # apt installs the first that there is: that of the usual kernel, on every architecture.
+    assert recommended[0] == "linux-headers-amd64"
+    assert {"linux-headers-cloud-amd64", "linux-headers-arm64"} < set(recommended)
+
+
+@pytest.mark.parametrize(
+    ("abi", "headers"),
+    [
+        ("6.12.117+deb13-amd64", "linux-headers-amd64"),
+        ("6.12.117+deb13-cloud-amd64", "linux-headers-cloud-amd64"),
+        ("6.1.0-56-rt-amd64", "linux-headers-rt-amd64"),
+        ("6.1.0-56-cloud-arm64", "linux-headers-cloud-arm64"),
+        ("6.12.117+deb13-rpi", ""),
+    ],
+)
+def test_each_flavour_has_its_metapackage_of_headers(abi: str, headers: str) -> None:
+    assert packaging.header_metapackage(abi) == headers
+
+
+@pytest.mark.parametrize("program", ["xt-tarpit-chain", "new-kernel", "reload-due"])
+def test_programs_of_the_host_arrive_executable(program: str) -> None:
+    packages = package_set()
+    source = packaging.source_files(packages)
+    with tarfile.open(fileobj=source.tar()) as archive:
+        member = archive.getmember(f"xt-tarpit-{packages.version}/host/{program}")
+    assert member.mode == 0o755
+
+
+def test_units_are_installed_but_neither_enabled_nor_started() -> None:
+    assert "ExecStart=/usr/sbin/xt-tarpit-chain start" in text(
+        package_set(), "xt-tarpit", "debian/xt-tarpit-common.xt-tarpit.service"
+    )
+    rules = text(package_set(), "xt-tarpit", "debian/rules")
+    for line in re.findall(r"^\tdh_installsystemd.*", rules, re.MULTILINE):
+        assert {"--no-enable", "--no-start", "--no-stop-on-upgrade"} <= set(line.split())
+
+
 def test_the_maintainer_is_whom_debians_tools_would_take(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEBFULLNAME", "Jane Doe")
     monkeypatch.setenv("DEBEMAIL", "jane@example.org")
@@ -193,7 +280,12 @@ def test_the_changelog_must_start_with_the_projects_version(
 SHELL = [
     *packaging.SCRIPTS.glob("*.sh"),
     *packaging.DKMS.glob("examples/*"),
-    Path(__file__).parent / "lifecycle.sh",
+    *(
+        path
+        for path in packaging.DKMS.glob("host/**/*")
+        if path.is_file() and path.read_bytes()[:2] == b"#!"
+    ),
+    *Path(__file__).parent.glob("*.sh"),
 ]
 
 

@@ -1,0 +1,50 @@
+"""What was proven of a finished build, beside its manifest: ``verify.json`` in its folder.
+
+It is outside the packages, whose bytes do not depend on whether anybody has proven them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tarpit_builder import paths
+
+if TYPE_CHECKING:
+    from tarpit_builder.build import BuildResult
+    from tarpit_builder.proof import VerifyReport
+
+EVIDENCE = "verify.json"
+FORMAT = 1
+
+
+def record(result: BuildResult, report: VerifyReport) -> None:
+    """Keep *report* on what *result* holds if it passed; what was kept before goes in any case."""
+    kept = result.folder / EVIDENCE
+    kept.unlink(missing_ok=True)
+    if report.exit_code != 0:
+        return
+    document = {
+        "format": FORMAT,
+        "key": result.manifest["key"],
+        "kernel": report.kernel,
+        "accel": report.accel,
+        "cpus": report.cpus,
+        "counts": {str(outcome): n for outcome, n in sorted(report.counts.items())},
+        "groups": list(dict.fromkeys(check.where for check in report.results)),
+        "summary": report.summary(),
+    }
+    with paths.replacing(kept) as stage:
+        stage.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def proven(folder: Path) -> dict[str, Any] | None:
+    """The evidence in *folder*, if it is of the very build that the manifest there describes."""
+    try:
+        document: dict[str, Any] = json.loads((folder / EVIDENCE).read_text())
+        manifest = json.loads((folder / "manifest.json").read_text())
+        same = document["format"] == FORMAT and document["key"] == manifest["key"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return document if same else None

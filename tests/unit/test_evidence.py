@@ -1,0 +1,53 @@
+"""What is kept of a proof, and how to install what was built."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tarpit_builder import evidence, report
+from tarpit_builder.build import BuildResult
+from tarpit_builder.proof.report import CheckResult, Outcome, VerifyReport
+
+ABI = "6.12.117+deb13-cloud-amd64"
+
+
+def built(folder: Path, key: str = "a key") -> BuildResult:
+    manifest = {"key": key, "plan": {"kernel": ABI}, "outputs": []}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return BuildResult(folder, manifest, fresh=True)
+
+
+def proof(*outcomes: Outcome) -> VerifyReport:
+    results = tuple(
+        CheckResult("held", "nft", "is held", "1", 4, outcome, 0.1) for outcome in outcomes
+    )
+    return VerifyReport(ABI, ("x.deb",), "tcg", 1, 2.0, results)
+
+
+def test_only_a_proof_that_passed_is_kept(tmp_path: Path) -> None:
+    result = built(tmp_path)
+    evidence.record(result, proof(Outcome.PASS, Outcome.SKIP))
+    kept = evidence.proven(tmp_path)
+    assert kept is not None
+    assert kept["kernel"] == ABI
+    assert kept["groups"] == ["held/nft"]
+    assert kept["counts"] == {"pass": 1, "skip": 1}
+    # A later one that fails takes back what the earlier one said.
+    evidence.record(result, proof(Outcome.PASS, Outcome.FAIL))
+    assert evidence.proven(tmp_path) is None
+    assert not (tmp_path / evidence.EVIDENCE).exists()
+
+
+def test_a_proof_of_another_build_is_none(tmp_path: Path) -> None:
+    evidence.record(built(tmp_path), proof(Outcome.PASS))
+    built(tmp_path, "another key")
+    assert evidence.proven(tmp_path) is None
+
+
+def test_the_summary_names_the_headers_that_follow_the_kernel_and_exact_packages(
+    tmp_path: Path,
+) -> None:
+    text = report.build_summary(built(tmp_path))
+    assert "./xt-tarpit-dkms_*.deb linux-headers-cloud-amd64\n" in text
+    assert f"./xt-tarpit-common_*.deb ./xt-tarpit-modules-{ABI}_*.deb\n" in text
