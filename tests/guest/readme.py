@@ -25,7 +25,7 @@ def target_blocks(text: str = "") -> list[Block]:
     """The ``sh target`` blocks of README (or of *text*), in their order."""
     text = text or (paths.PROJECT / "README.md").read_text()
     heading, found = "", []
-    for match in re.finditer(r"^#+ (.+)$|^```sh target\n(.*?)^```$", text, re.M | re.S):
+    for match in re.finditer(r"^#+ ([^\n]+)$|^```sh target\n(.*?)^```$", text, re.M | re.S):
         if match.group(1):
             heading = match.group(1)
         else:

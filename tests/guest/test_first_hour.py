@@ -99,7 +99,13 @@ def live(guest: Guest, now: BuildResult, later: BuildResult, *, prebuilt: bool) 
     assert client.fate() is Fate.HELD
     client.stop()
     status = guest.run("xt-tarpit-status")
+    assert (status.status, "a reload is due" in status.stdout) == (1, True), status.output
+    reload = "systemctl stop xt-tarpit; modprobe -r xt_TARPIT; systemctl start xt-tarpit"
+    assert f"do: reboot, or {reload};" in status.stdout
+    guest.ok(reload)
+    status = guest.run("xt-tarpit-status")
     assert status.status == 0, status.output
+    assert outside.fates([3306]) == {3306: {Fate.HELD}}
 
     for block in uninstall:
         type_in(guest, block, "/root/now", prebuilt=prebuilt)
