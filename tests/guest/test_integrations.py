@@ -46,7 +46,7 @@ for library in $(ldd "$nc" | grep -o '/[^ ]*'); do
     cp -L "$library" "box$library"
 done
 tar -C box -c . | docker import - box >/dev/null
-docker run -d --restart=always -p 5432:80 -p 8080:80 box /bin/nc -l -k -p 80
+docker run -d --name web --restart=always -p 5432:80 -p 8080:80 box /bin/nc -l -k -p 80
 """
 """A container of what the guest has: nothing can be pulled."""
 
@@ -117,7 +117,8 @@ def test_fail2ban_bans_are_held_and_dropped_without_the_module(suite: str, host:
     forget_neighbours(outside)
     assert (pings(outside, 4), pings(outside, 6)) == (False, True)
 
-    guest.ok("systemctl stop xt-tarpit && rmmod xt_TARPIT")
+    guest.ok("systemctl stop xt-tarpit")
+    guest.wait("rmmod xt_TARPIT")
     assert fates(outside, 80) == {80: both(Fate.DROPPED)}
     guest.ok("systemctl start xt-tarpit")
     assert outside.fate(80) is Fate.HELD
@@ -228,12 +229,15 @@ def test_published_ports_are_held_whatever_dockerd_does(host: Host) -> None:
     guest = host("trixie", ("docker.io", "docker-cli"))
     guest.ok(CONTAINER, seconds=120)
     outside = Network(guest, "eth0")
-    guest.ok("ip route add default via 192.0.2.2")  # containers answer by way of it
     assert fates(outside, 5432, 8080) == {5432: both(Fate.ACCEPTED), 8080: both(Fate.ACCEPTED)}
     follow(guest, "Docker")
     held = {5432: both(Fate.HELD), 8080: both(Fate.ACCEPTED)}
     assert fates(outside, 5432, 8080) == held
+    # The network that the port is published for.
+    guest.ok("ip route add 198.51.100.0/24 dev eth0")
     outside.run("ip addr add 198.51.100.7/24 dev eth0")
+    outside.run("sh -c 'echo welcome | nc -q 1 -w 5 -s 198.51.100.7 192.0.2.1 5432'")
+    guest.wait("docker logs web | grep -q welcome")
 
     guest.ok("systemctl restart docker", seconds=120)
     published(guest)
