@@ -36,12 +36,12 @@ UPSTREAM = {
     "symvers": "its Module.symvers, if it checks symbol versions",
     "release": "what uname -r says there (default: the release itself)",
     "image": "container image with a compiler of the kernel's age, instead of ours",
-    "with-kernel": "build the kernel's image, too",
+    "with-kernel": "build the kernel image as well",
     "kernel-git": "git repository with the kernel's history (default: release tarballs)",
     "ref": "tag, branch or commit there, if it is not the release's own tag",
     "kernel-tree": "folder or tarball with the kernel's tree",
     "iptables-git": "git repository with the history of iptables (default: release tarballs)",
-    "trust-on-first-use": "accept a source that nobody vouches for, and pin its digest",
+    "trust-on-first-use": "accept a source that cannot be verified, and pin its digest",
 }
 
 
@@ -177,7 +177,7 @@ def explain(
         **{name: UPSTREAM[name] for name in ("iptables", "kernel-git", "ref", "kernel-tree")},
         **{name: UPSTREAM[name] for name in ("iptables-git", "trust-on-first-use")},
         "in-tree": "for a release of kernel.org: patch TARPIT into its tree, as m(odule) or y(es)",
-        "packages": "prove these instead of our own: a folder, a .deb or a .ko",
+        "packages": "check these instead of our own: a folder, a .deb or a .ko",
         "only": "a group of checks (may be repeated); `list` names them",
         "all": "every group of checks, not only the smoke set (of a release of kernel.org: smoke,"
         " wire, honeypot, reset and storms)",
@@ -366,8 +366,8 @@ def fetch(
 
 @task(
     help={
-        "verify": "read everything again and remove what is damaged",
-        "older-than": "remove what was not used for so long: 12h, 30d, 2w",
+        "verify": "verify every file and remove the damaged ones",
+        "older-than": "remove what has not been used for this long: 12h, 30d, 2w",
         "keep": "remove what was not used longest until so much is left: 500MB, 5GB",
     }
 )
@@ -423,7 +423,7 @@ def catalog_update(
 @task(help={"mirror": KERNEL["mirror"]})
 @guarded
 def doctor(c: Context, mirror: str = "") -> None:
-    """Check Docker, disk, network and QEMU, and say how to mend each."""
+    """Check Docker, disk, network and QEMU, and say how to fix what is wrong."""
     from tarpit_builder import doctor
 
     doctor.run(mirror or c.config.tarpit.mirror)
@@ -454,7 +454,7 @@ def clean(
     print(clean.run(dist=dist or everything, images=images or everything))
 
 
-@task(help={"fix": "mend what the tools can mend by themselves"})
+@task(help={"fix": "fix what the tools can fix by themselves"})
 @guarded
 def lint(c: Context, fix: bool = False) -> None:
     """Check format, lint and types."""
@@ -697,7 +697,7 @@ def regen(
     format: str = "git",
     output: str = "",
 ) -> None:
-    """Make the in-tree patches anew from dkms/, and show what differs."""
+    """Generate the in-tree patches from dkms/ again, and show what differs."""
     from tarpit_builder import patches, report
     from tarpit_builder.console import Console
 

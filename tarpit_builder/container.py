@@ -766,7 +766,7 @@ def _engine_errors() -> Iterator[None]:
     except docker.errors.ImageNotFound as error:
         raise DockerError(
             f"the engine lost an image during the run: {error.explanation}",
-            hint="run the command again; it makes the image anew",
+            hint="run the command again; it rebuilds the image",
         ) from error
     except docker.errors.APIError as error:
         text = str(error.explanation or error)

@@ -46,7 +46,7 @@ def run(mirror: str) -> None:
     bad = [item for item in findings if not item.good]
     if bad:
         raise InfrastructureError(
-            f"{len(bad)} of {len(findings)} need mending: {', '.join(item.topic for item in bad)}",
+            f"{len(bad)} of {len(findings)} checks failed: {', '.join(item.topic for item in bad)}",
             hint="each line above says how; ./bootstrap does most of it",
         )
 

@@ -86,5 +86,6 @@ def _gate(name: str, tool: str, *arguments: str) -> None:
     if status != 0:
         raise CheckFailedError(
             f"the {name} gate is closed ({tool} ended with {status})",
-            hint="mend what it says above" + ("" if name == "tests" else "; try invoke lint --fix"),
+            hint="fix what it reports above"
+            + ("" if name == "tests" else "; try invoke lint --fix"),
         )

@@ -36,7 +36,7 @@ def guarded(task: Callable[P, R]) -> Callable[P, R]:
         except TarpitError as error:
             _fail(error)
         except KeyboardInterrupt:
-            print("\nerror: interrupted — nothing half-done was left behind", file=sys.stderr)
+            print("\nerror: interrupted — nothing was left half done", file=sys.stderr)
             sys.exit(INTERRUPTED)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

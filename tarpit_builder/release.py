@@ -131,7 +131,7 @@ def run_checks(made: Draft) -> None:
         if subprocess.run(command, cwd=made.root, check=False).returncode != 0:
             raise CheckFailedError(
                 f"{made.version} is not ready: invoke {' '.join(CHECKS[name])} fails",
-                hint="mend what it says above; nothing was changed",
+                hint="fix what it reports above; nothing was changed",
             )
 
 
@@ -166,7 +166,7 @@ def write(made: Draft, *, sign: bool = False) -> str:
         reason = str(error.stderr).strip().splitlines()
         raise InfrastructureError(
             f"git refuses: {reason[-1] if reason else error.status}",
-            hint="everything is as it was; mend it and run the same again",
+            hint="nothing was changed; fix it and run the same command again",
         ) from error
     return str(repository.head.commit.hexsha)
 

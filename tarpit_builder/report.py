@@ -29,7 +29,7 @@ def build_summary(result: BuildResult) -> str:
     ]
     folder = _relative(result.folder)
     lines = [
-        "built" if result.fresh else "nothing to do: the same build is there already",
+        "built" if result.fresh else "nothing to do: the same build is already there",
         format_table(rows, header=("package", "size", "sha256")),
         "",
         *_how_to_install(result, folder),

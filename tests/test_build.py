@@ -111,7 +111,7 @@ def test_two_builds_at_once_share_the_work(tmp_path: Path) -> None:
     assert [child.returncode for child in children] == [0, 0]
     assert sorted(output.splitlines()[0] for output in outputs) == [
         "built",
-        "nothing to do: the same build is there already",
+        "nothing to do: the same build is already there",
     ]
 
 

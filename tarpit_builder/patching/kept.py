@@ -52,7 +52,7 @@ def read(entry: Range) -> Committed:
     except diff.PatchSyntaxError as error:
         raise InfrastructureError(
             f"patches/{entry.path} is damaged: {error}",
-            hint="`git checkout` it, or make it anew: `invoke regen --write`",
+            hint="`git checkout` it, or generate it again: `invoke regen --write`",
         ) from error
 
 

@@ -196,7 +196,7 @@ def load(file: Path = FILE) -> Rules:
         )
     except (OSError, KeyError, TypeError, ValueError, re.error, UserError) as error:
         raise InfrastructureError(
-            f"{file} cannot be used: {error}", hint="mend it, or restore it with `git checkout`"
+            f"{file} cannot be used: {error}", hint="correct it, or restore it with `git checkout`"
         ) from error
 
 

@@ -85,7 +85,7 @@ class GitTree:
             if digest.hexdigest() != blob.hexsha:
                 raise SourceError(
                     f"{path} of {self.name} is damaged: its content does not have its id",
-                    hint="`git fsck` in the repository says more; clone it anew",
+                    hint="`git fsck` in the repository says more; or clone it again",
                 )
             return content.decode(ENCODING)
 

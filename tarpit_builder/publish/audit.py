@@ -85,7 +85,7 @@ def demand_valid(top: Path) -> str:
         if match is None:
             raise CheckFailedError(
                 f"{path} does not say until when it is valid, so old states can be replayed",
-                hint="`invoke repo` signs it anew, with an end",
+                hint="`invoke repo` signs it again, with an end",
             )
         found.append(email.utils.parsedate_to_datetime(match[1]))
     until = min(found)
@@ -93,7 +93,7 @@ def demand_valid(top: Path) -> str:
         raise CheckFailedError(
             f"the repository in {top} was valid until {until:%Y-%m-%d %H:%M} UTC, and apt refuses "
             "it now",
-            hint="`invoke repo` signs it anew, with or without new packages",
+            hint="`invoke repo` signs it again, with or without new packages",
         )
     return f"{until:%Y-%m-%d}"
 

@@ -94,10 +94,10 @@ class Published:
             + (
                 f"{len(self.added)} added, {len(self.removed)} removed"
                 if self.fresh
-                else "as before, signed anew"
+                else "as before, signed again"
             ),
             *self.notes,
-            f"valid     until {self.until:%Y-%m-%d}: `invoke repo` before then signs it anew, "
+            f"valid     until {self.until:%Y-%m-%d}: `invoke repo` before then signs it again, "
             "with or without new packages",
             f"users     put {KEY} into /etc/apt/keyrings/ and SUITE.sources into "
             "/etc/apt/sources.list.d/,",

@@ -107,7 +107,7 @@ def fetch_kernel(
     """The verified kernel tree of *source*.
 
     :raises UserError: if there is no such source.
-    :raises SourceError: if nobody vouches for what there is, or it cannot be had offline.
+    :raises SourceError: if it cannot be verified, or cannot be had offline.
     :raises NetworkError: if no place that has it can be reached.
     :raises InfrastructureError: if the disk refuses or is full.
     """

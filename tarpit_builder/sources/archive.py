@@ -273,7 +273,7 @@ def entries(
         _check(
             folder == top and folder not in {"", ".", ".."},
             name,
-            f"does not keep all in one folder ({path!r} is outside {top!r})",
+            f"does not unpack into one folder ({path!r} is outside {top!r})",
         )
         if kind in b"0\0":
             _check_path(inside, name)

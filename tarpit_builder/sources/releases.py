@@ -72,7 +72,7 @@ class _Offer:
 def fetch_kernel(version: KernelVersion, context: Context) -> FetchedTree:
     """The tarball of *version*.
 
-    :raises SourceError: if there is none, or nobody vouches for what there is.
+    :raises SourceError: if there is none, or it cannot be verified.
     :raises NetworkError: if no mirror can be reached.
     """
     release = context.catalogue.kernel(version)
@@ -104,7 +104,7 @@ def fetch_kernel(version: KernelVersion, context: Context) -> FetchedTree:
 def fetch_iptables(version: IptablesVersion, context: Context) -> FetchedTree:
     """The tarball of *version*.
 
-    :raises SourceError: if there is none, or nobody vouches for what there is.
+    :raises SourceError: if there is none, or it cannot be verified.
     :raises NetworkError: if no mirror can be reached.
     """
     release = context.catalogue.iptables_release(version)
@@ -386,7 +386,7 @@ class _Check:
     def __call__(self, file: Path) -> None:
         """Check *file*.
 
-        :raises SourceError: if it is not the release, or nobody vouches for it.
+        :raises SourceError: if it is not the release, or cannot be verified.
         """
         self.stage.note("checking")
         self.signed = []

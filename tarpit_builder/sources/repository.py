@@ -52,7 +52,7 @@ def fetch(wanted: Wanted, context: Context) -> FetchedTree:
     """The tree that *wanted* describes.
 
     :raises UserError: if there is no such repository or ref.
-    :raises SourceError: if nobody vouches for the tree, or its content is not what its id says.
+    :raises SourceError: if the tree cannot be verified, or its content is not what its id says.
     :raises NetworkError: if the repository is remote and cannot be reached.
     """
     if wanted.ref and not REF.fullmatch(wanted.ref):

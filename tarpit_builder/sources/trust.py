@@ -17,7 +17,7 @@ from tarpit_builder.errors import SourceError
 
 _HEADING = """\
 # Sources that were trusted on first use: the git tree id that each had then.  It is checked
-# whenever they are used again.  Remove a line to trust anew; commit the file to share it.
+# whenever they are used again.  Remove a line to trust it again; commit the file to share it.
 # name\ttree\tdate\torigin
 """
 
@@ -79,7 +79,7 @@ class Judge:
 
         :param expected: the tree id that the catalogue has for *name*, or ``""``.
         :param vouchers: who has vouched for it already, by signature or digest.
-        :raises SourceError: if the tree is another than it should be, or nobody vouches for it.
+        :raises SourceError: if the tree is another than it should be, or cannot be verified.
         """
         if expected and tree != expected:
             raise SourceError(
@@ -106,10 +106,10 @@ class Judge:
         return tuple(found)
 
     def unknown(self, name: str) -> SourceError:
-        """The refusal of something that nobody vouches for."""
+        """The refusal of something that cannot be verified."""
         return SourceError(
-            f"nobody vouches for {name}: the catalogue does not know it, and it has no signature "
-            "that counts",
+            f"{name} cannot be verified: the catalogue does not know it, and it has no signature "
+            "by a key that it pins",
             hint="`invoke catalog-update` may learn it; or add --trust-on-first-use to accept "
             "what is there now and be warned if it ever changes",
         )

@@ -81,7 +81,7 @@ def check_config(text: str, request: UpstreamRequest) -> tuple[dict[str, str], t
         if settings.get(name) not in values:
             raise UserError(
                 f"--config has no {name}: TARPIT cannot work in that kernel",
-                hint=f"set {name} in it and build that kernel anew",
+                hint=f"set {name} in it and rebuild that kernel",
             )
     return settings, warnings
 
@@ -154,6 +154,6 @@ def _read(path: Path, option: str) -> str:
         raise UserError(f"{option} {path} is no text", hint="unpack it first, as with zcat")
     if b"\r" in data:
         raise UserError(
-            f"{option} {path} has line ends of DOS", hint=f"mend it: sed -i 's/\\r$//' {path}"
+            f"{option} {path} has DOS line endings", hint=f"convert it: sed -i 's/\\r$//' {path}"
         )
     return data.decode("utf-8", errors="replace")

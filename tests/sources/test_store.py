@@ -244,7 +244,7 @@ def test_a_local_tree_of_ones_own_must_be_trusted_and_stays_pinned(
             (root / path).write_bytes(data)
     source, trusting = LocalTree(root), replace(options, trust_on_first_use=True)
     console = Console(quiet=True)
-    with pytest.raises(SourceError, match="nobody vouches"):
+    with pytest.raises(SourceError, match="cannot be verified"):
         fetch_kernel(source, store, console, options=options)
     assert fetch_kernel(source, store, console, options=trusting).version == V
     assert fetch_kernel(source, store, console, options=options).version == V

@@ -69,7 +69,7 @@ def test_good_files_pass_without_a_word(tmp_path: Path) -> None:
         ("CONFIG_NETFILTER_XTABLES=m", "", "has no CONFIG_NETFILTER_XTABLES"),
         ("CONFIG_IP_NF_IPTABLES=m", "", "has no CONFIG_IP_NF_IPTABLES"),
         ("CONFIG_MODULES=y", "", "has no CONFIG_MODULES"),
-        ("\n", "\r\n", "has line ends of DOS"),
+        ("\n", "\r\n", "has DOS line endings"),
         ("CONFIG_NET=y", "CONFIG_NET=y\0", "is no text"),
         ("CONFIG_", "SETTING_", "is no kernel configuration"),
     ],
@@ -87,7 +87,7 @@ def test_a_wrong_configuration_is_refused(tmp_path: Path, old: str, new: str, me
         ("hello\n", "is no Module.symvers"),
         (SYMVERS.replace("xt_register", "ipt_register"), "has no xt_register_target"),
         (VERSIONED, "Module.symvers is of another kernel: it has checksums"),
-        (SYMVERS.replace("\n", "\r\n"), "has line ends of DOS"),
+        (SYMVERS.replace("\n", "\r\n"), "has DOS line endings"),
     ],
 )
 def test_wrong_symbol_versions_are_refused(tmp_path: Path, symvers: str, message: str) -> None:
