@@ -2,7 +2,7 @@
 # README's commands for apt, to the letter and with apt's own defaults, in a root that has nothing
 # but a kernel: the packages are where the user is, in /here, and the commands in /readme.
 #
-#	clean-root.sh
+#	clean-root.sh [APT-SETTING]...
 set -eu
 
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
@@ -22,7 +22,7 @@ quietly() {
 }
 
 rm -f /etc/apt/apt.conf.d/99mmdebstrap
-echo 'APT::Get::Assume-Yes "true";' >/etc/apt/apt.conf.d/90unattended
+printf '%s;\n' 'APT::Get::Assume-Yes "true"' "$@" >/etc/apt/apt.conf.d/90unattended
 quietly apt-get update
 quietly apt-get install --no-install-recommends linux-image-amd64
 ABI=$(cd /lib/modules && echo *)

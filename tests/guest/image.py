@@ -43,7 +43,8 @@ class Recipe:
 
     *kernels* are ABIs, as ``uname -r`` prints them; the first is the one that is booted.
     *packages* are installed besides :data:`BASE`, without what they recommend; *pool* names
-    packages that the guest's apt can install although it has no network.
+    packages that the guest's apt can install although it has no network.  A mirror may be so stale
+    that its state is *expired*.
     """
 
     suite: str
@@ -51,6 +52,7 @@ class Recipe:
     packages: tuple[str, ...] = ()
     pool: tuple[str, ...] = ()
     sources: tuple[str, ...] = field(default=(), kw_only=True)
+    expired: bool = field(default=False, kw_only=True)
 
     @classmethod
     def of(
@@ -67,7 +69,8 @@ class Recipe:
         """
         found = archive()
         known = suites.known()[suite]
-        newest = found.newest(known, "cloud", "amd64").abi
+        kernel = found.newest(known, "cloud", "amd64")
+        newest = kernel.abi
         # Metapackages of headers such as 6.12-cloud-amd64 look like an ABI, but have no image.
         before = [
             abi
@@ -76,7 +79,14 @@ class Recipe:
         ]
         other = before[-1] if before else found.newest(known, "", "amd64").abi
         sources = found.mirrors.apt_sources(known)
-        return cls(suite, (newest, other)[:kernels], packages, pool, sources=sources)
+        return cls(
+            suite,
+            (newest, other)[:kernels],
+            packages,
+            pool,
+            sources=sources,
+            expired=bool(kernel.expired),
+        )
 
     @property
     def key(self) -> str:
@@ -141,6 +151,7 @@ def _bootstrap(recipe: Recipe, stage: Path) -> None:
         "--variant=minbase",
         "--format=null",
         "--aptopt=APT::Install-Recommends false",
+        *(["--aptopt=Acquire::Check-Valid-Until false"] if recipe.expired else []),
         "--dpkgopt=force-unsafe-io",
         *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale")),
         f"--include={','.join((*BASE, *recipe.packages, *images))}",
