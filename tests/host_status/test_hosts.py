@@ -35,7 +35,9 @@ class Look:
         assert all(self.read(f"{form}.errors") == "" for form in ("json", "short", "long"))
 
     def read(self, form: str) -> str:
-        return (self.folder / f"{self.name}.{form}").read_text(encoding="utf-8")
+        # JSON is UTF-8 whatever names are; the other forms show a name's bytes as they are.
+        errors = "strict" if form == "json" else "surrogateescape"
+        return (self.folder / f"{self.name}.{form}").read_text(encoding="utf-8", errors=errors)
 
     def status(self, form: str) -> int:
         return int(self.read(f"{form}.status"))
