@@ -182,14 +182,14 @@ def test_lists_are_held_replaced_and_survive_a_reboot(host: Host) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("suite", ["trixie", "bookworm"])
 def test_crowdsec_decisions_are_held(suite: str, host: Host) -> None:
-    guest = host(
-        suite, ("netfilter-persistent",), ("crowdsec", "crowdsec-firewall-bouncer", "ipset")
-    )
+    # The package itself must be configured in a booted machine, where it meets our file.
+    packages = ("netfilter-persistent", "ipset", "ca-certificates")
+    guest = host(suite, packages, ("crowdsec", "crowdsec-firewall-bouncer"))
     # A file that is there keeps the package from registering with the service on the Internet.
     guest.copy_in({"/etc/crowdsec/online_api_credentials.yaml": "# none\n"})
-    guest.ok("apt-get install -yq crowdsec", seconds=300)
-    guest.ok("systemctl start crowdsec && cscli lapi status", seconds=300)
-    guest.ok("apt-get install -yq crowdsec-firewall-bouncer", seconds=300)
+    guest.ok("apt-get install -yq crowdsec", seconds=900)
+    guest.ok("systemctl start crowdsec && cscli lapi status", seconds=600)
+    guest.ok("apt-get install -yq crowdsec-firewall-bouncer", seconds=600)
     follow(guest, "CrowdSec")
     outside = Network(guest)
     outside.listen(80)
