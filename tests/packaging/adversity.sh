@@ -169,6 +169,7 @@ chain_behaves
 umount /boot
 
 echo "## dpkg is interrupted"
+iptables -P INPUT ACCEPT
 run_apt install "linux-headers-${ABI}"
 run_apt remove xt-tarpit-dkms
 dpkg --unpack /packages/xt-tarpit-dkms_*.deb >/dev/null
