@@ -12,7 +12,7 @@ PURPOSES: Mapping[str, tuple[str, ...]] = {
     "publish": ("repo",),
     "sources": ("fetch", "cache", "clean", "catalog-update"),
     "patches for trees of your own": ("patch", "regen", "check-patches"),
-    "work on the project": ("lint", "test", "release"),
+    "work on the project": ("lint", "test", "docs", "release"),
     "this program": ("overview", "version"),
 }
 BEGIN = (

@@ -6,6 +6,7 @@ import os
 import pwd
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,19 +53,20 @@ def test_doctor_never_sends_to_the_doctor(environment: dict[str, str], topic: st
 
 @pytest.mark.docker
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_user_outside_the_group_is_told_so_and_not_that_no_engine_answers(tmp_path: Path) -> None:
+def test_user_outside_the_group_is_told_so_and_not_that_no_engine_answers() -> None:
     """The real socket, which is there and not for everybody."""
     assert not Path(SOCKET).stat().st_mode & 0o006, "anybody may use this engine"
     group = Path(SOCKET).group()
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)  # pytest's folders are its user's alone
-    home = tmp_path / "home"
-    home.mkdir()
-    os.chown(home, NOBODY.pw_uid, NOBODY.pw_gid)
     prefix = ["setpriv", f"--reuid={NOBODY.pw_uid}", f"--regid={NOBODY.pw_gid}", "--clear-groups"]
-    places = {"HOME": str(home), "TARPIT_CACHE": str(home / "c"), "TARPIT_DIST": str(home / "d")}
-    result = invoke("build", "--kernel", "debian:trixie", prefix=prefix, **places)
+    readable = subprocess.run([*prefix, INVOKE, "--version"], capture_output=True, check=False)
+    if readable.returncode != 0:
+        pytest.skip("THE CHECKOUT IS NOT READABLE FOR nobody, who would have to run it")
+    # Not pytest's folder, which is its user's alone.
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        os.chown(home, NOBODY.pw_uid, NOBODY.pw_gid)
+        places = {"HOME": folder, "TARPIT_CACHE": f"{folder}/c", "TARPIT_DIST": f"{folder}/d"}
+        result = invoke("build", "--kernel", "debian:trixie", prefix=prefix, **places)
     assert result.returncode == 3, result.stderr
     error = result.stderr.splitlines()[-1]
     assert error.startswith(
