@@ -180,7 +180,7 @@ until grep -lqz common.postinst /proc/[0-9]*/cmdline 2>/dev/null; do
 	[ "${tries}" -lt 3000 ] || fail "the package was not configured"
 	sleep 0.01
 done
-kill -9 -- "-$!"
+kill -9 "-$!"
 wait || true
 dpkg --audit | grep -q xt-tarpit-dkms || fail "dpkg was not interrupted"
 run_dpkg=$(dpkg --configure -a 2>&1) || fail "dpkg --configure -a: ${run_dpkg}"
