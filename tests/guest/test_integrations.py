@@ -262,6 +262,7 @@ def published(guest: Guest) -> None:
 # -- other rule sets -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_nftables_marks_and_iptables_holds(host: Host) -> None:
     guest = host("trixie")
     follow(guest, "nftables")
