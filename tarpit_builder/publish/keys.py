@@ -19,6 +19,7 @@ from tarpit_builder.leftovers import scratch
 THROWAWAY = "tarpit-builder throw-away key, for trials only"
 THROWAWAY_DAYS = 90
 ARMOUR = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"
+AGENT_ENDS = 2.0  # seconds that an agent may take to end
 SOON = 30 * 86400  # seconds before its end that a key is warned of
 
 # Fields of --with-colons output, from 0; doc/DETAILS of GnuPG.
@@ -210,6 +211,7 @@ def _gpg(home: Path | None, *arguments: str, content: bytes = b"", agent: bool =
         if home and agent:
             # gpg starts an agent for each home, and it stays; the user's own is left alone.
             _run(["gpgconf", "--homedir", str(home), "--kill", "all"])
+            _await_end_of_agent(home)
     if run.returncode != 0:
         lines = run.stderr.decode(errors="replace").strip().splitlines()
         raise InfrastructureError(
@@ -217,6 +219,15 @@ def _gpg(home: Path | None, *arguments: str, content: bytes = b"", agent: bool =
             hint="try it by hand: echo test | gpg --clearsign",
         )
     return run.stdout
+
+
+def _await_end_of_agent(home: Path) -> None:
+    """Wait until the agent that was told to end has done so: the next gpg would still reach it."""
+    listed = _run(["gpgconf", "--homedir", str(home), "--list-dirs", "agent-socket"])
+    socket = Path(listed.stdout.decode(errors="replace").strip())
+    deadline = time.monotonic() + AGENT_ENDS
+    while socket.is_socket() and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _run(command: list[str], content: bytes = b"") -> subprocess.CompletedProcess[bytes]:
