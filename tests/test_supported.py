@@ -68,5 +68,5 @@ def test_the_matrix_proves_every_series_that_is_built() -> None:
     tried = {
         KernelVersion.parse(cell.kernel).series for cell in cells if cell.kernel.startswith("2.6.")
     }
-    # Of 2.6.27, the kernel itself warns about its clock in QEMU, so no proof passes; README says so.
+    # The kernel of 2.6.27 warns about its own clock in QEMU, so no proof passes; README says so.
     assert tried == series - {KernelVersion.parse("2.6.27")}
