@@ -5,48 +5,14 @@ Imports are late, so that ``invoke --list`` and ``--help`` start at once.
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Any
-
 from invoke.context import Context
-from invoke.tasks import task as plain_task
 
-from tarpit_builder.guard import guarded
+from tarpit_builder.verbs import OWN, PLACES, WHICH, Given, verb
 
-if TYPE_CHECKING:
-    from tarpit_builder.console import Console
-    from tarpit_builder.sources.debian import Archive
-    from tarpit_builder.workflow import Wish
-
-# Letters run out, and then Invoke gives them to options at random.
-task = partial(plain_task, auto_shortflags=False)
-
-KERNEL = {
-    "kernel": "debian:SUITE, an ABI such as 6.1.0-56-amd64, running, or a release of kernel.org"
-    " such as 2.6.24 (default: debian:stable)",
-    "arch": "architecture (default: amd64)",
-    "flavour": "kernel flavour where the ABI does not say it: cloud, rt (default: the ordinary)",
-    "mirror": "Debian mirror to use instead of the one that apt is set to on this machine",
-    "offline": "download no sources: use those that the cache holds",
-}
-
-UPSTREAM = {
-    "iptables": "release to build along, such as 1.4.0, or none (default: the one that fits)",
-    "config": "the .config of your own kernel of that release (default: a documented one)",
-    "symvers": "its Module.symvers, if it checks symbol versions",
-    "release": "what uname -r says there (default: the release itself)",
-    "image": "container image with a compiler of the kernel's age, instead of ours",
-    "with-kernel": "build the kernel image as well",
-    "kernel-git": "git repository with the kernel's history (default: release tarballs)",
-    "ref": "tag, branch or commit there, if it is not the release's own tag",
-    "kernel-tree": "folder or tarball with the kernel's tree",
-    "iptables-git": "git repository with the history of iptables (default: release tarballs)",
-    "trust-on-first-use": "accept a source that cannot be verified, and pin its digest",
-}
+Words = list[str] | None
 
 
-@task(default=True)
-@guarded
+@verb(default=True)
 def overview(c: Context) -> None:
     """Say what this is, where to begin, and what each verb is for."""
     import sys
@@ -59,8 +25,7 @@ def overview(c: Context) -> None:
     print(overview.text({name: (one.__doc__ or "").strip() for name, one in verbs.items()}))
 
 
-@task
-@guarded
+@verb()
 def version(c: Context) -> None:
     """Print the version of tarpit-builder."""
     from tarpit_builder import __version__
@@ -68,114 +33,50 @@ def version(c: Context) -> None:
     print(f"tarpit-builder {__version__}")
 
 
-def _archive(
-    c: Context, console: Console, mirror: str, *, offline: bool, write: bool = True
-) -> Archive:
-    from tarpit_builder import paths
-    from tarpit_builder.sources.debian import Archive, Mirrors
-    from tarpit_builder.sources.store import Store
-
-    store = Store(paths.cache_dir(), offline=offline)
-    return Archive(store, Mirrors.choose(mirror or c.config.tarpit.mirror), console, write=write)
-
-
-def _wish(c: Context, options: dict[str, Any]) -> Wish:
-    """*options* of a task, which are named as the fields are, with the defaults filled in."""
-    from dataclasses import fields
-
-    from tarpit_builder.workflow import Wish
-
-    given = {field.name: options[field.name] for field in fields(Wish) if field.name in options}
-    given["kernel"] = given["kernel"] or c.config.tarpit.kernel
-    given["arch"] = given["arch"] or c.config.tarpit.arch
-    return Wish(**given)
-
-
-@task(
+@verb(
+    *WHICH,
+    *OWN,
+    *PLACES,
     help={
-        **KERNEL,
-        **UPSTREAM,
         "force": "build again even if the same result is there",
         "json": "write what was built to this file, as JSON",
         "quiet": "print only the result",
-    }
+    },
 )
-@guarded
 def build(
-    c: Context,
-    kernel: str = "",
-    arch: str = "",
-    flavour: str = "",
-    mirror: str = "",
-    offline: bool = False,
-    force: bool = False,
-    json: str = "",
-    quiet: bool = False,
-    iptables: str = "",
-    config: str = "",
-    symvers: str = "",
-    release: str = "",
-    image: str = "",
-    with_kernel: bool = False,
-    kernel_git: str = "",
-    ref: str = "",
-    kernel_tree: str = "",
-    iptables_git: str = "",
-    trust_on_first_use: bool = False,
+    c: Context, given: Given, force: bool = False, json: str = "", quiet: bool = False
 ) -> None:
     """Build the packages for a kernel into dist/."""
-    wish = _wish(c, locals())
-    from tarpit_builder import paths, report, workflow
+    request = given.request()
+    from tarpit_builder import build, paths, report
     from tarpit_builder.console import Console
 
     where = report.output(json, "--json")
     console = Console(quiet=quiet)
-    archive = _archive(c, console, mirror, offline=offline)
-    result = workflow.build(wish, archive, console, force=force)
+    result = build.build(request, given.archive(console), console, force=force)
     if where:
         with paths.replacing(where) as stage:
             stage.write_text(report.build_data(result, console.stages))
     print(report.build_summary(result))
 
 
-@task(help={**KERNEL, **UPSTREAM, "json": "print the plan as JSON"})
-@guarded
-def explain(
-    c: Context,
-    kernel: str = "",
-    arch: str = "",
-    flavour: str = "",
-    mirror: str = "",
-    offline: bool = False,
-    json: bool = False,
-    iptables: str = "",
-    config: str = "",
-    symvers: str = "",
-    release: str = "",
-    image: str = "",
-    with_kernel: bool = False,
-    kernel_git: str = "",
-    ref: str = "",
-    kernel_tree: str = "",
-    iptables_git: str = "",
-    trust_on_first_use: bool = False,
-) -> None:
+@verb(*WHICH, *OWN, *PLACES, help={"json": "print the plan as JSON"})
+def explain(c: Context, given: Given, json: bool = False) -> None:
     """Print what a build would do and why; touches nothing."""
-    wish = _wish(c, locals())
-    from tarpit_builder import report, workflow
+    request = given.request()
+    from tarpit_builder import plan, report
     from tarpit_builder.console import Console
 
-    archive = _archive(c, Console(quiet=True), mirror, offline=offline, write=False)
-    made = workflow.plan(wish, archive)
+    made = plan.make(request, given.archive(Console(quiet=True), write=False))
     print(report.plan_json(made) if json else report.plan_table(made))
 
 
-@task(
+@verb(
+    *WHICH,
+    "iptables",
+    *PLACES,
     iterable=["only"],
     help={
-        **KERNEL,
-        **{name: UPSTREAM[name] for name in ("iptables", "kernel-git", "ref", "kernel-tree")},
-        **{name: UPSTREAM[name] for name in ("iptables-git", "trust-on-first-use")},
         "in-tree": "for a release of kernel.org: patch TARPIT into its tree, as m(odule) or y(es)",
         "packages": "check these instead of our own: a folder, a .deb or a .ko",
         "only": "a group of checks (may be repeated); `list` names them",
@@ -190,16 +91,11 @@ def explain(
         "log": "write what the guests say on their consoles to this file",
     },
 )
-@guarded
 def verify(
     c: Context,
-    kernel: str = "",
-    arch: str = "",
-    flavour: str = "",
-    mirror: str = "",
-    offline: bool = False,
+    given: Given,
     packages: str = "",
-    only: list[str] | None = None,
+    only: Words = None,
     all: bool = False,
     smp: str = "1",
     accel: str = "tcg",
@@ -207,27 +103,20 @@ def verify(
     json: str = "",
     junit: str = "",
     log: str = "",
-    iptables: str = "",
-    kernel_git: str = "",
-    ref: str = "",
-    kernel_tree: str = "",
-    iptables_git: str = "",
-    trust_on_first_use: bool = False,
     in_tree: str = "",
     jobs: str = "0",
 ) -> None:
     """Boot a kernel in QEMU and prove on the wire that its packages work."""
-    wish = _wish(c, locals())
-    from tarpit_builder import report, workflow
+    request = given.request()
+    from tarpit_builder import prove, report
     from tarpit_builder.console import Console
-    from tarpit_builder.prove import Options
+    from tarpit_builder.proof import VerifyOptions
 
     if only == ["list"]:
         print(report.check_groups())
         return
     console = Console()
-    options = Options(
-        packages=report.path(packages),
+    options = VerifyOptions(
         only=tuple(only or ()),
         full=all,
         cpus=report.number(smp, "--smp"),
@@ -238,82 +127,72 @@ def verify(
         junit=report.output(junit, "--junit"),
         log=report.output(log, "--log"),
     )
-    archive = _archive(c, console, mirror, offline=offline)
-    outcome = workflow.verify(wish, options, archive, console, in_tree=in_tree)
+    outcome = prove.prove(
+        request,
+        options,
+        given.archive(console),
+        console,
+        packages=report.path(packages),
+        in_tree=in_tree,
+    )
     print(outcome.table())
     raise SystemExit(outcome.exit_code)
 
 
-@task(
-    help={
-        "all": "every kernel that each suite still has, not only the current one",
-        "arch": KERNEL["arch"],
-        "mirror": KERNEL["mirror"],
-        "offline": KERNEL["offline"],
-    }
+@verb(
+    *("arch", "mirror", "offline"),
+    help={"all": "every kernel that each suite still has, not only the current one"},
 )
-@guarded
-def kernels(
-    c: Context, all: bool = False, arch: str = "", mirror: str = "", offline: bool = False
-) -> None:
+def kernels(c: Context, given: Given, all: bool = False) -> None:
     """List the kernels that can be built for."""
     from tarpit_builder import names, report, supported
     from tarpit_builder.console import Console
     from tarpit_builder.sources.catalogue import Catalogue
 
-    archive = _archive(c, Console(), mirror, offline=offline)
-    wanted = names.architecture(arch or c.config.tarpit.arch)
+    archive = given.archive(Console())
     print("Debian's kernels:\n")
-    print(report.kernels_table(archive, wanted, everything=all))
+    print(report.kernels_table(archive, names.architecture(given.arch), everything=all))
     print("\nReleases of kernel.org:\n")
     print(supported.releases_table(Catalogue.load(), everything=all))
     print(f"\n{supported.statement()}")
 
 
-@task(
+@verb(
+    *WHICH,
+    *("kernel_git", "iptables_git"),
     iterable=["only"],
     help={
-        **KERNEL,
         "cold": "also from nothing, with a cache and images of its own (downloads again)",
         "json": "print the measurements as JSON",
-        "kernel-git": UPSTREAM["kernel-git"],
-        "iptables-git": UPSTREAM["iptables-git"],
         "matrix": "the whole of matrix.toml instead, with one and with two cells at once",
         "only": "with --matrix: cells whose name fits this pattern (may be repeated)",
     },
 )
-@guarded
 def bench(
     c: Context,
-    kernel: str = "",
-    arch: str = "",
-    flavour: str = "",
-    mirror: str = "",
-    offline: bool = False,
+    given: Given,
     cold: bool = False,
     json: bool = False,
-    kernel_git: str = "",
-    iptables_git: str = "",
     matrix: bool = False,
-    only: list[str] | None = None,
+    only: Words = None,
 ) -> None:
     """Measure builds, and DKMS against xtables-addons or, for a release of kernel.org, sources."""
-    wish = _wish(c, locals())
-    from tarpit_builder import bench, workflow
+    request = given.request()
+    from tarpit_builder import bench
     from tarpit_builder.console import Console
 
     console = Console()
-    archive = _archive(c, console, mirror, offline=offline)
+    archive = given.archive(console)
     if matrix:
         from tarpit_builder import matrix as cells
 
-        places = cells.Sources(mirror, kernel_git, iptables_git, offline=offline)
         chosen = cells.select(cells.read(), only or (), "")
+        places = cells.Sources(
+            given.mirror, given.kernel_git, given.iptables_git, offline=given.offline
+        )
         found = cells.measure(chosen, archive, console, places, cold=cold)
-    elif wish.is_release:
-        found = workflow.measure(wish, archive, console)
     else:
-        found = bench.run(workflow.debian_request(wish), archive, console, cold=cold)
+        found = bench.run(request, archive, console, cold=cold)
     if json:
         from json import dumps
 
@@ -322,56 +201,43 @@ def bench(
         print(bench.table(found))
 
 
-@task(
+@verb(
+    *("kernel", "iptables", *PLACES, "mirror", "offline"),
     help={
         "kernel": "release of kernel.org, such as 2.6.24",
         "iptables": "release of iptables, such as 1.4.0",
-        **{name: UPSTREAM[name] for name in ("kernel-git", "ref", "kernel-tree", "iptables-git")},
-        "trust-on-first-use": UPSTREAM["trust-on-first-use"],
         "mirror": "look here before kernel.org and netfilter.org; http(s):// or file://",
-        "offline": KERNEL["offline"],
-    }
+    },
 )
-@guarded
-def fetch(
-    c: Context,
-    kernel: str = "",
-    iptables: str = "",
-    kernel_git: str = "",
-    ref: str = "",
-    kernel_tree: str = "",
-    iptables_git: str = "",
-    trust_on_first_use: bool = False,
-    mirror: str = "",
-    offline: bool = False,
-) -> None:
+def fetch(c: Context, given: Given) -> None:
     """Fetch and verify sources of kernels and iptables into the cache."""
-    from tarpit_builder import paths
     from tarpit_builder.console import Console
     from tarpit_builder.sources import Options, kernel_source, verbs
-    from tarpit_builder.sources.store import Store
     from tarpit_builder.versions import KernelVersion
 
-    version = KernelVersion.parse(kernel) if kernel else None
+    version = KernelVersion.parse(given.kernel) if given.kernel else None
     wanted = (
-        kernel_source(version, git=kernel_git, ref=ref, tree=kernel_tree)
-        if kernel or kernel_git or kernel_tree
+        kernel_source(version, git=given.kernel_git, ref=given.ref, tree=given.kernel_tree)
+        if given.kernel or given.kernel_git or given.kernel_tree
         else None
     )
-    tools = verbs.iptables_source(iptables, git=iptables_git) if iptables else None
-    options = Options(mirrors=(mirror,) if mirror else (), trust_on_first_use=trust_on_first_use)
-    store = Store(paths.cache_dir(), offline=offline)
-    print(verbs.fetch(wanted, tools, store, Console(), options))
+    tools = (
+        verbs.iptables_source(given.iptables, git=given.iptables_git) if given.iptables else None
+    )
+    options = Options(
+        mirrors=(given.mirror,) if given.mirror else (),
+        trust_on_first_use=given.trust_on_first_use,
+    )
+    print(verbs.fetch(wanted, tools, given.store(), Console(), options))
 
 
-@task(
+@verb(
     help={
         "verify": "verify every file and remove the damaged ones",
         "older-than": "remove what has not been used for this long: 12h, 30d, 2w",
         "keep": "remove what was not used longest until so much is left: 500MB, 5GB",
     }
 )
-@guarded
 def cache(c: Context, verify: bool = False, older_than: str = "", keep: str = "") -> None:
     """List, verify or prune the cache of sources."""
     from tarpit_builder import paths
@@ -390,46 +256,40 @@ def cache(c: Context, verify: bool = False, older_than: str = "", keep: str = ""
         print(verbs.cache_list(store))
 
 
-@task(
+@verb(
+    *("kernel_git", "iptables_git", "offline"),
     help={
         "kernel-git": "learn the releases of this repository, too",
         "iptables-git": "learn the iptables releases of this repository, too",
         "offline": "learn from the repositories only",
-    }
+    },
 )
-@guarded
-def catalog_update(
-    c: Context, kernel_git: str = "", iptables_git: str = "", offline: bool = False
-) -> None:
+def catalog_update(c: Context, given: Given) -> None:
     """Extend the catalogue of known releases from kernel.org and from tags."""
-    from tarpit_builder import paths
     from tarpit_builder.console import Console
     from tarpit_builder.sources import Options, verbs
-    from tarpit_builder.sources.store import Store
 
-    store = Store(paths.cache_dir(), offline=offline)
     print(
         verbs.catalog_update(
-            store,
+            given.store(),
             Console(),
             Options(),
-            kernel_git=kernel_git,
-            iptables_git=iptables_git,
-            network=not offline,
+            kernel_git=given.kernel_git,
+            iptables_git=given.iptables_git,
+            network=not given.offline,
         )
     )
 
 
-@task(help={"mirror": KERNEL["mirror"]})
-@guarded
-def doctor(c: Context, mirror: str = "") -> None:
+@verb("mirror")
+def doctor(c: Context, given: Given) -> None:
     """Check Docker, disk, network and QEMU, and say how to fix what is wrong."""
     from tarpit_builder import doctor
 
-    doctor.run(mirror or c.config.tarpit.mirror)
+    doctor.run(given.mirror or c.config.tarpit.mirror)
 
 
-@task(
+@verb(
     help={
         "dist": "also remove the results in dist/",
         "images": "also remove container images and volumes",
@@ -437,7 +297,6 @@ def doctor(c: Context, mirror: str = "") -> None:
         "stale": "only results in dist/ that this checkout would build differently",
     }
 )
-@guarded
 def clean(
     c: Context,
     dist: bool = False,
@@ -454,8 +313,7 @@ def clean(
     print(clean.run(dist=dist or everything, images=images or everything))
 
 
-@task(help={"fix": "fix what the tools can fix by themselves"})
-@guarded
+@verb(help={"fix": "fix what the tools can fix by themselves"})
 def lint(c: Context, fix: bool = False) -> None:
     """Check format, lint and types."""
     from tarpit_builder import gates
@@ -463,14 +321,13 @@ def lint(c: Context, fix: bool = False) -> None:
     gates.lint(fix=fix)
 
 
-@task(
+@verb(
     help={
         "quick": "leave out what needs Docker, QEMU or the network",
         "slow": "also the tests that take more than a minute each",
         "only": "a pytest expression (-k)",
     }
 )
-@guarded
 def test(c: Context, quick: bool = False, slow: bool = False, only: str = "") -> None:
     """Run all gates and tests, as CI does."""
     from tarpit_builder import gates
@@ -479,7 +336,8 @@ def test(c: Context, quick: bool = False, slow: bool = False, only: str = "") ->
     gates.tests(quick=quick, slow=slow, only=only)
 
 
-@task(
+@verb(
+    *("kernel_git", "iptables_git", "mirror", "offline"),
     iterable=["only"],
     help={
         "run": "build all of it on this machine; the same command again goes on where it stopped",
@@ -495,15 +353,13 @@ def test(c: Context, quick: bool = False, slow: bool = False, only: str = "") ->
         "force": "build again even what is there already",
         "kernel-git": "repository to take kernels of kernel.org from, instead of tarballs",
         "iptables-git": "repository to take iptables from, instead of tarballs",
-        "mirror": KERNEL["mirror"],
-        "offline": KERNEL["offline"],
         "json": "write the result also to this file, as JSON",
         "junit": "write the result also to this file, as JUnit XML",
     },
 )
-@guarded
 def matrix(
     c: Context,
+    given: Given,
     run: bool = False,
     verify: bool = False,
     all: bool = False,
@@ -511,14 +367,10 @@ def matrix(
     memory: str = "0",
     images: bool = False,
     format: str = "",
-    only: list[str] | None = None,
+    only: Words = None,
     shard: str = "",
     file: str = "",
     force: bool = False,
-    kernel_git: str = "",
-    iptables_git: str = "",
-    mirror: str = "",
-    offline: bool = False,
     json: str = "",
     junit: str = "",
 ) -> None:
@@ -530,8 +382,7 @@ def matrix(
         from tarpit_builder.console import Console
 
         console = Console()
-        archive = _archive(c, console, mirror, offline=offline)
-        print("\n".join(matrix.make_images(cells, archive, console)))
+        print("\n".join(matrix.make_images(cells, given.archive(console), console)))
         return
     if format or not run:
         print(matrix.render(cells, format) if format else matrix.overview(cells))
@@ -543,7 +394,9 @@ def matrix(
         verify=verify,
         force=force,
         checks=("--all",) if all else (),
-        sources=matrix.Sources(mirror, kernel_git, iptables_git, offline=offline),
+        sources=matrix.Sources(
+            given.mirror, given.kernel_git, given.iptables_git, offline=given.offline
+        ),
     )
     summary = matrix.run(cells, options)
     if as_json:
@@ -554,7 +407,7 @@ def matrix(
     raise SystemExit(summary.exit_code)
 
 
-@task(
+@verb(
     iterable=["suite", "drop"],
     help={
         "output": "where the repository is, or will be (default: dist/repo)",
@@ -573,7 +426,6 @@ def matrix(
         "check": "publish nothing; check signatures, dates, indexes and packages of what is there",
     },
 )
-@guarded
 def repo(
     c: Context,
     output: str = "",
@@ -581,13 +433,13 @@ def repo(
     gpg_home: str = "",
     test_key: bool = False,
     new_key: bool = False,
-    suite: list[str] | None = None,
+    suite: Words = None,
     keep: str = "3",
     url: str = "",
     valid_for: str = "",
     fetch: bool = False,
     skip_existing: bool = False,
-    drop: list[str] | None = None,
+    drop: Words = None,
     repair: bool = False,
     check: bool = False,
 ) -> None:
@@ -620,8 +472,7 @@ def repo(
     print(publish.publish(paths.dist_dir(), top, signer, console, options=options).table())
 
 
-@task(help={"output": "folder for the site, which is replaced (default: dist/site)"})
-@guarded
+@verb(help={"output": "folder for the site, which is replaced (default: dist/site)"})
 def docs(c: Context, output: str = "") -> None:
     """Build the documentation as a static site; any broken link ends it."""
     from tarpit_builder import paths, report, site
@@ -630,7 +481,7 @@ def docs(c: Context, output: str = "") -> None:
     print(f"{site.build(where)} pages; start at {where / 'index.html'}")
 
 
-@task(
+@verb(
     help={
         "kernel": "release of Linux, such as 2.6.22 (default: the one that the tree is)",
         "iptables": "release of iptables instead: 1.3.8 or 1.4.0",
@@ -641,7 +492,6 @@ def docs(c: Context, output: str = "") -> None:
         "format": "of --output: git (default), quilt or mbox",
     }
 )
-@guarded
 def patch(
     c: Context,
     kernel: str = "",
@@ -666,6 +516,7 @@ def patch(
         patches.write_out(release, format, output)
 
 
+PATCHED = ("kernel", "iptables", "kernel_git", "iptables_git")
 SOURCES = {
     "kernel": "only ranges of these releases of Linux: 2.6.24, 2.6.19-2.6.22, >=2.6.25",
     "iptables": "only ranges of these releases of iptables",
@@ -675,22 +526,19 @@ SOURCES = {
 }
 
 
-@task(
+@verb(
+    *PATCHED,
     help={
         **SOURCES,
         "write": "write what differs into patches/",
         "force": "also where changes there are not committed",
         "format": "of --output: git (default), quilt or mbox",
         "output": "write the patches into this folder instead, for those who carry or mail them",
-    }
+    },
 )
-@guarded
 def regen(
     c: Context,
-    kernel: str = "",
-    iptables: str = "",
-    kernel_git: str = "",
-    iptables_git: str = "",
+    given: Given,
     fetch: bool = False,
     write: bool = False,
     force: bool = False,
@@ -702,8 +550,8 @@ def regen(
     from tarpit_builder.console import Console
 
     folder = report.output(output, "--output", folder=True)
-    trees = patches.Trees.choose(kernel_git, iptables_git, fetch=fetch)
-    made = patches.regenerate_all(patches.select(kernel, iptables), trees, Console())
+    trees = patches.Trees.choose(given.kernel_git, given.iptables_git, fetch=fetch)
+    made = patches.regenerate_all(patches.select(given.kernel, given.iptables), trees, Console())
     print("".join(one.difference for one in made), end="")
     if folder:
         patches.export(made, folder, format)
@@ -712,28 +560,24 @@ def regen(
     patches.demand_whole(made)
 
 
-@task(help=SOURCES)
-@guarded
+@verb(*PATCHED, help=SOURCES)
 def check_patches(
     c: Context,
-    kernel: str = "",
-    iptables: str = "",
-    kernel_git: str = "",
-    iptables_git: str = "",
+    given: Given,
     fetch: bool = False,
 ) -> None:
     """Check that patches/ is what dkms/ makes, and applies wherever it should."""
     from tarpit_builder import patches
     from tarpit_builder.console import Console
 
-    trees = patches.Trees.choose(kernel_git, iptables_git, fetch=fetch)
-    found = patches.check_all(patches.select(kernel, iptables), trees, Console())
+    trees = patches.Trees.choose(given.kernel_git, given.iptables_git, fetch=fetch)
+    found = patches.check_all(patches.select(given.kernel, given.iptables), trees, Console())
     strays = patches.strays()
     print(patches.verdicts(found, strays))
     patches.demand_good(found, strays)
 
 
-@task(
+@verb(
     iterable=["skip"],
     help={
         "version": "what to release, such as 1.1.0",
@@ -743,12 +587,11 @@ def check_patches(
         "sign": "sign the tag with your GnuPG key",
     },
 )
-@guarded
 def release(
     c: Context,
     version: str = "",
     write: bool = False,
-    skip: list[str] | None = None,
+    skip: Words = None,
     sign: bool = False,
 ) -> None:
     """Show a release; with --write check, write and tag it."""

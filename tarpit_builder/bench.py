@@ -10,17 +10,21 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 from tarpit_builder import build as building
-from tarpit_builder import packaging
 from tarpit_builder import plan as planning
 from tarpit_builder.build import BuildResult
 from tarpit_builder.console import Console, format_table
 from tarpit_builder.container import Engine, Files, Input, Recipe
 from tarpit_builder.errors import BuildError
+from tarpit_builder.kernels.source import Source
+from tarpit_builder.kernels.suite import Suite
 from tarpit_builder.leftovers import scratch
-from tarpit_builder.plan import BuildPlan, Request
+from tarpit_builder.machine import cores
+from tarpit_builder.packaging import contents
+from tarpit_builder.request import Request
+from tarpit_builder.sealed import Workshop
+from tarpit_builder.sources.bench import measure as measure_source
 from tarpit_builder.sources.debian import Archive
 from tarpit_builder.sources.store import Store
-from tarpit_builder.versions import KernelVersion
 
 ROUNDS = 3  # of everything that is short; the fastest counts
 
@@ -46,58 +50,63 @@ class DkmsBuild:
 def run(request: Request, archive: Archive, console: Console, *, cold: bool) -> list[Measurement]:
     """Measure building for *request*; with *cold* also from nothing, which downloads again.
 
+    Beside it, of a suite's kernel: bare ``make``, and DKMS against xtables-addons; of a kernel's
+    source: fetching and verifying it.
+
     :raises TarpitError: as a build does.
     """
-    kernel = planning.resolve(request, archive)
-    plan = planning.make(request, kernel, archive)
+    plan = planning.make(request, archive)
+    tree, userland = plan.kernel.tree, plan.kernel.userland
     found: list[Measurement] = []
     if cold:
         with console.stage("cold build") as stage:
             found.append(Measurement("cold: no cache, no image", _cold(request, archive), "s"))
             stage.done("done")
+    if isinstance(tree, Source):
+        with console.stage("sources"):
+            rows = measure_source(tree.tree(console), repository=tree.places.request.kernel_git)
+            found += [Measurement(*row) for row in rows]
     with scratch("bench") as dist:
         result = building.build(request, archive, console, dist=dist)
+
+        def once(archive: Archive = archive, *, force: bool = True) -> object:
+            return building.build(request, archive, Console(quiet=True), dist=dist, force=force)
+
         with console.stage("warm and no-op builds"):
-            quiet = Console(quiet=True)
-            warm = _fastest(lambda: building.build(request, archive, quiet, dist=dist, force=True))
-            idle = _fastest(lambda: building.build(request, _again(archive), quiet, dist=dist))
-        engine = Engine.connect()
-        with console.stage("bare make"):
-            bare, packing = _bare(engine, plan, archive)
+            warm = _fastest(once)
+            idle = _fastest(lambda: once(_again(archive), force=False))
         found += [
-            Measurement("warm: module source touched", warm, "s"),
+            Measurement("warm: module source touched", warm, "s", "≤ 20 s"),
             Measurement("no-op: nothing changed", idle, "s", "≤ 1 s"),
-            Measurement("bare make M=… in the same image", bare, "s"),
-            Measurement("packaging scripts in the same image", packing, "s"),
-            Measurement(
-                "(warm − packaging) / bare make", max(warm - packing, 0) / bare, "×", "≤ 3 ×"
-            ),
         ]
-        with console.stage("DKMS against xtables-addons"):
-            ours, theirs = _dkms(engine, plan, result)
-    found += [
+        if isinstance(userland, Suite):
+            found += _of_suite(userland, warm, result, console)
+        else:
+            with console.stage("builds, iptables included"):
+                whole = _fastest(lambda: _without_what_is_kept(once))
+            found.append(Measurement("warm, and iptables anew", whole, "s", "≤ 20 s"))
+    return found
+
+
+def _of_suite(
+    suite: Suite, warm: float, result: BuildResult, console: Console
+) -> list[Measurement]:
+    """What a suite's own tools take; *warm* seconds of a whole build, with *result*."""
+    engine = Engine.connect()
+    with console.stage("bare make"):
+        bare, packing = _bare(engine, suite)
+    with console.stage("DKMS against xtables-addons"):
+        ours, theirs = _dkms(engine, suite, result)
+    return [
+        Measurement("bare make M=… in the same image", bare, "s"),
+        Measurement("packaging scripts in the same image", packing, "s"),
+        Measurement("(warm − packaging) / bare make", max(warm - packing, 0) / bare, "×", "≤ 3 ×"),
         Measurement("dkms build xt-tarpit, CPU", ours.cpu, "s"),
         Measurement("dkms build xtables-addons, CPU", theirs.cpu, "s"),
         Measurement("xt-tarpit / xtables-addons", 100 * ours.cpu / theirs.cpu, "%", "≤ 15 %"),
         Measurement("modules that xt-tarpit builds", ours.modules, ""),
         Measurement("modules that xtables-addons builds", theirs.modules, ""),
     ]
-    return found
-
-
-def run_sources(
-    version: KernelVersion, *, kernel_git: str, store: Store, console: Console
-) -> list[Measurement]:
-    """Measure fetching and verifying Linux *version*, from *kernel_git* or a release tarball.
-
-    :raises TarpitError: if the release cannot be had.
-    """
-    from tarpit_builder import sources
-    from tarpit_builder.sources import bench as source_bench
-
-    tree = sources.fetch_kernel(sources.kernel_source(version, git=kernel_git), store, console)
-    with console.stage("sources"):
-        return [Measurement(*row) for row in source_bench.measure(tree, repository=kernel_git)]
 
 
 def table(found: list[Measurement]) -> str:
@@ -128,6 +137,12 @@ def _fastest(action: Callable[[], object], rounds: int = ROUNDS) -> float:
         action()
         times.append(time.monotonic() - began)
     return min(times)
+
+
+def _without_what_is_kept(action: Callable[[], object]) -> object:
+    """*action* without what builds keep; the store of sources is another matter."""
+    with scratch("bench") as folder, environment(TARPIT_CACHE=str(folder)):
+        return action()
 
 
 def _cold(request: Request, archive: Archive) -> float:
@@ -168,51 +183,51 @@ def images_of_its_own() -> Iterator[str]:
         container.IMAGES = usual
 
 
-def _bare(engine: Engine, plan: BuildPlan, archive: Archive) -> tuple[float, float]:
+def _bare(engine: Engine, suite: Suite) -> tuple[float, float]:
     """Seconds of compiling alone, and of all that the packaging script does beside it."""
-    files = [archive.store.get(package.blob()) for package in plan.kernel.packages]
-    inputs = [
-        building.header_input(plan.kernel.packages, files),
-        Input("/src", [packaging.source_files(building.package_set(plan))]),
-        Input("/scripts", [packaging.build_scripts()]),
-    ]
-    image = engine.ensure_image(plan.recipe, Console(quiet=True))
-    script = f"""
-set -eu
-cp -R /src/{packaging.MODULES}-*/. /build
-now() {{ date +%s%N; }}
-began=$(now)
-make -s -C /usr/src/linux-headers-{plan.kernel.abi} M=/build modules >&2
-compiled=$(now)
-echo "compile $((compiled - began))"
-"""
-    compile_only = min(
-        _numbers(engine, image, ["sh", "-c", script], inputs)["compile"] for _ in range(ROUNDS)
-    )
     began = time.monotonic()
-    result = engine.run(
-        image,
-        ["sh", "/scripts/build-packages.sh"],
-        inputs=inputs,
-        environment=building.environment(plan),
-    )
+    with scratch("bench") as folder:
+        workshop = Workshop(engine, "bench", Console(quiet=True), folder / "log", cores())
+        suite.build(workshop, folder)
     whole = time.monotonic() - began
-    if result.status != 0:
-        raise BuildError("the packaging script failed", hint="run invoke build", tail=result.lines)
+    compile_only = min(compiling(engine, suite)[1] for _ in range(ROUNDS))
     return compile_only, whole - compile_only
 
 
-def _dkms(engine: Engine, plan: BuildPlan, result: BuildResult) -> tuple[DkmsBuild, DkmsBuild]:
+def compiling(engine: Engine, suite: Suite) -> tuple[float, float]:
+    """Seconds of a run with the inputs of a build until it begins, and of ``make`` alone in it.
+
+    :raises BuildError: if it fails.
+    """
+    quiet = Console(quiet=True)
+    inputs = [suite.tree.input(quiet), Input("/src", [suite.source()])]
+    script = f"""
+set -eu
+cp -R /src/{contents.MODULES}-*/. /build
+now() {{ date +%s%N; }}
+began=$(now)
+make -s -C /usr/src/linux-headers-{suite.tree.kernel.abi} M=/build modules >&2
+compiled=$(now)
+echo "began $began"
+echo "compile $((compiled - began))"
+"""
+    image = engine.ensure_image(suite.recipe, quiet)
+    before = time.time()
+    said = _numbers(engine, image, ["sh", "-c", script], inputs)
+    return said["began"] - before, said["compile"]
+
+
+def _dkms(engine: Engine, suite: Suite, result: BuildResult) -> tuple[DkmsBuild, DkmsBuild]:
     """``dkms build``, ours and xtables-addons': CPU seconds (user and system) and modules.
 
     :raises BuildError: if either does not build for this kernel.
     """
     bare = Recipe(
         template="bare",
-        suite=plan.recipe.suite,
-        arch=plan.recipe.arch,
-        apt_sources=plan.recipe.apt_sources,
-        mirror=plan.recipe.mirror,
+        suite=suite.recipe.suite,
+        arch=suite.recipe.arch,
+        apt_sources=suite.recipe.apt_sources,
+        mirror=suite.recipe.mirror,
     )
     image = engine.ensure_image(bare, Console(quiet=True))
     packages = {
@@ -220,7 +235,7 @@ def _dkms(engine: Engine, plan: BuildPlan, result: BuildResult) -> tuple[DkmsBui
         for path in result.packages()
         if path.name.startswith(("xt-tarpit-dkms", "xt-tarpit-common"))
     }
-    abi = plan.kernel.abi
+    abi = suite.tree.kernel.abi
     script = f"""
 set -eu
 export DEBIAN_FRONTEND=noninteractive

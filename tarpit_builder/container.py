@@ -27,7 +27,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
-from tarpit_builder import paths
+from tarpit_builder import digests, paths
 from tarpit_builder.console import Console
 from tarpit_builder.errors import (
     BuildError,
@@ -106,12 +106,22 @@ class Recipe:
         digest = hashlib.sha256(self.dockerfile().encode()).hexdigest()
         return f"{IMAGES}/{self.template}:{self.suite}-{self.arch}-{digest[:12]}"
 
+    @property
+    def identity(self) -> str:
+        """The tag as if by no mirror: which one packages came by says nothing about them."""
+        return replace(self, apt_sources=(), mirror="").tag
+
 
 @dataclass(frozen=True, slots=True)
 class Files:
     """Members of an input: name in the archive → a file of this machine, or its bytes."""
 
     members: Mapping[str, Path | bytes]
+
+    @property
+    def digest(self) -> str:
+        """One digest for names and contents."""
+        return digests.tree(self.members)
 
     def tar(self) -> IO[bytes]:
         """A tar archive of the members, in sorted order and with neutral metadata."""

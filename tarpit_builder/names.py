@@ -117,7 +117,7 @@ def _refuse(name: str, lower: str) -> None:
 
 def _refuse_number(name: str, number: str) -> None:
     """Refuse what is neither a release of kernel.org, such as 6.12, nor a suite by itself."""
-    from tarpit_builder.upstream import toolchain
+    from tarpit_builder.kernels import toolchain
 
     debian = {suite.number: suite.name for suite in suites.known().values()}
     if number in debian:

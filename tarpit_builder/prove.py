@@ -1,97 +1,67 @@
-"""From a kernel's name to its proof: fetch what boots it, build what is proven, hand both over."""
+"""From a kernel's name to its proof: build what is proven, boot it, judge it by the contract."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tarpit_builder import evidence, suites
+from tarpit_builder import build as building
+from tarpit_builder import evidence
 from tarpit_builder import plan as planning
-from tarpit_builder.build import build
-from tarpit_builder.console import Console
 from tarpit_builder.container import Engine
-from tarpit_builder.errors import SourceError, UserError
+from tarpit_builder.errors import UserError
 from tarpit_builder.leftovers import scratch
-from tarpit_builder.plan import Request
-from tarpit_builder.proof import UserLand, VerifyReport, VerifyRequest, verify
+from tarpit_builder.machine import cores
+from tarpit_builder.proof import VerifyOptions, VerifyReport, verify
 from tarpit_builder.proof.qemu import emulator
-from tarpit_builder.sources.debian import Archive, DebianKernel
+from tarpit_builder.sealed import Workshop
+
+if TYPE_CHECKING:
+    from tarpit_builder.console import Console
+    from tarpit_builder.request import Request
+    from tarpit_builder.sources.debian import Archive
 
 OWN_PACKAGES = "leave out --packages to prove what `invoke build` makes"
+IN_TREE = {"m": "a module", "y": "a part of the image"}
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to prove; without *packages* our own are built, *full* runs all groups of checks.
-
-    *jobs* machines work at once, 0 stands for as many as there are processors for.
-    *pcap*, *json*, *junit* and *log* (the guests' consoles) are files to be written.
-    """
-
-    packages: Path | None = None
-    only: Sequence[str] = ()
-    full: bool = False
-    cpus: int = 1
-    accel: str = "tcg"
-    jobs: int = 0
-    pcap: Path | None = None
-    json: Path | None = None
-    junit: Path | None = None
-    log: Path | None = None
-
-    def check(self) -> None:
-        """Refuse what can be told to be wrong before anything is fetched or built.
-
-        :raises UserError: naming what is wrong.
-        """
-        from tarpit_builder.proof.verification import check_options
-
-        outputs = (self.pcap, self.json, self.junit, self.log)
-        check_options(self.only, self.cpus, self.accel, outputs)
-
-
-def prove(request: Request, options: Options, archive: Archive, console: Console) -> VerifyReport:
+def prove(
+    request: Request,
+    options: VerifyOptions,
+    archive: Archive,
+    console: Console,
+    *,
+    packages: Path | None = None,
+    in_tree: str = "",
+) -> VerifyReport:
     """Boot the kernel of *request* and judge the packages by the contract.
 
     If our own packages pass, ``verify.json`` beside their manifest says so.
 
-    :raises UserError: if *options* name packages that are not there.
-    :raises SourceError: if the archive has headers for the kernel but not the kernel.
+    :param packages: a folder of packages, or one, to be judged in place of our own.
+    :param in_tree: ``m`` or ``y`` to have TARPIT in the kernel's own tree, by the patch, as a
+        module or in the image, in place of the module from outside.
+    :raises UserError: if *request* cannot be met, or *packages* are not there.
+    :raises SourceError: if there are headers for the kernel but not the kernel.
     :raises InfrastructureError: if nothing can be booted.
     """
-    kernel = planning.resolve(request, archive)
+    options.check()
+    if in_tree not in {"", *IN_TREE}:
+        known = ", ".join(f"{key} for {what}" for key, what in IN_TREE.items())
+        raise UserError(f"--in-tree {in_tree}: not known", hint=known)
+    plan = planning.make(request, archive)
+    kernel = plan.kernel
+    kernel.userland.demand_provable(given=packages is not None, in_tree=in_tree)
     emulator(kernel.arch)
-    if options.packages:
-        built, packages = None, _given(options.packages)
-    else:
-        built = build(request, archive, console)
-        packages = built.packages()
-    base = suites.known()[kernel.suite.base]
-    land = UserLand(
-        suite=base.name,
-        arch=kernel.arch,
-        mirror=archive.mirrors.main,
-        apt_sources=archive.mirrors.apt_sources(base),
-    )
-    with scratch("kernel") as folder:
-        wanted = VerifyRequest(
-            land=land,
-            kernel_packages=_boot_packages(kernel, archive, console, folder),
-            packages=packages,
-            given=options.packages is not None,
-            only=tuple(options.only),
-            smoke=not options.full and not options.only,
-            cpus=options.cpus,
-            accel=options.accel,
-            jobs=options.jobs,
-            pcap=options.pcap,
-            json=options.json,
-            junit=options.junit,
-            console_log=options.log,
+    given = _given(packages) if packages else ()
+    built = None if packages else building.carry_out(plan, console)
+    with scratch("guest") as folder:
+        workshop = Workshop(Engine.connect(), plan.name, console, folder / "log", cores())
+        subject = kernel.userland.subject(
+            workshop, built.packages() if built else given, built.folder if built else None, in_tree
         )
-        report = verify(wanted, Engine.connect(), console)
-    if built:
+        report = verify(subject, options, workshop.engine, console)
+    if built and not in_tree:
         evidence.record(built, report)
     return report
 
@@ -104,23 +74,3 @@ def _given(where: Path) -> tuple[Path, ...]:
     if not found:
         raise UserError(f"{where} holds no packages (.deb) and no modules (.ko)", hint=OWN_PACKAGES)
     return found
-
-
-def _boot_packages(
-    kernel: DebianKernel, archive: Archive, console: Console, folder: Path
-) -> tuple[Path, ...]:
-    """The kernel's packages under their own names in *folder*; the store knows only digests."""
-    if not kernel.image:
-        raise SourceError(
-            f"{kernel.suite.name} has headers for {kernel.abi} but not the kernel itself",
-            hint="prove another kernel of the suite; `invoke kernels --all` lists them",
-        )
-    blobs = [package.blob() for package in kernel.image]
-    if not all(archive.store.has(blob) for blob in blobs):
-        with console.stage(f"kernel {kernel.abi}") as stage:
-            for blob in blobs:
-                archive.store.get(blob, stage)
-    named = tuple(folder / blob.name for blob in blobs)
-    for path, blob in zip(named, blobs, strict=True):
-        path.symlink_to(archive.store.path(blob))
-    return named

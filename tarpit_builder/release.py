@@ -17,9 +17,10 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tarpit_builder import __version__, packaging, paths, suites
+from tarpit_builder import __version__, paths, suites
 from tarpit_builder.errors import CheckFailedError, InfrastructureError, UserError
-from tarpit_builder.packaging import UNRELEASED, PackageSet
+from tarpit_builder.packaging import contents, modern
+from tarpit_builder.packaging.changelog import UNRELEASED, parse_changelog
 
 if TYPE_CHECKING:
     from git import Repo
@@ -101,7 +102,7 @@ def draft(
     text = (root / CHANGELOG).read_text(encoding="utf-8")
     if version == current:
         # Written down already and only not tagged yet, as the first one is.
-        changes = packaging.parse_changelog(text)[0].changes
+        changes = parse_changelog(text)[0].changes
         return Draft(version, changes, {}, _debian(text), checks, root)
     if _numbers(version) <= _numbers(current):
         raise UserError(f"{version} is not newer than {current}", hint="choose a higher number")
@@ -111,7 +112,7 @@ def draft(
         CHANGELOG: changelog,
         INIT: init.replace(f'__version__ = "{current}"', f'__version__ = "{version}"'),
     }
-    changes = packaging.parse_changelog(changelog)[0].changes
+    changes = parse_changelog(changelog)[0].changes
     return Draft(version, changes, files, _debian(changelog), checks, root)
 
 
@@ -226,9 +227,9 @@ def _debian(changelog: str) -> str:
     """
     from debian.changelog import Changelog, ChangelogParseError
 
-    releases = packaging.parse_changelog(changelog)
+    releases = parse_changelog(changelog)
     suite = next(s for s in reversed(suites.known().values()) if s.number.isdigit())
-    target = PackageSet(
+    target = modern.PackageSet(
         version=f"{releases[0].version}+deb{suite.number}",
         suite=suite.name,
         arch="amd64",
@@ -236,7 +237,7 @@ def _debian(changelog: str) -> str:
         kernel_version="",
         module_dir=suite.module_dir,
     )
-    text = packaging.changelog(packaging.MAIN, target, releases)
+    text = modern.debian_changelog(contents.MAIN, target, releases)
     try:
         Changelog(text, strict=True)
     except ChangelogParseError as error:

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tarpit_builder import packaging, suites
+from tarpit_builder import suites
 from tarpit_builder.console import format_table
 from tarpit_builder.errors import UserError
+from tarpit_builder.packaging import modern
 
 if TYPE_CHECKING:
     from tarpit_builder.build import BuildResult
-    from tarpit_builder.plan import BuildPlan
+    from tarpit_builder.plan import Plan
     from tarpit_builder.sources.debian import Archive
-    from tarpit_builder.upstream.plan import UpstreamPlan
 
 
 def build_summary(result: BuildResult) -> str:
@@ -42,7 +42,7 @@ def _how_to_install(result: BuildResult, folder: str) -> list[str]:
     if not result.period:
         abi = result.manifest["plan"]["kernel"]
         # The metapackage, as headers of this kernel alone would leave out the next one.
-        headers = packaging.header_metapackage(abi) or f"linux-headers-{abi}"
+        headers = modern.header_metapackage(abi) or f"linux-headers-{abi}"
         common = "sudo apt install ./xt-tarpit-common_*.deb"
         return [
             f"install   cd {folder}",
@@ -74,16 +74,16 @@ def build_data(result: BuildResult, stages: Sequence[tuple[str, float]]) -> str:
     return json.dumps(data, indent=2) + "\n"
 
 
-def plan_table(plan: BuildPlan | UpstreamPlan) -> str:
+def plan_table(plan: Plan) -> str:
     """Every choice of *plan* with its reason."""
     lines = []
     for choice in plan.choices:
         lines += [f"{choice.topic:<11}{choice.value}", f"{'':<11}  {choice.reason}"]
-    lines += [f"{'warning':<11}{text}" for text in getattr(plan, "warnings", ())]
+    lines += [f"{'warning':<11}{text}" for text in plan.warnings]
     return "\n".join([*lines, "", f"{'build it':<11}{plan.command}"])
 
 
-def plan_json(plan: BuildPlan | UpstreamPlan) -> str:
+def plan_json(plan: Plan) -> str:
     """The plan as the manifest will have it."""
     return json.dumps(plan.facts(), indent=2)
 

@@ -15,8 +15,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tarpit_builder import packaging, paths
+from tarpit_builder import paths
 from tarpit_builder.errors import CheckFailedError, ToolMissingError
+from tarpit_builder.packaging import changelog
 
 DOCS = paths.PROJECT / "docs"
 BESIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "patches/README.md")
@@ -120,7 +121,7 @@ def _sphinx(source: Path, output: Path) -> None:
             capture_output=True,
             text=True,
             check=False,
-            env={**os.environ, "SOURCE_DATE_EPOCH": str(packaging.source_date_epoch())},
+            env={**os.environ, "SOURCE_DATE_EPOCH": str(changelog.source_date_epoch())},
         )
     said = run.stderr.replace(f"{source.parent}/", "")
     if "No module named sphinx" in said:

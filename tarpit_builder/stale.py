@@ -7,16 +7,15 @@ which no repository may have.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tarpit_builder import __version__, packaging, suites
+from tarpit_builder import digests, suites
 from tarpit_builder.build import MANIFEST
 from tarpit_builder.container import Files
-from tarpit_builder.upstream.packages import module_source
+from tarpit_builder.packaging import changelog, contents, modern
 
 
 def stale(dist: Path) -> tuple[Path, ...]:
@@ -25,7 +24,7 @@ def stale(dist: Path) -> tuple[Path, ...]:
     for path in sorted(dist.glob(f"*/{MANIFEST}")):
         try:
             manifest = json.loads(path.read_text())
-            built, now = manifest["module"], _digests(_source(manifest))
+            built, now = manifest["module"], digests.members(_source(manifest).members)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
         if built != now:
@@ -38,10 +37,12 @@ def _source(manifest: Mapping[str, Any]) -> Files:
     plan = manifest["plan"]
     suite = suites.known().get(plan.get("suite", ""))
     if suite is None:
-        return module_source(next(name[:-2] for name in manifest["module"] if "TARPIT.c" in name))
-    return packaging.source_files(
-        packaging.PackageSet(
-            version=f"{__version__}+deb{suite.number}",
+        return contents.module_source(
+            next(name[:-2] for name in manifest["module"] if "TARPIT.c" in name)
+        )
+    return modern.source_files(
+        modern.PackageSet(
+            version=f"{changelog.version()}+deb{suite.number}",
             suite=suite.base,
             arch=plan["arch"],
             abi=plan["kernel"],
@@ -49,12 +50,3 @@ def _source(manifest: Mapping[str, Any]) -> Files:
             module_dir=suite.module_dir,
         )
     )
-
-
-def _digests(files: Files) -> dict[str, str]:
-    return {
-        name: hashlib.sha256(
-            content if isinstance(content, bytes) else content.read_bytes()
-        ).hexdigest()
-        for name, content in files.members.items()
-    }

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import groupby
 
-from tarpit_builder import plan, suites
+from tarpit_builder import suites
 from tarpit_builder.console import format_table
 from tarpit_builder.errors import UserError
+from tarpit_builder.kernels import rules, toolchain
+from tarpit_builder.kernels.debian import Debian
+from tarpit_builder.kernels.release import KernelOrg
 from tarpit_builder.sources.catalogue import Catalogue
-from tarpit_builder.upstream import plan as upstream
-from tarpit_builder.upstream import rules, toolchain
 from tarpit_builder.versions import KernelVersion
 
 HOSTS = (
@@ -61,8 +62,8 @@ def statement() -> str:
     return format_table(
         [
             ("hosts", HOSTS),
-            ("targets", f"Debian's {names}: {_join(plan.ARCHITECTURES)}"),
-            ("", f"Linux {toolchain.proven()} of kernel.org: {_join(upstream.ARCHITECTURES)}"),
+            ("targets", f"Debian's {names}: {_join(Debian.architectures)}"),
+            ("", f"Linux {toolchain.proven()} of kernel.org: {_join(KernelOrg.architectures)}"),
         ]
     )
 

@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from tarpit_builder.workflow import Wish, plan
 
 from tarpit_builder import paths
 from tarpit_builder.sources.catalogue import Release
 from tarpit_builder.sources.debian import Archive
 from tarpit_builder.versions import KernelVersion
-from tarpit_builder.workflow import Wish, plan
 from tests.sources.kit import COMPRESS, git_tree, kernel_files, tar_of, write_catalogue
 
 INVOKE = str(Path(sys.executable).parent / "invoke")

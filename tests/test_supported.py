@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 
 import pytest
+from tarpit_builder.upstream import toolchain
+from tarpit_builder.workflow import Wish, plan
 
 from tarpit_builder import matrix, paths, supported
 from tarpit_builder.errors import UserError
 from tarpit_builder.sources.catalogue import Catalogue
 from tarpit_builder.sources.debian import Archive
-from tarpit_builder.upstream import toolchain
 from tarpit_builder.versions import KernelVersion
-from tarpit_builder.workflow import Wish, plan
 
 ROWS = [
     re.split(r"\s{2,}", line)

@@ -11,34 +11,45 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from tarpit_builder import paths, suites
-from tarpit_builder import plan as debian
+from tarpit_builder import kernels, paths
 from tarpit_builder.console import format_table
 from tarpit_builder.errors import UserError
+from tarpit_builder.kernels import rules
+from tarpit_builder.kernels.debian import FLAVOURS
+from tarpit_builder.kernels.kernel import Origin
+from tarpit_builder.request import Request
 from tarpit_builder.sources.catalogue import Catalogue
-from tarpit_builder.upstream import plan as upstream
-from tarpit_builder.upstream import rules
-from tarpit_builder.versions import IptablesVersion, KernelVersion, VersionRange, suggest
+from tarpit_builder.versions import IptablesVersion, suggest
 
 FILE = paths.PROJECT / "matrix.toml"
-ABI = re.compile(r"\d[\w.+~]*-[\w.+~-]*")
 SHARD = re.compile(r"(\d{1,4})/(\d{1,4})", re.ASCII)
 TAKES = ("first", "last", "all")
+PARTICULAR = (
+    (
+        "iptables",
+        "iptables",
+        (
+            "{} comes with the iptables of its suite",
+            "leave `iptables` out, or give kernels of kernel.org a block of their own",
+        ),
+    ),
+    (
+        "flavours",
+        "flavour",
+        ("{} has no flavours, only Debian's kernels have", "leave `flavours` out"),
+    ),
+)
+"""Keys that not every origin knows: the field that they are for, and what is said of others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
     """One combination: what to build, and its limits.
 
-    *kernel* as ``invoke build`` takes it, *upstream* whether that is a release of kernel.org;
     *minutes* until it is stopped, *memory* in MiB; *allowed* why it may fail, ``""`` if it may not.
     """
 
-    kernel: str
-    arch: str
-    flavour: str = ""
-    iptables: str = ""
-    upstream: bool = False
+    request: Request
     minutes: float = 30
     memory: int = 4096
     allowed: str = ""
@@ -46,23 +57,23 @@ class Cell:
     @property
     def name(self) -> str:
         """What it is called everywhere; fit for a file and a CI job."""
-        parts = [self.kernel.replace(":", "-")]
-        if not self.kernel.endswith(f"-{self.arch}"):
-            parts += [self.flavour, self.arch]
-        if self.iptables:
-            parts.append(f"iptables-{self.iptables}")
+        request = self.request
+        parts = [request.kernel.replace(":", "-")]
+        if not request.kernel.endswith(f"-{request.arch}"):
+            parts += [request.flavour, request.arch]
+        if request.iptables:
+            parts.append(f"iptables-{request.iptables}")
         return "-".join(filter(None, parts))
+
+    @property
+    def origin(self) -> Origin:
+        """Whose kernel it is."""
+        return kernels.origin(self.request.kernel)
 
     @property
     def arguments(self) -> tuple[str, ...]:
         """What follows ``invoke build`` and ``invoke verify``."""
-        pairs = {
-            "--kernel": self.kernel,
-            "--arch": self.arch,
-            "--flavour": self.flavour,
-            "--iptables": self.iptables,
-        }
-        return tuple(word for pair in pairs.items() if pair[1] for word in pair)
+        return self.request.words()
 
 
 def read(file: Path | None = None, catalogue: Catalogue | None = None) -> tuple[Cell, ...]:
@@ -168,88 +179,38 @@ def overview(cells: Sequence[Cell]) -> str:
 
 
 def _block(where: str, block: Mapping[str, Any], catalogue: Catalogue) -> Iterable[Cell]:
-    _known_keys(
-        where, block, ("kernels", "take", "arch", "flavours", "iptables", "minutes", "memory")
-    )
+    keys = ("kernels", "take", "arch", "flavours", "iptables", "minutes", "memory")
+    _known_keys(where, block, keys)
     take = block.get("take", "first")
     if take not in TAKES:
         raise UserError(f"{where}: take = {take!r} is not known", hint=f"there are {_list(TAKES)}")
     minutes, memory = (_number(where, block, key) for key in ("minutes", "memory"))
-    names = _texts(where, block, "kernels")
-    for name in names:
-        for kernel, is_upstream in _kernels(name, take, catalogue):
-            if not is_upstream and "iptables" in block:
-                raise UserError(
-                    f"{where}: {name} comes with the iptables of its suite",
-                    hint="leave `iptables` out, or give kernels of kernel.org a block of their own",
-                )
-            if is_upstream and "flavours" in block:
-                raise UserError(
-                    f"{where}: {name} has no flavours, only Debian's kernels have",
-                    hint="leave `flavours` out",
-                )
-            for arch, flavour, iptables in product(
-                _architectures(where, block, upstream=is_upstream),
-                _flavours(where, block),
-                _iptables(where, block, catalogue),
-            ):
-                yield Cell(
-                    kernel=kernel,
-                    arch=arch,
-                    flavour=flavour,
-                    iptables=iptables,
-                    upstream=is_upstream,
-                    minutes=minutes,
-                    memory=memory,
-                )
+    for name in _texts(where, block, "kernels"):
+        origin, found = _kernels(name, take, catalogue)
+        for key, field, hint in PARTICULAR:
+            if key in block and field not in origin.takes:
+                raise UserError(f"{where}: {hint[0].format(name)}", hint=hint[1])
+        combinations = product(
+            found,
+            _architectures(where, block, origin),
+            _flavours(where, block),
+            _iptables(where, block, catalogue),
+        )
+        for kernel, arch, flavour, iptables in combinations:
+            yield Cell(Request(kernel, arch, flavour, iptables), minutes=minutes, memory=memory)
 
 
-def _kernels(name: str, take: str, catalogue: Catalogue) -> Iterable[tuple[str, bool]]:
-    """What *name* means, and whether it is of kernel.org."""
-    if name == "debian" or name.startswith("debian:"):
-        suite = name.partition(":")[2]
-        known = (*suites.known(), *suites.ALIASES)
-        if suite not in known:
-            near = suggest(suite, known)
-            raise UserError(
-                f"there is no Debian suite {suite!r}",
-                hint=f"did you mean {' or '.join(near)}?" if near else f"there are {_list(known)}",
-            )
-        return [(name, False)]
-    if name.endswith(tuple(f"-{arch}" for arch in debian.ARCHITECTURES)) and ABI.fullmatch(name):
-        return [(name, False)]
-    wanted = VersionRange.parse(name, KernelVersion)
-    if len(wanted.bounds) == 1 and wanted.bounds[0][0] == "=":
-        version = wanted.bounds[0][1]
-        # The catalogue has few point releases; those it lacks are vouched for by signatures.
-        if not {version, version.series} & catalogue.kernels.keys():
-            near = suggest(str(version), map(str, catalogue.kernels))
-            raise UserError(
-                f"there is no Linux {version} in the catalogue",
-                hint=f"did you mean {' or '.join(near)}?"
-                if near
-                else "`invoke catalog-update` looks for new releases",
-            )
-        found = [version]
-    else:
-        found = sorted(v for v in catalogue.kernels if v.rc is None and v in wanted)
-        if take != "all":
-            series: dict[KernelVersion, KernelVersion] = {}
-            for version in found if take == "last" else reversed(found):
-                series[version.series] = version
-            found = sorted(series.values())
-        if not found:
-            raise UserError(
-                f"no release of the catalogue is in the range {name}",
-                hint="widen it, or `invoke catalog-update` looks for new releases",
-            )
-    for version in found:
-        rules.kernel(version)
-    return [(str(version), True) for version in found]
+def _kernels(name: str, take: str, catalogue: Catalogue) -> tuple[Origin, tuple[str, ...]]:
+    """What *name* stands for, and whose that is."""
+    *others, last = reversed(kernels.origins())
+    for origin in others:
+        if found := origin.expand(name, take, catalogue):
+            return origin, found
+    return last, last.expand(name, take, catalogue)
 
 
-def _architectures(where: str, block: Mapping[str, Any], *, upstream: bool) -> tuple[str, ...]:
-    known = tuple(_upstream_architectures() if upstream else debian.ARCHITECTURES)
+def _architectures(where: str, block: Mapping[str, Any], origin: Origin) -> tuple[str, ...]:
+    known = origin.architectures
     wanted = _texts(where, block, "arch", (known[0],))
     for arch in wanted:
         if arch not in known:
@@ -260,14 +221,10 @@ def _architectures(where: str, block: Mapping[str, Any], *, upstream: bool) -> t
     return wanted
 
 
-def _upstream_architectures() -> Iterable[str]:
-    return upstream.ARCHITECTURES
-
-
 def _flavours(where: str, block: Mapping[str, Any]) -> tuple[str, ...]:
     wanted = _texts(where, block, "flavours", ("default",))
     for flavour in wanted:
-        if not flavour or not debian.FLAVOURS.fullmatch(flavour):
+        if not flavour or not FLAVOURS.fullmatch(flavour):
             raise UserError(
                 f"{where}: {flavour!r} is no kernel flavour", hint="there are default, cloud, rt"
             )

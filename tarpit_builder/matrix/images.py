@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tarpit_builder import workflow
+from tarpit_builder import plan as planning
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine
 from tarpit_builder.matrix.definition import Cell
@@ -22,10 +22,7 @@ def make_images(cells: Iterable[Cell], archive: Archive, console: Console) -> tu
     engine = Engine.connect()
     tags: dict[str, None] = {}
     for cell in cells:
-        plan = workflow.plan(
-            workflow.Wish(cell.kernel, cell.arch, cell.flavour, cell.iptables), archive
-        )
-        for recipe in (plan.recipe, getattr(plan, "kernel_recipe", plan.recipe)):
+        for recipe in planning.make(cell.request, archive).kernel.userland.recipes:
             if recipe.tag not in tags:
                 engine.ensure_image(recipe, console)
                 tags[recipe.tag] = None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from tarpit_builder.errors import UserError
@@ -60,7 +59,7 @@ def github(cells: Sequence[Cell]) -> str:
                 math.ceil(sum(cell.minutes for cell in job)) + SETUP_MINUTES, GITHUB_MINUTES
             ),
             "allowed": all(cell.allowed for cell in job),
-            "shared": any(cell.upstream for cell in job),
+            "shared": any(cell.origin.shares_image for cell in job),
         }
         for job in jobs
     ]
@@ -72,7 +71,7 @@ def gitlab(cells: Sequence[Cell]) -> str:
     jobs: dict[str, Any] = {"include": [{"local": "/.gitlab/cell.yml"}]}
     for cell in cells:
         jobs[cell.name] = {
-            "extends": ".shared" if cell.upstream else ".cell",
+            "extends": ".shared" if cell.origin.shares_image else ".cell",
             "variables": {"CELL": cell.name},
             "timeout": f"{math.ceil(cell.minutes) + SETUP_MINUTES} minutes",
             "allow_failure": bool(cell.allowed),
@@ -85,7 +84,13 @@ def as_json(cells: Sequence[Cell]) -> str:
     rows = [
         {
             "cell": cell.name,
-            **asdict(cell),
+            "kernel": cell.request.kernel,
+            "arch": cell.request.arch,
+            "flavour": cell.request.flavour,
+            "iptables": cell.request.iptables,
+            "minutes": cell.minutes,
+            "memory": cell.memory,
+            "allowed": cell.allowed,
             "command": " ".join(["invoke build", *cell.arguments]),
         }
         for cell in cells

@@ -27,6 +27,7 @@ from tarpit_builder.matrix import outcome as outcomes
 from tarpit_builder.matrix.definition import Cell
 from tarpit_builder.matrix.outcome import Outcome, Proof, Result, Summary
 from tarpit_builder.matrix.view import Running, View
+from tarpit_builder.request import option
 
 POLL = 0.05  # seconds
 GRACE = 15.0  # seconds that a stopped step has to put its things away
@@ -36,8 +37,7 @@ PROOF_SOURCES = (
     "tarpit_builder/container.py",
     "tarpit_builder/prove.py",
     "tarpit_builder/proof",
-    "tarpit_builder/upstream/prove.py",
-    "tarpit_builder/upstream/steps.py",
+    "tarpit_builder/kernels",
     "containers/proof",
 )
 
@@ -55,9 +55,9 @@ class Sources:
         """Options of ``invoke build`` and ``invoke verify`` for *cell*."""
         words = ["--mirror", self.mirror] if self.mirror else []
         words += ["--offline"] if self.offline else []
-        if cell.upstream:
-            words += ["--kernel-git", _place(self.kernel_git)] if self.kernel_git else []
-            words += ["--iptables-git", _place(self.iptables_git)] if self.iptables_git else []
+        for name in ("kernel_git", "iptables_git"):
+            if name in cell.origin.takes and (place := getattr(self, name)):
+                words += [option(name), _place(place)]
         return words
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tarpit_builder import build as building
-from tarpit_builder import packaging
 from tarpit_builder import plan as planning
-from tarpit_builder.bench import Measurement, environment, images_of_its_own
+from tarpit_builder.bench import Measurement, compiling, environment, images_of_its_own
 from tarpit_builder.console import Console
-from tarpit_builder.container import Engine, Input
+from tarpit_builder.container import Engine
 from tarpit_builder.errors import BuildError
+from tarpit_builder.kernels.suite import Suite
 from tarpit_builder.leftovers import scratch
 from tarpit_builder.matrix.definition import Cell
 from tarpit_builder.matrix.outcome import Result, Summary
@@ -110,10 +109,12 @@ def _shares(results: Sequence[Result], archive: Archive) -> Shares:
         others = sum(seconds for _, seconds in result.stages) - inside - _seconds(result, IMAGES)
         total.sources += others
         total.rest += result.seconds - sum(seconds for _, seconds in result.stages)
-        if result.cell.upstream:
-            start, compiled = logged((Path(result.folder) / building.LOG).read_text())
-        else:
-            start, compiled = _sampled(result.cell, archive)
+        userland = planning.make(result.cell.request, archive).kernel.userland
+        start, compiled = (
+            compiling(Engine.connect(), userland)
+            if isinstance(userland, Suite)
+            else logged((Path(result.folder) / building.LOG).read_text())
+        )
         total.start += start
         total.compile += compiled
         total.package += max(0.0, inside - start - compiled)
@@ -127,7 +128,9 @@ def _seconds(result: Result, titles: tuple[str, ...]) -> float:
 def logged(log: str) -> tuple[float, float]:
     """Seconds until the first line of each run in *log* (container start), and from then on.
 
-    Kernels of kernel.org are packed outside of containers: inside everything is compiling.
+    Packages in the form of 2007 are made outside of containers: inside everything is compiling.  A
+    suite's are built side by side and say what they did only at the end, so :func:`compiling`
+    measures apart.
     """
     start = inside = 0.0
     for part in re.split(r"^\[ *\d+\.\d\d\] == .*\n", log, flags=re.MULTILINE)[1:]:
@@ -136,29 +139,3 @@ def logged(log: str) -> tuple[float, float]:
             start += stamps[0]
             inside += stamps[-1] - stamps[0]
     return start, inside
-
-
-def _sampled(cell: Cell, archive: Archive) -> tuple[float, float]:
-    """Seconds of an empty run with the inputs of *cell*, and of ``make`` alone in the same place.
-
-    Measured apart, as the packages are built side by side and say what they did only at the end.
-    """
-    request = planning.Request(cell.kernel, cell.arch, cell.flavour)
-    plan = planning.make(request, planning.resolve(request, archive), archive)
-    packages = plan.kernel.packages
-    inputs = [
-        building.header_input(packages, [archive.store.get(item.blob()) for item in packages]),
-        Input("/src", [packaging.source_files(building.package_set(plan))]),
-    ]
-    engine = Engine.connect()
-    image = engine.ensure_image(plan.recipe, Console(quiet=True))
-    script = (
-        f"cp -R /src/{packaging.MODULES}-*/. /build && "
-        f"make -s -C /usr/src/linux-headers-{plan.kernel.abi} M=/build modules"
-    )
-    times = []
-    for command in ("true", script):
-        began = time.monotonic()
-        engine.run(image, ["sh", "-c", command], inputs=inputs)
-        times.append(time.monotonic() - began)
-    return times[0], times[1] - times[0]

@@ -1,7 +1,7 @@
 """Proof: boot a kernel in QEMU, drive packets through it, judge them by the contract.
 
 ========================  =====================================================================
-:mod:`~.verification`     the request, the report, the one entry point
+:mod:`~.verification`     what is proven and how, the one entry point
 :mod:`~.initramfs`        what is booted, assembled in a sealed container
 :mod:`~.qemu`             the machine; :mod:`~.reactor` its event loop
 :mod:`~.guest`            the host's half of the agent's protocol
@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tarpit_builder.proof.initramfs import UserLand
     from tarpit_builder.proof.report import VerifyReport
-    from tarpit_builder.proof.verification import VerifyRequest, verify
+    from tarpit_builder.proof.verification import Subject, VerifyOptions, verify
 
-__all__ = ["UserLand", "VerifyReport", "VerifyRequest", "verify"]
+__all__ = ["Subject", "UserLand", "VerifyOptions", "VerifyReport", "verify"]
 
 _HOMES = {"UserLand": "initramfs", "VerifyReport": "report"}
 

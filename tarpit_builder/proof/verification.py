@@ -1,10 +1,10 @@
-"""From a request to a report: ``invoke verify``."""
+"""From what is to be proven to a report: ``invoke verify``."""
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,16 +26,14 @@ GUEST_MIB = 768  # of memory that a guest, its QEMU and its judge take
 
 
 @dataclass(frozen=True, slots=True)
-class VerifyRequest:
+class Subject:
     """What is to be proven, on what.
 
     Either *kernel_packages* (a Debian kernel's) or *kernel_image* (an old kernel's, with *files*
     that bring the module and a static iptables: path in the guest → file here).
     *packages* are those under proof: ``.deb``, or bare ``.ko`` and ``.so``; *given* says that they
-    are not known to be our own.
-    *only* names groups of checks; *jobs* machines work at once, 0 stands for as many as there are
-    processors for; *timeout* is the number of seconds that a boot may take;
-    *fail_fast* ends it all at the first check that fails.
+    are not known to be our own.  *groups* of checks can be judged on it (none named: all), with
+    these *backends* of iptables; *boot_seconds* a boot may take.
     """
 
     land: UserLand
@@ -44,89 +42,128 @@ class VerifyRequest:
     given: bool = False
     kernel_image: Path | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
-    only: tuple[str, ...] = ()
-    smoke: bool = False
+    groups: tuple[str, ...] = ()
     backends: tuple[str, ...] = registry.BACKENDS
-    cpus: int = 1
-    accel: str = "tcg"
-    jobs: int = 0
-    timeout: float = 90.0
-    pcap: Path | None = None
-    json: Path | None = None
-    junit: Path | None = None
-    console_log: Path | None = None
-    fail_fast: bool = False
+    boot_seconds: float = 90.0
     tools: Tools = field(default_factory=Tools)
 
 
-def verify(request: VerifyRequest, engine: Engine, console: Console) -> VerifyReport:
+@dataclass(frozen=True, slots=True)
+class VerifyOptions:
+    """How to prove: *only* these groups of checks, or the *full* set, else the smoke set.
+
+    *jobs* machines work at once, 0 stands for as many as there are processors for.
+    *pcap*, *json*, *junit* and *log* (the guests' consoles) are files to be written.
+    """
+
+    only: tuple[str, ...] = ()
+    full: bool = False
+    cpus: int = 1
+    accel: str = "tcg"
+    jobs: int = 0
+    pcap: Path | None = None
+    json: Path | None = None
+    junit: Path | None = None
+    log: Path | None = None
+
+    def check(self) -> None:
+        """Refuse what can be told to be wrong before anything is fetched or built.
+
+        :raises UserError: naming what is wrong.
+        """
+        registry.select(self.only)
+        if self.accel not in {"tcg", "kvm"}:
+            raise UserError(f"--accel {self.accel}: not known", hint="there are tcg and kvm")
+        if self.cpus not in range(1, 9):
+            raise UserError(f"--smp {self.cpus}: not sensible", hint="1 to 8; checks use 1 or 2")
+        for path in (self.pcap, self.json, self.junit, self.log):
+            if path and (path.is_dir() or not path.parent.is_dir()):
+                raise UserError(
+                    f"{path} cannot be written", hint="name a file in a folder that exists"
+                )
+
+    def groups(self, subject: Subject) -> tuple[str, ...]:
+        """The groups of checks that are asked for; none stands for all."""
+        return self.only or (subject.groups if self.full else ("smoke",))
+
+
+def verify(
+    subject: Subject, options: VerifyOptions, engine: Engine, console: Console
+) -> VerifyReport:
     """Boot the kernel and judge the packages against the contract.
 
-    The report says what passed; files that the request names are written on the way.
+    The report says what passed; files that *options* name are written on the way.
 
     :raises UserError: if the request cannot be met: unknown group, packages of another kernel.
+    :raises ToolMissingError: if there is no QEMU.
     :raises InfrastructureError: if no machine can be booted at all.
     """
     began = time.monotonic()
-    check_request(request)
-    wanted = units(registry.select(("smoke",) if request.smoke else request.only), request.backends)
+    options.check()
+    emulator(subject.land.arch)
+    wanted = units(registry.select(options.groups(subject)), subject.backends)
     with scratch("proof") as work:
         require_space(work, WORK_BYTES)
-        boot = assemble(request, engine, console, work)
-        if request.console_log:
-            request.console_log.write_text("")
-        parts = judge(request, boot, wanted, console, work)
+        boot = assemble(subject, engine, console, work)
+        if options.log:
+            options.log.write_text("")
+        parts = judge(subject, options, boot, wanted, console, work)
     report = VerifyReport(
         kernel=next((part.release for part in parts if part.release), boot.release),
-        packages=tuple(path.name for path in request.packages),
+        packages=tuple(path.name for path in subject.packages),
         accel=parts[-1].accel,
-        cpus=request.cpus,
+        cpus=options.cpus,
         seconds=time.monotonic() - began,
         results=tuple(result for part in parts for result in part.results),
         ladder=next((part.ladder for part in parts if part.ladder), ()),
         notes=tuple(note for part in parts for note in part.notes),
-        given=request.given,
+        given=subject.given,
     )
-    if request.json:
-        report.write_json(request.json)
-    if request.junit:
-        report.write_junit(request.junit)
+    if options.json:
+        report.write_json(options.json)
+    if options.junit:
+        report.write_junit(options.junit)
     return report
 
 
 def judge(
-    request: VerifyRequest, boot: BootFiles, wanted: Sequence[Unit], console: Console, work: Path
+    subject: Subject,
+    options: VerifyOptions,
+    boot: BootFiles,
+    wanted: Sequence[Unit],
+    console: Console,
+    work: Path,
 ) -> list[Part]:
     """Judge *wanted*; where there are more machines than one, the first comes up alone.
 
     What keeps that one from coming up would keep all from it, and is said once.
     """
-    room = min(cores() // request.cpus, free_memory() // GUEST_MIB)
-    machines = request.jobs or max(1, room)
+    room = min(cores() // options.cpus, free_memory() // GUEST_MIB)
+    machines = options.jobs or max(1, room)
     alone, others = (wanted[:1], wanted[1:]) if machines > 1 else (wanted, wanted[:0])
-    recorder = Recorder(request.pcap) if request.pcap else None
+    recorder = Recorder(options.pcap) if options.pcap else None
     try:
-        with Runner(setup(request, boot), console, recorder, request.console_log) as runner:
+        with Runner(setup(subject, options, boot), console, recorder, options.log) as runner:
             parts = runner.run(alone)
     finally:
         if recorder:
             recorder.close()
-    if not others or (request.fail_fast and parts[0].bad):
+    if not others:
         return parts
     outputs = [
         crew.Outputs(
-            pcap=work / f"{number}.pcapng" if request.pcap else None,
-            log=work / f"{number}.log" if request.console_log else None,
+            pcap=work / f"{number}.pcapng" if options.pcap else None,
+            log=work / f"{number}.log" if options.log else None,
         )
         for number in range(min(machines, len(others)))
     ]
     try:
-        same = setup(replace(request, accel=parts[0].accel), boot)
+        same = setup(subject, replace(options, accel=parts[0].accel), boot)
         return [*parts, *crew.judge(same, others, outputs, console)]
     finally:
         for files in outputs:
-            append(files.pcap, request.pcap)  # sections of a pcapng file may follow each other
-            append(files.log, request.console_log)
+            append(files.pcap, options.pcap)  # sections of a pcapng file may follow each other
+            append(files.log, options.log)
 
 
 def append(part: Path | None, whole: Path | None) -> None:
@@ -136,60 +173,26 @@ def append(part: Path | None, whole: Path | None) -> None:
             shutil.copyfileobj(source, target)
 
 
-def setup(request: VerifyRequest, boot: BootFiles) -> Setup:
-    """What judges *request*."""
+def setup(subject: Subject, options: VerifyOptions, boot: BootFiles) -> Setup:
+    """What judges *subject*."""
     return Setup(
         boot=boot,
         base=MachineSpec(
             kernel=boot.kernel,
             initrd=boot.initrd,
-            arch=request.land.arch,
-            cpus=request.cpus,
-            accel=request.accel,
-            card_model=request.tools.card,
+            arch=subject.land.arch,
+            cpus=options.cpus,
+            accel=options.accel,
+            card_model=subject.tools.card,
         ),
-        boot_seconds=request.timeout,
-        tools=request.tools,
-        fail_fast=request.fail_fast,
+        boot_seconds=subject.boot_seconds,
+        tools=subject.tools,
     )
 
 
-def check_request(request: VerifyRequest) -> None:
-    """Refuse what cannot be meant before anything is started.
-
-    :raises UserError: naming what is wrong.
-    :raises ToolMissingError: if there is no QEMU.
-    """
-    outputs = (request.pcap, request.json, request.junit, request.console_log)
-    check_options(request.only, request.cpus, request.accel, outputs)
-    emulator(request.land.arch)
-    if not request.kernel_packages and not request.kernel_image:
-        raise UserError("no kernel was given to verify", hint="name one with --kernel")
-    for path in (*request.kernel_packages, *request.packages, *request.files.values()):
-        if not path.is_file():
-            raise UserError(f"{path} does not exist", hint="build the packages first: invoke build")
-
-
-def check_options(
-    only: Sequence[str], cpus: int, accel: str, outputs: Iterable[Path | None]
-) -> None:
-    """Refuse what can be told to be wrong before anything is fetched or built.
-
-    :raises UserError: naming what is wrong.
-    """
-    registry.select(tuple(only))
-    if accel not in {"tcg", "kvm"}:
-        raise UserError(f"--accel {accel}: not known", hint="there are tcg and kvm")
-    if cpus not in range(1, 9):
-        raise UserError(f"--smp {cpus}: not sensible", hint="1 to 8; checks use 1 or 2")
-    for path in outputs:
-        if path and (path.is_dir() or not path.parent.is_dir()):
-            raise UserError(f"{path} cannot be written", hint="name a file in a folder that exists")
-
-
-def assemble(request: VerifyRequest, engine: Engine, console: Console, work: Path) -> BootFiles:
-    """Boot files for *request*."""
-    assembly = Assembly(engine, console, request.land)
-    if request.kernel_image:
-        return assembly.bare(request.kernel_image, request.files, work)
-    return assembly.debian(request.kernel_packages, request.packages, work)
+def assemble(subject: Subject, engine: Engine, console: Console, work: Path) -> BootFiles:
+    """Boot files for *subject*."""
+    assembly = Assembly(engine, console, subject.land)
+    if subject.kernel_image:
+        return assembly.bare(subject.kernel_image, subject.files, work)
+    return assembly.debian(subject.kernel_packages, subject.packages, work)

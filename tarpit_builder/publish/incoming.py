@@ -12,7 +12,7 @@ from typing import Any
 from tarpit_builder import suites
 from tarpit_builder.build import MANIFEST
 from tarpit_builder.errors import CheckFailedError, UserError
-from tarpit_builder.packaging import MODULES
+from tarpit_builder.packaging.contents import MODULES
 
 UPSTREAM = "upstream"
 """The suite of packages for kernels of kernel.org, which belong to no suite of Debian's."""

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from functools import cmp_to_key
 from pathlib import Path
 
-from tarpit_builder import packaging
-from tarpit_builder.deb import Deb
+from tarpit_builder.packaging import changelog, contents, modern
+from tarpit_builder.packaging.deb import Deb
 from tarpit_builder.publish.incoming import File, digest
 
-STEM = packaging.MODULES
+STEM = contents.MODULES
 BACKPORT = "~bpo"
 """What the version of every package in Debian's backports has."""
 
@@ -126,23 +126,23 @@ def _older(one: Modules, other: Modules) -> int:
 
 
 def _deb(kind: Kind, newest: Modules) -> Deb:
+    description = contents.description(
+        "newest",
+        {"suffix": kind.suffix, "origin": " from backports" if kind.backport else ""},
+    )
     control = f"""\
 Package: {kind.package}
 Version: {version(newest)}
 Section: kernel
 Priority: optional
 Architecture: {kind.arch}
-Maintainer: {packaging.maintainer()}
+Maintainer: {contents.maintainer()}
 Depends: {STEM}-{newest.abi} (>= {newest.file.version})
-Description: TARPIT target for iptables - module for the newest kernel (metapackage)
- This package depends on the prebuilt module xt_TARPIT for the newest kernel of
- the kind that linux-image-{kind.suffix} installs{" from backports" if kind.backport else ""}.
- Beside it, upgrades bring the module along with each new kernel, and no compiler
- is needed.
+Description: {description}
 """
     name = f"/usr/share/doc/{kind.package}/copyright"
     return Deb(
         control=control,
-        files={name: (packaging.copyright_text().encode(), 0o644)},
-        epoch=packaging.source_date_epoch(),
+        files={name: (modern.copyright_text().encode(), 0o644)},
+        epoch=changelog.source_date_epoch(),
     )

@@ -10,7 +10,6 @@ import tarfile
 from pathlib import Path
 
 import pytest
-
 from tarpit_builder.deb import AR_MAGIC, Deb
 
 CONTROL = """\

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from tarpit_builder.workflow import Wish
 
 from tarpit_builder import names, workflow
 from tarpit_builder.errors import UserError
 from tarpit_builder.sources.debian import Archive
-from tarpit_builder.workflow import Wish
 from tests.conftest import NEW
 
 

@@ -6,14 +6,14 @@ import os
 from collections.abc import Callable
 
 import pytest
+from tarpit_builder.upstream.plan import ARCHITECTURES
+from tarpit_builder.upstream.trees import Trees
 
 from tarpit_builder import paths
 from tarpit_builder.console import Console
 from tarpit_builder.errors import NetworkError, SourceError
 from tarpit_builder.sources import FetchedTree
 from tarpit_builder.sources.store import Store
-from tarpit_builder.upstream.plan import ARCHITECTURES
-from tarpit_builder.upstream.trees import Trees
 from tarpit_builder.versions import IptablesVersion, KernelVersion
 
 RELEASES = tuple(f"2.6.{number}" for number in range(19, 27))

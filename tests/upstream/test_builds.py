@@ -11,6 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tarpit_builder.upstream import toolchain
+from tarpit_builder.upstream.build import build, plan_for
+from tarpit_builder.upstream.plan import ARCHITECTURES, UpstreamRequest
+from tarpit_builder.upstream.prove import families, prove
+from tarpit_builder.upstream.steps import DEFAULT_CONFIG
+from tarpit_builder.upstream.trees import Trees
 
 from tarpit_builder.build import BuildResult
 from tarpit_builder.console import Console
@@ -21,12 +27,6 @@ from tarpit_builder.prove import Options
 from tarpit_builder.sources import MODULE_BUILD, FetchedTree
 from tarpit_builder.sources import Options as SourceOptions
 from tarpit_builder.sources.debian import Mirrors
-from tarpit_builder.upstream import toolchain
-from tarpit_builder.upstream.build import build, plan_for
-from tarpit_builder.upstream.plan import ARCHITECTURES, UpstreamRequest
-from tarpit_builder.upstream.prove import families, prove
-from tarpit_builder.upstream.steps import DEFAULT_CONFIG
-from tarpit_builder.upstream.trees import Trees
 from tarpit_builder.versions import IptablesVersion, KernelVersion
 from tests.upstream.conftest import CELLS, IPTABLES, RELEASES
 

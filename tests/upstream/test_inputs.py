@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from tarpit_builder.errors import UserError
 from tarpit_builder.upstream import inputs
 from tarpit_builder.upstream.plan import UpstreamRequest
+
+from tarpit_builder.errors import UserError
 from tarpit_builder.versions import KernelVersion
 
 CONFIG = """\

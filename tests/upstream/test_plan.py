@@ -6,11 +6,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from tarpit_builder.upstream import plan, rules, toolchain
+from tarpit_builder.upstream.plan import UpstreamPlan, UpstreamRequest
 
 from tarpit_builder.errors import UserError
 from tarpit_builder.sources import mirrors
-from tarpit_builder.upstream import plan, rules, toolchain
-from tarpit_builder.upstream.plan import UpstreamPlan, UpstreamRequest
 from tarpit_builder.versions import IptablesVersion, KernelVersion
 from tests.upstream.conftest import RELEASES
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tarpit_builder.upstream import toolchain
 
 from tarpit_builder.sources import FetchedTree
-from tarpit_builder.upstream import toolchain
 from tarpit_builder.versions import IptablesVersion, KernelVersion
 from tests.upstream.conftest import RELEASES
 

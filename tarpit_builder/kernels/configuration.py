@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tarpit_builder.errors import UserError
-from tarpit_builder.upstream.plan import UpstreamRequest
+from tarpit_builder.request import Request
 from tarpit_builder.versions import KernelVersion
 
 LARGEST = 16 << 20  # bytes; Module.symvers of a distribution's kernel has less than one MiB
@@ -35,7 +35,7 @@ class KernelFiles:
     warnings: tuple[str, ...] = ()
 
 
-def read(request: UpstreamRequest) -> KernelFiles:
+def read(request: Request) -> KernelFiles:
     """The files that *request* names.
 
     :raises UserError: if one cannot be read, is damaged, or is not of this kernel.
@@ -60,7 +60,7 @@ def read(request: UpstreamRequest) -> KernelFiles:
     )
 
 
-def check_config(text: str, request: UpstreamRequest) -> tuple[dict[str, str], tuple[str, ...]]:
+def check_config(text: str, request: Request) -> tuple[dict[str, str], tuple[str, ...]]:
     """The settings in *text*, and warnings.
 
     :raises UserError: if it is no configuration of the kernel of *request*, or lacks netfilter.
@@ -86,12 +86,12 @@ def check_config(text: str, request: UpstreamRequest) -> tuple[dict[str, str], t
     return settings, warnings
 
 
-def _check_header(text: str, request: UpstreamRequest) -> tuple[str, ...]:
+def _check_header(text: str, request: Request) -> tuple[str, ...]:
     """What to say about the release that a configuration names in its head, if it does."""
     header = HEADER.search(text)
     if header is None:
         return ()
-    kernel = request.kernel
+    kernel = KernelVersion.parse(request.kernel)
     theirs = KernelVersion.parse(header["version"])
     if theirs.series != kernel.series:
         raise UserError(

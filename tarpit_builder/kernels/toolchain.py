@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tarpit_builder import paths
-from tarpit_builder.upstream import rules
+from tarpit_builder.kernels import rules
 from tarpit_builder.versions import IptablesVersion, KernelVersion, VersionRange
 
 PATCHES = paths.PROJECT / "patches" / "toolchain"

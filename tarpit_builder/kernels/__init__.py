@@ -1,0 +1,44 @@
+"""Whose kernels there are: the origins, and the one that a request is for.
+
+========================  =====================================================================
+:mod:`~.kernel`           what an origin finds, and what all that is behind it works on
+:mod:`~.debian`           Debian's archive; :mod:`~.headers` its build trees
+:mod:`~.release`          releases of kernel.org; :mod:`~.source` their build trees
+:mod:`~.rules`            which release gets what; :mod:`~.toolchain` today's compiler for it
+:mod:`~.configuration`    the user's ``.config`` and ``Module.symvers``
+========================  =====================================================================
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tarpit_builder.kernels.kernel import Kernel, Origin
+    from tarpit_builder.request import Request
+    from tarpit_builder.sources.debian import Archive
+
+
+@cache
+def origins() -> tuple[Origin, ...]:
+    """All origins; a kernel is of the first that owns its name, and the last owns any."""
+    from tarpit_builder.kernels.debian import Debian
+    from tarpit_builder.kernels.release import KernelOrg
+
+    return (KernelOrg(), Debian())
+
+
+def origin(name: str) -> Origin:
+    """Whose kernel *name*, as in a request, is."""
+    return next(one for one in origins() if one.owns(name))
+
+
+def find(request: Request, archive: Archive) -> Kernel:
+    """The kernel that *request* means.
+
+    :raises UserError: if there is none, or an option means nothing for it.
+    """
+    owner = origin(request.kernel)
+    owner.check(request)
+    return owner.find(request, archive)

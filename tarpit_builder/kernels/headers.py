@@ -1,0 +1,125 @@
+"""A build tree from a distribution's header packages, which are ready to build against."""
+
+from __future__ import annotations
+
+import lzma
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+from tarpit_builder.console import Console
+from tarpit_builder.container import Input, Tar
+from tarpit_builder.digests import digest
+from tarpit_builder.errors import SourceError
+from tarpit_builder.kernels.kernel import Choice, Tree
+from tarpit_builder.sources.debian import Archive, DebianKernel, Package
+
+
+@dataclass(frozen=True, slots=True)
+class Headers(Tree):
+    """The header packages of *kernel* in *archive*."""
+
+    kernel: DebianKernel
+    archive: Archive
+
+    def choices(self) -> tuple[Choice, ...]:
+        """The packages, and what vouches for each."""
+        packages = self.kernel.packages
+        return (
+            Choice(
+                "headers",
+                f"{len(packages)} packages, {self.kernel.version}",
+                "Debian's own for exactly this kernel, verified as apt does",
+            ),
+            *(
+                Choice(
+                    "  source",
+                    package.url,
+                    f"SHA-256 {package.sha256[:16]}… in the index of {package.suite}, which a key "
+                    "of Debian's archive signs",
+                )
+                for package in packages
+            ),
+        )
+
+    def warnings(self) -> tuple[str, ...]:
+        """That the index is an old one, if it is."""
+        if not self.kernel.expired:
+            return ()
+        return (
+            f"the mirror's index of {self.kernel.suite.name} expired on {self.kernel.expired}: "
+            "newer kernels may exist that it does not show",
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """The version of the packages."""
+        return {"kernel-package-version": self.kernel.version}
+
+    def inputs(self) -> tuple[str, ...]:
+        """The packages' digests."""
+        return tuple(package.sha256 for package in self.kernel.packages)
+
+    def manifest(self) -> list[dict[str, object]]:
+        """The packages."""
+        return [
+            {
+                "package": package.name,
+                "version": package.version,
+                "url": package.url,
+                "size": package.size,
+                "sha256": package.sha256,
+            }
+            for package in self.kernel.packages
+        ]
+
+    def input(self, console: Console) -> Input:
+        """The packages, unpacked below ``/kernel``; the volume is kept for the next build."""
+        title = f"headers {self.kernel.abi}"
+        return unpacked(obtain(self.kernel.packages, title, self.archive, console), self.inputs())
+
+
+def obtain(
+    packages: Iterable[Package], title: str, archive: Archive, console: Console
+) -> list[Path]:
+    """*packages* as verified files; with a stage *title* in the progress if they are not there yet.
+
+    :raises SourceError: if one is not what the index says.
+    :raises NetworkError: if one cannot be reached.
+    """
+    blobs = [package.blob() for package in packages]
+    if all(archive.store.has(blob) for blob in blobs):
+        return [archive.store.path(blob) for blob in blobs]
+    with console.stage(title) as stage:
+        return [archive.store.get(blob, stage) for blob in blobs]
+
+
+def unpacked(files: Iterable[Path], sha256: Iterable[str]) -> Input:
+    """The Debian packages *files*, unpacked below ``/kernel``."""
+    return Input("/kernel", [Tar(partial(deb_data, path)) for path in files], digest(sha256))
+
+
+def deb_data(path: Path) -> IO[bytes]:
+    """The uncompressed data.tar of the Debian package at *path*.
+
+    :raises SourceError: if it is no Debian package or compressed in an unknown way.
+    """
+    from debian.arfile import ArError, ArFile
+
+    try:
+        with path.open("rb") as file:
+            archive = ArFile(fileobj=file)
+            member = archive.getmember("data.tar.xz")
+            spool = tempfile.TemporaryFile(prefix="tarpit-deb-")  # noqa: SIM115  (handed on)
+            with lzma.open(member) as data:
+                shutil.copyfileobj(data, spool, 1 << 20)
+    except (ArError, KeyError, lzma.LZMAError, EOFError) as error:
+        raise SourceError(
+            f"{path.name} is not a Debian package that can be read ({error})",
+            hint="`invoke cache --verify` looks for damage",
+        ) from error
+    spool.seek(0)
+    return spool

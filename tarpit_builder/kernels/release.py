@@ -1,0 +1,210 @@
+"""Releases of kernel.org: 2.6.24, v2.6.24-rc1, or one of a range."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from tarpit_builder.container import Recipe
+from tarpit_builder.errors import UserError
+from tarpit_builder.kernels import configuration, rules, toolchain
+from tarpit_builder.kernels.kernel import Choice, Kernel, Origin
+from tarpit_builder.kernels.period import Iptables, Period
+from tarpit_builder.kernels.source import KERNEL_ARCHITECTURES, Places, Source
+from tarpit_builder.request import ARCHITECTURE
+from tarpit_builder.suites import known
+from tarpit_builder.versions import IptablesVersion, KernelVersion, VersionRange, suggest
+
+if TYPE_CHECKING:
+    from tarpit_builder.request import Request
+    from tarpit_builder.sources.catalogue import Catalogue
+    from tarpit_builder.sources.debian import Archive
+    from tarpit_builder.sources.mirrors import Mirrors
+
+RELEASE_SUFFIX = re.compile(r"[-+.][A-Za-z0-9.+~_-]{0,60}", re.ASCII)
+
+
+class KernelOrg(Origin):
+    """kernel.org."""
+
+    architectures = tuple(KERNEL_ARCHITECTURES)
+    takes = frozenset(
+        {
+            *("iptables", "config", "symvers", "release", "image", "with_kernel"),
+            *("kernel_git", "ref", "kernel_tree", "iptables_git", "trust_on_first_use"),
+        }
+    )
+    shares_image = True
+
+    def owns(self, name: str) -> bool:
+        """Whether *name* is a version, such as 2.6.24 or v6.12-rc1."""
+        try:
+            KernelVersion.parse(name)
+        except UserError:
+            return False
+        return True
+
+    def find(self, request: Request, archive: Archive) -> Kernel:
+        """The release, with the toolchain and the iptables that its age takes.
+
+        :raises UserError: if the tables refuse it, or parts of *request* contradict each other.
+        """
+        version = KernelVersion.parse(request.kernel)
+        rule = rules.kernel(version)
+        _check(request, version, archive)
+        places = Places.of(request.but(kernel=str(version)), archive.store)
+        layer, image_layer = _layers(request, version)
+        ours = image(archive.mirrors)
+        source = Source(
+            version=version,
+            arch=request.arch,
+            places=places,
+            layer=layer,
+            image_layer=image_layer,
+            recipe=_users_image(request, archive.mirrors) if request.image else ours,
+            files=configuration.read(request),
+            suffix=request.release.removeprefix(str(version)),
+        )
+        release = request.release or str(version)
+        iptables = f"-iptables-{request.iptables}" if request.iptables else ""
+        return Kernel(
+            request=places.request,
+            name=f"{release}-{request.arch}{iptables}",
+            tree=source,
+            userland=Period(source, rule, _iptables(request, rule), ours, archive.mirrors),
+            choices=(
+                Choice("kernel", f"Linux {version}, {request.arch}", _why(version)),
+                Choice("module", f"{rule.module}, from dkms/", rule.reason),
+            ),
+            facts={"kernel": str(version), "arch": request.arch, "module": rule.module},
+        )
+
+    def expand(self, name: str, take: str, catalogue: Catalogue) -> tuple[str, ...]:
+        """The releases of the catalogue in the range *name*, or the one that it is.
+
+        :raises UserError: if there are none, or one of them is not built.
+        """
+        wanted = VersionRange.parse(name, KernelVersion)
+        if len(wanted.bounds) == 1 and wanted.bounds[0][0] == "=":
+            version = wanted.bounds[0][1]
+            # The catalogue has few point releases; those it lacks are vouched for by signatures.
+            if not {version, version.series} & catalogue.kernels.keys():
+                near = suggest(str(version), map(str, catalogue.kernels))
+                raise UserError(
+                    f"there is no Linux {version} in the catalogue",
+                    hint=f"did you mean {' or '.join(near)}?"
+                    if near
+                    else "`invoke catalog-update` looks for new releases",
+                )
+            found = [version]
+        else:
+            found = sorted(v for v in catalogue.kernels if v.rc is None and v in wanted)
+            if take != "all":
+                series: dict[KernelVersion, KernelVersion] = {}
+                for version in found if take == "last" else reversed(found):
+                    series[version.series] = version
+                found = sorted(series.values())
+            if not found:
+                raise UserError(
+                    f"no release of the catalogue is in the range {name}",
+                    hint="widen it, or `invoke catalog-update` looks for new releases",
+                )
+        for version in found:
+            rules.kernel(version)
+        return tuple(map(str, found))
+
+    def refusal(self, option: str, kernel: str) -> UserError:
+        """The option that only a distribution's kernels take."""
+        return UserError(
+            f"{option} is for Debian's kernels", hint=f"Linux {kernel} takes --config FILE instead"
+        )
+
+
+def image(mirrors: Mirrors) -> Recipe:
+    """Our image, whose compiler makes the code of all architectures."""
+    suite = known()[toolchain.suite()]
+    return Recipe(
+        template="upstream",
+        suite=suite.name,
+        arch=ARCHITECTURE,
+        apt_sources=mirrors.apt_sources(suite),
+        mirror=mirrors.main,
+        variables={"compiler": toolchain.compiler()},
+    )
+
+
+def _users_image(request: Request, mirrors: Mirrors) -> Recipe:
+    return Recipe("period", "none", request.arch, (), mirrors.main, foreign=request.image)
+
+
+def _layers(request: Request, version: KernelVersion) -> tuple[toolchain.Layer, toolchain.Layer]:
+    """The toolchain for the module, and for a whole kernel."""
+    if request.image:
+        layer = toolchain.for_period_image(version, request.arch)
+        return layer, layer
+    module, whole = (
+        toolchain.for_kernel(version, request.arch, image=image) for image in (False, True)
+    )
+    return module, whole
+
+
+def _check(request: Request, version: KernelVersion, archive: Archive) -> None:
+    """Refuse what contradicts itself or cannot be built.
+
+    :raises UserError: naming it.
+    """
+    if request.arch not in KERNEL_ARCHITECTURES:
+        raise UserError(
+            f"architecture {request.arch!r} is not supported for kernels of kernel.org",
+            hint=f"supported: {', '.join(KERNEL_ARCHITECTURES)}",
+        )
+    if not request.image and version not in toolchain.proven():
+        raise _unproven(version, archive)
+    suffix = request.release.removeprefix(str(version))
+    if request.release and (
+        suffix == request.release or (suffix and not RELEASE_SUFFIX.fullmatch(suffix))
+    ):
+        raise UserError(
+            f"--release {request.release!r} does not begin with the version {version}",
+            hint=f"give what `uname -r` says on that machine, such as {version}-1-686",
+        )
+    if request.symvers and not request.config:
+        raise UserError(
+            "--symvers without --config: the checksums in it hold for one configuration only",
+            hint="add --config /boot/config-RELEASE of the same kernel",
+        )
+
+
+def _unproven(version: KernelVersion, archive: Archive) -> UserError:
+    """The refusal of a release that is not built here, with Debian's kernels of its series."""
+    near = archive.of_series(str(version.series))
+    if near:
+        hint = f"Debian's own {version.series}: --kernel " + ", or --kernel ".join(near)
+    elif rules.patch(version):
+        hint = (
+            f"`invoke patch --kernel {version} --output FILE` writes the patch for its tree; "
+            "--image builds with a compiler of its age"
+        )
+    else:
+        hint = (
+            "`invoke kernels` lists what is; --image builds with a compiler of its age, and on the "
+            "machine itself xt-tarpit-dkms does"
+        )
+    return UserError(
+        f"Linux {version} of kernel.org is not built here, only {toolchain.proven()}", hint=hint
+    )
+
+
+def _iptables(request: Request, rule: rules.KernelRule) -> Iptables | None:
+    if request.iptables == "none":
+        return None
+    version = IptablesVersion.parse(request.iptables) if request.iptables else rule.iptables
+    chosen = rules.iptables(version)
+    why = "asked for with --iptables" if request.iptables else rule.pairing
+    return Iptables(version, chosen, toolchain.for_iptables(version, request.arch), why)
+
+
+def _why(version: KernelVersion) -> str:
+    if version.is_series:
+        return "asked for by name"
+    return f"asked for by name; the rules are those of {version.series}"

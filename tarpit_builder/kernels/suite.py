@@ -1,0 +1,149 @@
+"""A Debian suite as the userland: packages that its own tools build, for its own iptables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tarpit_builder import suites
+from tarpit_builder.container import Files, Input, Recipe
+from tarpit_builder.digests import tree as files_digest
+from tarpit_builder.errors import SourceError, UserError
+from tarpit_builder.kernels.headers import Headers, obtain
+from tarpit_builder.kernels.kernel import Choice, Userland
+from tarpit_builder.packaging import changelog, modern
+from tarpit_builder.sealed import Step, Workshop
+
+if TYPE_CHECKING:
+    from tarpit_builder.proof import Subject
+
+
+@dataclass(frozen=True, slots=True)
+class Suite(Userland):
+    """The suite that the kernel of *tree* is of."""
+
+    tree: Headers
+
+    @property
+    def recipe(self) -> Recipe:
+        """The image with the suite's package tools and the kernel's compiler."""
+        kernel, mirrors = self.tree.kernel, self.tree.archive.mirrors
+        return Recipe(
+            template="build",
+            suite=suites.known()[kernel.suite.base].name,
+            arch=kernel.arch,
+            apt_sources=mirrors.apt_sources(kernel.suite),
+            mirror=mirrors.main,
+            variables={"compiler": kernel.compiler, "allow_expired": bool(kernel.expired)},
+        )
+
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """That one image."""
+        return (self.recipe,)
+
+    @property
+    def packages(self) -> modern.PackageSet:
+        """What the packages are made for."""
+        kernel = self.tree.kernel
+        return modern.PackageSet(
+            version=f"{changelog.version()}+deb{kernel.suite.number}",
+            suite=kernel.suite.base,
+            arch=kernel.arch,
+            abi=kernel.abi,
+            kernel_version=kernel.version,
+            module_dir=kernel.suite.module_dir,
+        )
+
+    def choices(self) -> tuple[Choice, ...]:
+        """Compiler, image, and what is built with them."""
+        kernel, base = self.tree.kernel, self.recipe.suite
+        return (
+            Choice(
+                "compiler",
+                kernel.compiler,
+                f"built this kernel, as {kernel.packages[0].name} says",
+            ),
+            Choice("image", self.recipe.tag, f"userland of {base}, so that the packages fit it"),
+            Choice(
+                "module",
+                "xt_TARPIT, from dkms/",
+                "one source for all; probes adapt it to the headers",
+            ),
+            Choice(
+                "extension",
+                f"libxt_TARPIT.so for the iptables of {base}",
+                "serves the legacy and the nft front end",
+            ),
+            Choice(
+                "packages",
+                f"xt-tarpit-dkms, -common, -modules-{kernel.abi} {self.packages.version}",
+                "source for DKMS, the extension, and a prebuilt module for hosts without a "
+                "compiler",
+            ),
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """The compiler, and the version of the packages."""
+        return {"compiler": self.tree.kernel.compiler, "package-version": self.packages.version}
+
+    def inputs(self) -> tuple[str, ...]:
+        """Digests of the image's recipe, the packages' source and the scripts."""
+        scripts = modern.build_scripts()
+        sources = (self.source(), scripts)
+        return (self.recipe.identity, *(files_digest(files.members) for files in sources))
+
+    def source(self) -> Files:
+        """The source packages."""
+        return modern.source_files(self.packages)
+
+    def build(self, workshop: Workshop, stage: Path) -> None:
+        """Everything in one sealed run, by the suite's ``dpkg-buildpackage``."""
+        kernel = self.tree.kernel
+        workshop.run(
+            Step(
+                title=f"build for {kernel.abi}",
+                script="build-packages.sh",
+                scripts=modern.build_scripts(),
+                recipe=self.recipe,
+                inputs=(self.tree.input(workshop.console), Input("/src", [self.source()])),
+                environment={"KERNEL_ABI": kernel.abi, "CC_PACKAGE": kernel.compiler},
+                done=lambda output: f"{len(list(output.glob('*.deb')))} packages",
+            ),
+            stage,
+        )
+
+    def demand_provable(self, *, given: bool, in_tree: str) -> None:
+        """Refuse a tree of the kernel's own, and a kernel that cannot be had."""
+        if in_tree:
+            raise UserError(
+                "--in-tree is for releases of kernel.org",
+                hint="name one that has a patch, such as --kernel 2.6.24",
+            )
+        kernel = self.tree.kernel
+        if not kernel.image:
+            raise SourceError(
+                f"{kernel.suite.name} has headers for {kernel.abi} but not the kernel itself",
+                hint="prove another kernel of the suite; `invoke kernels --all` lists them",
+            )
+
+    def subject(
+        self, workshop: Workshop, packages: tuple[Path, ...], built: Path | None, in_tree: str
+    ) -> Subject:
+        """The kernel's packages, under their own names; the store knows only digests."""
+        from tarpit_builder.proof import Subject, UserLand
+
+        kernel, archive = self.tree.kernel, self.tree.archive
+        files = obtain(kernel.image, f"kernel {kernel.abi}", archive, workshop.console)
+        named = tuple(workshop.log.parent / package.blob().name for package in kernel.image)
+        for link, path in zip(named, files, strict=True):
+            link.symlink_to(path)
+        base = suites.known()[kernel.suite.base]
+        land = UserLand(
+            suite=base.name,
+            arch=kernel.arch,
+            mirror=archive.mirrors.main,
+            apt_sources=archive.mirrors.apt_sources(base),
+        )
+        return Subject(land, kernel_packages=named, packages=packages, given=built is None)
