@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from tarpit_builder import packaging, paths
+from tarpit_builder import paths
 from tarpit_builder.build import BuildResult, build, finished
 from tarpit_builder.console import Console
 from tarpit_builder.errors import BuildError, DockerError, InfrastructureError
-from tarpit_builder.plan import Request
+from tarpit_builder.packaging import contents
+from tarpit_builder.request import Request
 from tarpit_builder.sources.debian import Archive, Mirrors
 from tarpit_builder.sources.store import Store
 from tests.processes import start
@@ -119,10 +120,10 @@ def test_failing_compile_shows_its_end_and_keeps_the_log(
     archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "dkms"
-    shutil.copytree(packaging.DKMS, broken)
+    shutil.copytree(contents.DKMS, broken)
     with (broken / "xt_TARPIT.c").open("a") as source:
         source.write("#error broken on purpose\n")
-    monkeypatch.setattr(packaging, "DKMS", broken)
+    monkeypatch.setattr(contents, "DKMS", broken)
     with pytest.raises(BuildError, match=r"the full log is \S+\.log") as caught:
         build(CLOUD, archive, Console(), dist=tmp_path / "dist")
     assert any("broken on purpose" in line for line in caught.value.tail)

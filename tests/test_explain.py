@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tarpit_builder.workflow import Wish, plan
 
 from tarpit_builder import paths
+from tarpit_builder.plan import make
+from tarpit_builder.request import Request
 from tarpit_builder.sources.catalogue import Release
 from tarpit_builder.sources.debian import Archive
 from tarpit_builder.versions import KernelVersion
@@ -128,16 +129,17 @@ def test_what_is_not_there_is_refused_as_a_build_would(
 
 
 def test_debian_sources_and_what_vouches_for_them(archive: Archive) -> None:
-    made = plan(Wish("debian:trixie"), archive)
+    made = make(Request("debian:trixie"), archive)
     sources = [choice for choice in made.choices if choice.topic.strip() == "source"]
-    assert [choice.value for choice in sources] == [item.url for item in made.kernel.packages]  # type: ignore[union-attr]
-    for choice, package in zip(sources, made.kernel.packages, strict=True):  # type: ignore[union-attr]
-        assert package.sha256[:16] in choice.reason
+    packages = made.kernel.tree.manifest()
+    assert [choice.value for choice in sources] == [package["url"] for package in packages]
+    for choice, package in zip(sources, packages, strict=True):
+        assert str(package["sha256"])[:16] in choice.reason
         assert "a key of Debian's archive signs" in choice.reason
 
 
 def test_sources_of_a_release_and_what_vouches_for_them(archive: Archive) -> None:
-    made = plan(Wish("2.6.24"), archive)
+    made = make(Request("2.6.24"), archive)
     sources = {
         choice.value.partition(":")[0]: choice
         for choice in made.choices
@@ -161,13 +163,13 @@ def test_a_source_that_is_in_the_cache_is_said_to_be(archive: Archive, tmp_path:
     store.write_record(
         "linux-2.6.24", {"sha256": blob.name, "origin": "https://example.org/linux-2.6.24.tar.gz"}
     )
-    made = plan(Wish("2.6.24", iptables="none"), archive)
+    made = make(Request("2.6.24", iptables="none"), archive)
     (source,) = (choice for choice in made.choices if choice.topic == "source")
     assert source.value == "linux-2.6.24: the cache, from https://example.org/linux-2.6.24.tar.gz"
 
 
 def test_a_release_that_nobody_knows_says_what_it_would_take(archive: Archive) -> None:
-    made = plan(Wish("2.6.27.99", iptables="none"), archive)
+    made = make(Request("2.6.27.99", iptables="none"), archive)
     (source,) = (choice for choice in made.choices if choice.topic == "source")
     assert "a signature of kernel.org" in source.reason
 

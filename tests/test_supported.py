@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
-from tarpit_builder.upstream import toolchain
-from tarpit_builder.workflow import Wish, plan
 
 from tarpit_builder import matrix, paths, supported
 from tarpit_builder.errors import UserError
+from tarpit_builder.kernels import toolchain
+from tarpit_builder.plan import make
+from tarpit_builder.request import Request
 from tarpit_builder.sources.catalogue import Catalogue
 from tarpit_builder.sources.debian import Archive
 from tarpit_builder.versions import KernelVersion
@@ -25,14 +26,14 @@ ROWS = [
 def test_a_release_is_listed_as_what_a_build_says_of_it(row: list[str], archive: Archive) -> None:
     release, _, built, patch = row
     try:
-        plan(Wish(release), archive)
+        make(Request(release), archive)
     except UserError as error:
         refusal = str(error)
     else:
         refusal = ""
     assert (built == "yes") is not bool(refusal), refusal
     if built == "only with --image":
-        assert plan(Wish(release, image="their/gcc"), archive).warnings  # type: ignore[union-attr]
+        assert make(Request(release, image="their/gcc"), archive).warnings
     elif built != "yes":
         assert built.removeprefix("no: ") in refusal
     if patch != "–":
@@ -66,7 +67,9 @@ def test_the_matrix_proves_every_series_that_is_built() -> None:
         version.series for version in Catalogue.load().kernels if version in toolchain.proven()
     }
     tried = {
-        KernelVersion.parse(cell.kernel).series for cell in cells if cell.kernel.startswith("2.6.")
+        KernelVersion.parse(cell.request.kernel).series
+        for cell in cells
+        if cell.request.kernel.startswith("2.6.")
     }
     # The kernel of 2.6.27 warns about its own clock in QEMU, so no proof passes; README says so.
     assert tried == series - {KernelVersion.parse("2.6.27")}

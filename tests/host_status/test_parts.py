@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tarpit_builder import packaging
+from tarpit_builder.packaging import contents
 
-HOST = packaging.DKMS / "host"
+HOST = contents.DKMS / "host"
 SHARE = HOST / "share"
 
 TEXTS = st.binary(min_size=1).filter(lambda raw: 0 not in raw)

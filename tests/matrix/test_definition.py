@@ -13,6 +13,7 @@ from tarpit_builder import suites
 from tarpit_builder.errors import UserError
 from tarpit_builder.matrix import definition, pipelines
 from tarpit_builder.matrix.definition import Cell
+from tarpit_builder.request import Request
 from tarpit_builder.sources.catalogue import Catalogue
 
 CATALOGUE = Catalogue.load()
@@ -26,8 +27,13 @@ def cells(*blocks: dict[str, Any], **rest: Any) -> list[str]:
 
 def test_default_matrix_is_every_suite_and_the_old_kernels() -> None:
     found = definition.read()
-    assert {c.kernel for c in found if not c.upstream} == {f"debian:{s}" for s in suites.known()}
-    old = {(c.kernel, c.arch, c.iptables) for c in found if c.upstream}
+    debian = {c.request.kernel for c in found if not c.origin.shares_image}
+    assert debian == {f"debian:{suite}" for suite in suites.known()}
+    old = {
+        (c.request.kernel, c.request.arch, c.request.iptables)
+        for c in found
+        if c.origin.shares_image
+    }
     assert old == {
         (f"2.6.{minor}", arch, iptables)
         for minor in range(19, 27)
@@ -160,13 +166,13 @@ def test_forms_for_machines_name_every_cell() -> None:
     child = json.loads(pipelines.render(whole, "gitlab"))
     assert {cell.name for cell in whole} < child.keys()
     listed = json.loads(pipelines.render(whole, "json"))
-    assert listed[0]["command"] == "invoke build --kernel debian:bullseye --arch amd64"
+    assert listed[0]["command"] == "invoke build --kernel debian:bullseye"
     with pytest.raises(UserError, match="there are github, gitlab, json"):
         pipelines.render(whole, "jenkins")
 
 
 def test_more_cells_than_github_takes_are_dealt_out() -> None:
-    many = [Cell(f"2.6.24.{number}", "amd64", minutes=200) for number in range(600)]
+    many = [Cell(Request(f"2.6.24.{number}"), minutes=200) for number in range(600)]
     rows = json.loads(pipelines.github(many))["include"]
     assert len(rows) == pipelines.GITHUB_JOBS
     assert len({row["cell"] for row in rows}) == len(rows)
@@ -177,12 +183,12 @@ def test_more_cells_than_github_takes_are_dealt_out() -> None:
 
 def test_job_of_several_cells_may_fail_only_if_each_may(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipelines, "GITHUB_JOBS", 2)
-    names = ("a", "b", "c", "d")
-    cells = [Cell(name, "amd64", allowed="" if name == "a" else "it breaks") for name in names]
+    names = ("2.6.21", "2.6.22", "2.6.23", "2.6.24")
+    cells = [Cell(Request(name), allowed="" if name == "2.6.21" else "it breaks") for name in names]
     rows = json.loads(pipelines.github(cells))["include"]
     assert [(row["arguments"], row["allowed"]) for row in rows] == [
-        ("--only a-amd64 --only c-amd64", False),
-        ("--only b-amd64 --only d-amd64", True),
+        ("--only 2.6.21-amd64 --only 2.6.23-amd64", False),
+        ("--only 2.6.22-amd64 --only 2.6.24-amd64", True),
     ]
 
 

@@ -26,13 +26,14 @@ import pytest
 from tarpit_builder import matrix, paths
 from tarpit_builder.errors import InfrastructureError, UserError
 from tarpit_builder.matrix import Cell, Options, Outcome, Sources
+from tarpit_builder.request import Request
 from tests.mirror import FakeArchive
 from tests.processes import start
 from tests.terminal import watch
 
 INVOKE = Path(sys.executable).parent / "invoke"
-CLOUD = Cell("debian:trixie", "amd64", "cloud", minutes=10)
-PLAIN = replace(CLOUD, flavour="")
+CLOUD = Cell(Request("debian:trixie", flavour="cloud"), minutes=10)
+PLAIN = replace(CLOUD, request=Request("debian:trixie"))
 SMALL = """
 [[build]]
 kernels = "debian:trixie"
@@ -56,7 +57,7 @@ def absent(fake: FakeArchive, mirror_url: str, tmp_path: Path) -> Options:
 
 
 def test_one_cell_that_fails_does_not_stop_the_others(absent: Options) -> None:
-    cells = (PLAIN, replace(CLOUD, kernel="debian:sid"), CLOUD)
+    cells = (PLAIN, replace(CLOUD, request=Request("debian:sid", flavour="cloud")), CLOUD)
     summary = matrix.run(cells, absent)
     assert [result.outcome for result in summary.results] == [Outcome.FAILED] * 3
     assert len({result.log for result in summary.results}) == 3

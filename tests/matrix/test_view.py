@@ -14,6 +14,7 @@ from pathlib import Path
 from tarpit_builder.matrix import Cell, Outcome
 from tarpit_builder.matrix.outcome import Result
 from tarpit_builder.matrix.view import Running, View
+from tarpit_builder.request import Request
 
 names = ["debian-trixie-amd64", "debian-trixie-cloud-amd64", "debian-bookworm-backports-amd64"]
 view = View(4)
@@ -27,7 +28,7 @@ def go_on(seconds):
         view.tick(running, 1)
         time.sleep(0.05)
 go_on(0.5)
-failed = Cell("debian:trixie", "amd64", "", minutes=10)
+failed = Cell(Request("debian:trixie"), minutes=10)
 view.finished(Result(failed, Outcome.FAILED, 61.2, 5, "the compiler said no " * 5))
 del running[0]
 go_on(1)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tarpit_builder import packaging, paths, plan
+from tarpit_builder import paths
 from tarpit_builder.build import BuildResult, build
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine
-from tarpit_builder.plan import Request
+from tarpit_builder.packaging import changelog as history
+from tarpit_builder.request import Request
 from tarpit_builder.sources.debian import Archive, Mirrors
 from tarpit_builder.sources.store import Store
 
@@ -57,18 +58,17 @@ def built_later(tmp_path_factory: pytest.TempPathFactory) -> Build:
     dist = tmp_path_factory.mktemp("later")
     changelog = dist / "CHANGELOG.md"
     news = f"## {LATER} — 2099-01-01\n\n- A later release.\n\n"
-    changelog.write_text(news + packaging.CHANGELOG.read_text().partition("\n\n## ")[2])
+    changelog.write_text(news + history.CHANGELOG.read_text().partition("\n\n## ")[2])
 
     @cache
     def later(suite: str) -> BuildResult:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(packaging, "__version__", LATER)
-            patch.setattr(plan, "__version__", LATER)
-            patch.setattr(packaging, "CHANGELOG", changelog)
-            packaging.releases.cache_clear()
+            patch.setattr(history, "__version__", LATER)
+            patch.setattr(history, "CHANGELOG", changelog)
+            history.releases.cache_clear()
             try:
                 return _build(suite, dist)
             finally:
-                packaging.releases.cache_clear()
+                history.releases.cache_clear()
 
     return later

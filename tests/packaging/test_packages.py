@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tarpit_builder import packaging, paths, suites
+from tarpit_builder import paths, suites
 from tarpit_builder import plan as planning
-from tarpit_builder.build import BuildResult, header_input
+from tarpit_builder.build import BuildResult
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input, Limits, Recipe
-from tarpit_builder.plan import BuildPlan, Request
+from tarpit_builder.kernels.suite import Suite
+from tarpit_builder.packaging import changelog as history
+from tarpit_builder.packaging import modern
+from tarpit_builder.request import Request
 from tarpit_builder.sources.debian import Archive, Mirrors
 from tarpit_builder.sources.store import Store
 from tests.packaging.conftest import Build
@@ -51,12 +54,11 @@ def archive() -> Archive:
     return Archive(Store(paths.cache_dir()), Mirrors.choose(None), Console())
 
 
-def plan_of(result: BuildResult, suite: str) -> BuildPlan:
-    request = Request(f"debian:{suite}", flavour="cloud")
-    found = archive()
-    plan = planning.make(request, planning.resolve(request, found), found)
+def userland_of(result: BuildResult, suite: str) -> Suite:
+    plan = planning.make(Request(f"debian:{suite}", flavour="cloud"), archive())
     assert plan.name == result.folder.name
-    return plan
+    assert isinstance(plan.kernel.userland, Suite)
+    return plan.kernel.userland
 
 
 def folder(path: Path) -> Files:
@@ -76,13 +78,13 @@ def debs(result: BuildResult) -> Files:
 @pytest.mark.parametrize("suite", SUITES)
 def test_lintian_of_the_suite_finds_nothing(suite: str, built: Build, engine: Engine) -> None:
     result = built(suite)
-    image = engine.ensure_image(plan_of(result, suite).recipe, Console())
+    image = engine.ensure_image(userland_of(result, suite).recipe, Console())
     run = engine.run(
         image,
         ["sh", "/scripts/check-packages.sh"],
         inputs=[
             Input("/packages", [folder(result.folder)]),
-            Input("/scripts", [packaging.build_scripts()]),
+            Input("/scripts", [modern.build_scripts()]),
         ],
     )
     assert run.status == 0, "\n".join(run.lines)
@@ -154,32 +156,21 @@ def test_a_host_in_trouble_stays_closed_and_apt_whole(
 
 def test_one_processor_builds_the_same_bytes(built: Build, engine: Engine, tmp_path: Path) -> None:
     result = built("trixie")
-    plan = plan_of(result, "trixie")
-    store = archive().store
-    files = [store.path(package.blob()) for package in plan.kernel.packages]
-    source = packaging.source_files(
-        packaging.PackageSet(
-            version=plan.version,
-            suite="trixie",
-            arch="amd64",
-            abi=plan.kernel.abi,
-            kernel_version=plan.kernel.version,
-            module_dir=plan.kernel.suite.module_dir,
-        )
-    )
+    userland = userland_of(result, "trixie")
+    kernel = userland.tree.kernel
     run = engine.run(
-        engine.ensure_image(plan.recipe, Console()),
+        engine.ensure_image(userland.recipe, Console()),
         ["taskset", "-c", "0", "sh", "/scripts/build-packages.sh"],
         inputs=[
-            header_input(plan.kernel.packages, files),
-            Input("/src", [source]),
-            Input("/scripts", [packaging.build_scripts()]),
+            userland.tree.input(Console()),
+            Input("/src", [userland.source()]),
+            Input("/scripts", [modern.build_scripts()]),
         ],
         output=tmp_path,
         environment={
-            "KERNEL_ABI": plan.kernel.abi,
-            "CC_PACKAGE": plan.kernel.compiler,
-            "SOURCE_DATE_EPOCH": str(packaging.source_date_epoch()),
+            "KERNEL_ABI": kernel.abi,
+            "CC_PACKAGE": kernel.compiler,
+            "SOURCE_DATE_EPOCH": str(history.source_date_epoch()),
         },
     )
     assert run.status == 0, "\n".join(run.lines[-20:])
@@ -192,7 +183,7 @@ def test_one_processor_builds_the_same_bytes(built: Build, engine: Engine, tmp_p
 def test_the_extension_is_hardened(built: Build, engine: Engine) -> None:
     result = built("trixie")
     run = engine.run(
-        engine.ensure_image(plan_of(result, "trixie").recipe, Console()),
+        engine.ensure_image(userland_of(result, "trixie").recipe, Console()),
         [
             "sh",
             "-euc",

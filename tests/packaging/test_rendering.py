@@ -17,9 +17,11 @@ import pytest
 from debian.changelog import Changelog
 from debian.deb822 import Deb822
 
-from tarpit_builder import __version__, packaging, paths, suites
+from tarpit_builder import __version__, paths, suites
 from tarpit_builder.errors import UserError
-from tarpit_builder.packaging import PackageSet
+from tarpit_builder.packaging import changelog as history
+from tarpit_builder.packaging import contents, modern
+from tarpit_builder.packaging.modern import PackageSet
 
 ABI = "6.12.117+deb13-cloud-amd64"
 DKMS = "xt-tarpit-dkms"
@@ -39,7 +41,7 @@ def package_set(suite: str = "trixie", abi: str = ABI) -> PackageSet:
 
 
 def text(packages: PackageSet, source: str, name: str) -> str:
-    content = packaging.source_files(packages).members[f"{source}-{packages.version}/{name}"]
+    content = modern.source_files(packages).members[f"{source}-{packages.version}/{name}"]
     return content.decode() if isinstance(content, bytes) else content.read_text()
 
 
@@ -66,7 +68,7 @@ def test_the_version_splits_into_release_and_suite() -> None:
 
 def test_what_does_not_depend_on_the_kernel_is_the_same_for_every_kernel() -> None:
     def main(abi: str) -> dict[str, Path | bytes]:
-        members = packaging.source_files(package_set(abi=abi)).members
+        members = modern.source_files(package_set(abi=abi)).members
         return {name: members[name] for name in members if name.startswith("xt-tarpit-1")}
 
     assert main(ABI) == main("7.3.4+deb13-amd64") != {}
@@ -109,7 +111,7 @@ def test_depmod_is_told_which_module_wins(suite: str, folder: str) -> None:
 
 
 def test_a_module_source_has_what_compiling_takes_and_no_more() -> None:
-    members = packaging.source_files(package_set()).members
+    members = modern.source_files(package_set()).members
     tree = f"{MODULES}-{__version__}+deb13/"
     names = {name.removeprefix(tree) for name in members if name.startswith(tree)}
     assert {"Kbuild", "xt_TARPIT.c", "compat/compat.h", "debian/rules"} <= names
@@ -142,7 +144,7 @@ def test_old_dkms_skips_by_its_regular_expression(
     if config is not None:
         (tmp_path / ".config").write_text(config)
     script = (
-        f'. "{packaging.DKMS}/dkms.conf"; [[ "{kernel}" =~ $BUILD_EXCLUSIVE_KERNEL ]] && echo built'
+        f'. "{contents.DKMS}/dkms.conf"; [[ "{kernel}" =~ $BUILD_EXCLUSIVE_KERNEL ]] && echo built'
     )
     result = subprocess.run(
         ["bash", "-c", script],
@@ -164,19 +166,19 @@ def git_of_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[P
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     monkeypatch.setattr(paths, "PROJECT", tmp_path)
-    packaging._git_config.cache_clear()
+    contents._git_config.cache_clear()
     yield config
-    packaging._git_config.cache_clear()
+    contents._git_config.cache_clear()
 
 
 def test_without_debemail_the_maintainer_is_whom_git_knows(git_of_nobody: Path) -> None:
     git_of_nobody.write_text("[user]\n\tname = Jane Doe\n\temail = jane@example.org\n")
-    assert packaging.maintainer() == "Jane Doe <jane@example.org>"
+    assert contents.maintainer() == "Jane Doe <jane@example.org>"
 
 
 def test_without_git_the_maintainer_is_the_user_at_this_host(git_of_nobody: Path) -> None:
     user = getpass.getuser()
-    assert packaging.maintainer() == f"{user} <{user}@{socket.gethostname()}>"
+    assert contents.maintainer() == f"{user} <{user}@{socket.gethostname()}>"
 
 
 def test_a_home_page_is_named_only_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +190,7 @@ def test_a_home_page_is_named_only_if_there_is_one(monkeypatch: pytest.MonkeyPat
         assert stanzas(package_set(), source)[0]["Homepage"] == "https://example.org/tarpit"
     monkeypatch.setenv("TARPIT_HOMEPAGE", "example.org")
     with pytest.raises(UserError, match="not the address of a web page"):
-        packaging.source_files(package_set())
+        modern.source_files(package_set())
 
 
 def test_no_package_claims_a_proof() -> None:
@@ -215,13 +217,13 @@ def test_dkms_brings_the_headers_that_follow_the_kernel() -> None:
     ],
 )
 def test_each_flavour_has_its_metapackage_of_headers(abi: str, headers: str) -> None:
-    assert packaging.header_metapackage(abi) == headers
+    assert modern.header_metapackage(abi) == headers
 
 
 @pytest.mark.parametrize("program", ["xt-tarpit-chain", "new-kernel", "reload-due"])
 def test_programs_of_the_host_arrive_executable(program: str) -> None:
     packages = package_set()
-    source = packaging.source_files(packages)
+    source = modern.source_files(packages)
     with tarfile.open(fileobj=source.tar()) as archive:
         member = archive.getmember(f"xt-tarpit-{packages.version}/host/{program}")
     assert member.mode == 0o755
@@ -242,11 +244,11 @@ def test_the_maintainer_is_whom_debians_tools_would_take(monkeypatch: pytest.Mon
     assert stanzas(package_set(), "xt-tarpit")[0]["Maintainer"] == "Jane Doe <jane@example.org>"
     monkeypatch.setenv("DEBEMAIL", "nobody")
     with pytest.raises(UserError, match="do not make an address"):
-        packaging.maintainer()
+        contents.maintainer()
 
 
 def test_a_changelog_is_read_in_full() -> None:
-    releases = packaging.parse_changelog(
+    releases = history.parse_changelog(
         "# Changelog\n\nintro\n\n## 1.1.0 — 2027-03-04\n\n- One\n  more line.\n- Two.\n\n"
         "## 1.0.0 — 2026-11-22\n\n- First.\n"
     )
@@ -260,7 +262,7 @@ def test_a_changelog_is_read_in_full() -> None:
 @pytest.mark.parametrize("heading", ["## 1.0.0", "## 1.0.0 — 2026-02-30", "## 1.0.0 - 2026-11-22"])
 def test_a_heading_that_is_no_release_is_refused(heading: str) -> None:
     with pytest.raises(UserError, match="heading that is no release"):
-        packaging.parse_changelog(f"{heading}\n\n- x\n")
+        history.parse_changelog(f"{heading}\n\n- x\n")
 
 
 def test_the_changelog_must_start_with_the_projects_version(
@@ -268,21 +270,21 @@ def test_the_changelog_must_start_with_the_projects_version(
 ) -> None:
     changelog = tmp_path / "CHANGELOG.md"
     changelog.write_text("## 0.1.0 — 2026-01-01\n\n- x\n")
-    monkeypatch.setattr(packaging, "CHANGELOG", changelog)
-    packaging.releases.cache_clear()
+    monkeypatch.setattr(history, "CHANGELOG", changelog)
+    history.releases.cache_clear()
     try:
         with pytest.raises(UserError, match=re.escape(f"__version__ is {__version__}")):
-            packaging.source_date_epoch()
+            history.source_date_epoch()
     finally:
-        packaging.releases.cache_clear()
+        history.releases.cache_clear()
 
 
 SHELL = [
-    *packaging.SCRIPTS.glob("*.sh"),
+    *modern.SCRIPTS.glob("*.sh"),
     *(
         path
         for folder in ("examples", "host")
-        for path in packaging.DKMS.glob(f"{folder}/**/*")
+        for path in contents.DKMS.glob(f"{folder}/**/*")
         if path.is_file() and path.read_bytes()[:2] == b"#!"
     ),
     *Path(__file__).parent.glob("*.sh"),

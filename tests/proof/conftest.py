@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tarpit_builder import packaging, paths, suites
+from tarpit_builder import paths, suites
 from tarpit_builder import plan as planning
-from tarpit_builder.build import header_input
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input, Recipe, locked, tree
-from tarpit_builder.plan import Request
+from tarpit_builder.kernels.suite import Suite
+from tarpit_builder.packaging import contents
 from tarpit_builder.proof.initramfs import Assembly, BootFiles, UserLand, digest
+from tarpit_builder.request import Request
 from tarpit_builder.sources.debian import Archive, Mirrors
 from tarpit_builder.sources.store import Store
 
@@ -42,18 +43,19 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """A real kernel with all modules that the collected tests are about."""
     console = Console()
     archive = Archive(Store(paths.cache_dir()), Mirrors.choose(None), console)
-    kernel = planning.resolve(KERNEL, archive)
+    userland = planning.make(KERNEL, archive).kernel.userland
+    assert isinstance(userland, Suite)
+    kernel = userland.tree.kernel
     engine = Engine.connect()
-    with console.stage("kernel and headers") as stage:
-        headers = [archive.store.get(package.blob(), stage) for package in kernel.packages]
+    with console.stage("kernel") as stage:
         images = [archive.store.get(package.blob(), stage) for package in kernel.image]
     folder = tmp_path_factory.mktemp("kernel")
     packages = tuple(folder / package.blob().name for package in kernel.image)
     for link, path in zip(packages, images, strict=True):
         link.symlink_to(path)
-    recipe = planning.make(KERNEL, kernel, archive).recipe
-    sources = header_input(kernel.packages, headers)
-    modules = build_modules(engine, recipe, kernel.abi, sources, needed(request.session))
+    modules = build_modules(
+        engine, userland.recipe, kernel.abi, userland.tree.input(console), needed(request.session)
+    )
     base = suites.known()[kernel.suite.base]
     land = UserLand(
         suite=base.name,
@@ -78,7 +80,7 @@ def build_modules(
 ) -> Path:
     """A folder with the module, *mutants* of it and the extension; kept for the next session."""
     script = HERE / "build-mutants.sh"
-    sources = sorted(path for path in packaging.DKMS.rglob("*") if path.is_file())
+    sources = sorted(path for path in contents.DKMS.rglob("*") if path.is_file())
     key = digest([recipe.tag, abi, script, *sources, *(p.name for p in mutants), *mutants])
     final = paths.cache_dir() / "proof" / f"mutants-{key}"
     with locked(f"mutants-{key}"):
@@ -89,7 +91,7 @@ def build_modules(
                     ["sh", f"/scripts/{script.name}", abi],
                     inputs=[
                         headers,
-                        Input("/src", [tree(packaging.DKMS)]),
+                        Input("/src", [tree(contents.DKMS)]),
                         Input("/mutants", [Files({path.name: path for path in mutants})]),
                         Input("/scripts", [Files({script.name: script})]),
                     ],

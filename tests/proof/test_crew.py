@@ -18,30 +18,28 @@ from tarpit_builder.proof.crew import Member, Outputs
 from tarpit_builder.proof.lab import Tools
 from tarpit_builder.proof.report import Outcome
 from tarpit_builder.proof.runner import units
-from tarpit_builder.proof.verification import VerifyRequest, judge, setup
+from tarpit_builder.proof.verification import Subject, VerifyOptions, judge, setup
 from tests.processes import await_end, await_machines
 from tests.proof.conftest import Bench
 
 pytestmark = [pytest.mark.boot, pytest.mark.docker]
 
 
-def request(bench: Bench, tmp_path: Path, *, module: str = "original") -> VerifyRequest:
-    """Two machines at once, for modules of the bench."""
-    return VerifyRequest(
-        land=bench.land,
-        jobs=2,
-        timeout=300,
-        pcap=tmp_path / "packets.pcapng",
-        console_log=tmp_path / "console.log",
-        tools=Tools(file=module),
-    )
+def subject(bench: Bench, module: str = "original") -> Subject:
+    """A module of the bench."""
+    return Subject(land=bench.land, boot_seconds=300, tools=Tools(file=module))
+
+
+def options(tmp_path: Path) -> VerifyOptions:
+    """Two machines at once."""
+    return VerifyOptions(jobs=2, pcap=tmp_path / "packets.pcapng", log=tmp_path / "console.log")
 
 
 def test_machines_side_by_side_report_in_the_order_of_the_groups(
     bench: Bench, tmp_path: Path
 ) -> None:
     wanted = units(registry.select(("smoke", "honeypot", "reset")), registry.BACKENDS)
-    parts = judge(request(bench, tmp_path), bench.boot, wanted, Console(), tmp_path)
+    parts = judge(subject(bench), options(tmp_path), bench.boot, wanted, Console(), tmp_path)
     order = list(dict.fromkeys(result.where for part in parts for result in part.results))
     assert order == ["smoke", "honeypot/legacy", "honeypot/nft", "reset/legacy", "reset/nft"]
     assert {result.outcome for part in parts for result in part.results} == {Outcome.PASS}
@@ -56,7 +54,8 @@ def test_trouble_with_a_later_machine_is_no_pass(bench: Bench, tmp_path: Path) -
     wanted = units(registry.select(("smoke", "reset")), ("legacy",))
     with pytest.raises(UserError, match="no_such_module"):
         judge(
-            request(bench, tmp_path, module="no_such_module"),
+            subject(bench, "no_such_module"),
+            options(tmp_path),
             bench.boot,
             wanted,
             Console(),
@@ -70,7 +69,7 @@ def test_process_that_is_killed_is_one_line_and_leaves_no_machine(
 ) -> None:
     (unit,) = units(registry.select(("reset",)), ("legacy",))
     outputs = Outputs(pcap=tmp_path / "1.pcapng", log=tmp_path / "1.log")
-    with Member(setup(request(bench, tmp_path), bench.boot), outputs) as member:
+    with Member(setup(subject(bench), options(tmp_path), bench.boot), outputs) as member:
         member.begin(unit, Console())
         pid = member.process.pid
         assert pid

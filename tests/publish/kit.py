@@ -6,9 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from tarpit_builder.deb import Deb
-
 from tarpit_builder.container import Files
+from tarpit_builder.packaging.deb import Deb
 
 
 def small_deb(name: str, version: str, arch: str = "all", text: str = "") -> Deb:

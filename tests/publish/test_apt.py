@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tarpit_builder.deb import Deb
 
 from tarpit_builder import suites
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input, Limits, Recipe
+from tarpit_builder.packaging.deb import Deb
 from tarpit_builder.publish import Options, publish, repository
 from tarpit_builder.publish.keys import Key
 from tarpit_builder.sources.debian import Mirrors

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tarpit_builder import packaging, paths, plan, suites
+from tarpit_builder import paths, suites
 from tarpit_builder.build import build
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input, Limits, Recipe
-from tarpit_builder.plan import Request
+from tarpit_builder.packaging import changelog as history
 from tarpit_builder.publish import Options, publish
 from tarpit_builder.publish.keys import Key
+from tarpit_builder.request import Request
 from tarpit_builder.sources.debian import Archive, Mirrors
 from tarpit_builder.sources.store import Store
 from tests.publish.kit import state
@@ -29,16 +30,15 @@ NEXT = "99.0.0"
 def next_version(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[None]:
     """The project as it will be after its next release."""
     changelog = folder / "CHANGELOG.md"
-    text = packaging.CHANGELOG.read_text()
+    text = history.CHANGELOG.read_text()
     head, mark, rest = text.partition("\n## ")
     changelog.write_text(f"{head}\n## {NEXT} — 2030-01-01\n\n- A change.\n{mark}{rest}")
     with monkeypatch.context() as patch:
-        patch.setattr(packaging, "CHANGELOG", changelog)
-        patch.setattr(packaging, "__version__", NEXT)
-        patch.setattr(plan, "__version__", NEXT)
-        packaging.releases.cache_clear()
+        patch.setattr(history, "CHANGELOG", changelog)
+        patch.setattr(history, "__version__", NEXT)
+        history.releases.cache_clear()
         yield
-    packaging.releases.cache_clear()
+    history.releases.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_life_with_the_repository(
             "SUITE": suite,
             "ABI": first.folder.name,
             "OTHER_ABI": other.abi,
-            "VERSION_1": packaging.releases()[0].version,
+            "VERSION_1": history.releases()[0].version,
             "VERSION_2": NEXT,
         },
         limits=Limits(seconds=1500),

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tarpit_builder import __version__, clean, packaging
+from tarpit_builder import __version__, clean
 from tarpit_builder.console import Console
 from tarpit_builder.errors import CheckFailedError, SourceError, UserError
+from tarpit_builder.packaging import modern
 from tarpit_builder.publish import Options, Published, audit, publish, settings, states
 from tarpit_builder.publish.audit import checksums
 from tarpit_builder.publish.keys import Key
@@ -231,7 +232,7 @@ def test_stale_result_of_a_superseded_kernel(
         ("6.12.57+deb13-amd64", "6.12.57-1", "of then"),
         ("6.12.118+deb13-amd64", "6.12.118-1", "of now"),
     ):
-        target = packaging.PackageSet(version, "trixie", "amd64", abi, kernel, "/usr/lib/modules")
+        target = modern.PackageSet(version, "trixie", "amd64", abi, kernel, "/usr/lib/modules")
         folder = result(
             dist, abi, "trixie", small_deb("xt-tarpit-dkms", version, text=text), kernel=kernel
         )
@@ -241,7 +242,7 @@ def test_stale_result_of_a_superseded_kernel(
             name: hashlib.sha256(
                 content if isinstance(content, bytes) else content.read_bytes()
             ).hexdigest()
-            for name, content in packaging.source_files(target).members.items()
+            for name, content in modern.source_files(target).members.items()
         }
         if text == "of then":
             manifest["module"][f"xt-tarpit-{version}/xt_TARPIT.c"] = "0"

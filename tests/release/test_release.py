@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tarpit_builder import __version__, packaging, paths, release
+from tarpit_builder import __version__, paths, release
 from tarpit_builder.errors import CheckFailedError, InfrastructureError, UserError
+from tarpit_builder.packaging import changelog as history
 
 DAY = date(2030, 1, 31)
 NEWS = "## Unreleased\n\n- Held connections are held\n  even longer.\n- Another change.\n\n"
@@ -47,7 +48,7 @@ def commit(root: Path) -> None:
 
 
 def test_the_project_says_its_version_the_same_everywhere() -> None:
-    assert packaging.releases()[0].version == __version__
+    assert history.releases()[0].version == __version__
 
 
 def test_draft_changes_nothing_and_shows_everything(checkout: Path) -> None:
@@ -71,7 +72,7 @@ def test_release_is_one_commit_with_an_annotated_tag(checkout: Path) -> None:
     assert "- Another change." in git(checkout, "tag", "-l", "--format=%(contents)", "v1.1.0")
     assert git(checkout, "show", "--stat", "--format=%s", made).splitlines()[0] == "Release 1.1.0"
     assert git(checkout, "status", "--porcelain") == ""
-    past = packaging.parse_changelog((checkout / release.CHANGELOG).read_text())
+    past = history.parse_changelog((checkout / release.CHANGELOG).read_text())
     assert [(r.version, len(r.changes)) for r in past] == [("1.1.0", 2), ("1.0.0", 1)]
     assert 'version__ = "1.1.0"' in (checkout / release.INIT).read_text()
 
@@ -186,10 +187,10 @@ def test_git_that_refuses_leaves_everything_as_it_was(checkout: Path, hook: str)
 def test_debian_changelog_is_readable_for_every_release_so_far() -> None:
     from debian.changelog import Changelog
 
-    text = packaging.CHANGELOG.read_text()
+    text = history.CHANGELOG.read_text()
     rendered = release._debian(text)
     versions = [str(block.version) for block in Changelog(rendered, strict=True)]
-    expected = [r.version for r in packaging.parse_changelog(text)]
+    expected = [r.version for r in history.parse_changelog(text)]
     assert [re.sub(r"\+deb\d+", "", version) for version in versions] == expected
 
 

@@ -10,7 +10,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from tarpit_builder.deb import AR_MAGIC, Deb
+
+from tarpit_builder.packaging.deb import AR_MAGIC, Deb
 
 CONTROL = """\
 Package: xt-tarpit-modules-2.6.24

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tarpit_builder.workflow import Wish
 
-from tarpit_builder import names, workflow
+from tarpit_builder import names
 from tarpit_builder.errors import UserError
+from tarpit_builder.plan import make
+from tarpit_builder.request import Request
 from tarpit_builder.sources.debian import Archive
 from tests.conftest import NEW
 
@@ -35,7 +36,7 @@ def test_what_is_clear_is_understood(typed: str, meant: str) -> None:
 
 @pytest.mark.parametrize("typed", ["linux-2.6.24", "v2.6.24", "linux-v2.6.24", "2.6.24"])
 def test_a_release_by_its_tag_or_tarball(typed: str, archive: Archive) -> None:
-    plan = workflow.plan(Wish(typed), archive)
+    plan = make(Request(typed), archive)
     assert plan.command == "invoke build --kernel 2.6.24"
 
 
@@ -75,7 +76,7 @@ def test_a_release_that_is_not_built_has_a_neighbour(
     typed: str, advice: str, archive: Archive
 ) -> None:
     with pytest.raises(UserError, match=r"only 2\.6\.19-2\.6\.27") as caught:
-        workflow.plan(Wish(typed), archive)
+        make(Request(typed), archive)
     assert advice in caught.value.hint
 
 
@@ -87,6 +88,6 @@ def test_architectures_by_what_uname_calls_them(typed: str, meant: str) -> None:
 
 
 def test_the_reason_speaks_of_the_suite_however_it_was_written(archive: Archive) -> None:
-    plan = workflow.plan(Wish("Trixie", arch="x86_64"), archive)
+    plan = make(Request("Trixie", arch="x86_64"), archive)
     assert plan.choices[0].value == NEW
     assert "of trixie installs today" in plan.choices[0].reason

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import pytest
-from tarpit_builder.upstream.plan import ARCHITECTURES
-from tarpit_builder.upstream.trees import Trees
 
 from tarpit_builder import paths
 from tarpit_builder.console import Console
 from tarpit_builder.errors import NetworkError, SourceError
+from tarpit_builder.kernels.release import KernelOrg
+from tarpit_builder.kernels.source import Places
+from tarpit_builder.request import Request
 from tarpit_builder.sources import FetchedTree
+from tarpit_builder.sources.debian import Archive, Mirrors
 from tarpit_builder.sources.store import Store
 from tarpit_builder.versions import IptablesVersion, KernelVersion
 
@@ -22,7 +23,7 @@ IPTABLES = ("1.3.8", "1.4.0")
 CELLS = tuple(
     pytest.param(release, arch, marks=() if (row + column) % 2 else (pytest.mark.slow,))
     for row, release in enumerate(RELEASES)
-    for column, arch in enumerate(ARCHITECTURES)
+    for column, arch in enumerate(KernelOrg.architectures)
 )
 """Every release on every architecture; in an ordinary run each release on one, in turn."""
 
@@ -31,13 +32,15 @@ missing: dict[str, str] = {}
 
 
 @pytest.fixture(scope="session")
-def trees() -> Trees:
+def real() -> Archive:
+    """Debian's archive and the user's cache, with its trees."""
+    return Archive(Store(paths.cache_dir()), Mirrors.choose(None), Console(quiet=True))
+
+
+@pytest.fixture(scope="session")
+def places(real: Archive) -> Places:
     """Trees from the cache, kernel.org, or the repositories that the environment names."""
-    return Trees(
-        Store(paths.cache_dir()),
-        kernel_git=os.environ.get("TARPIT_KERNEL_GIT", ""),
-        iptables_git=os.environ.get("TARPIT_IPTABLES_GIT", ""),
-    )
+    return Places.of(Request("2.6.24"), real.store)
 
 
 def _or_skip(name: str, fetch: Callable[[], FetchedTree]) -> FetchedTree:
@@ -50,19 +53,19 @@ def _or_skip(name: str, fetch: Callable[[], FetchedTree]) -> FetchedTree:
 
 
 @pytest.fixture(scope="session")
-def kernel_tree(trees: Trees) -> Callable[[str], FetchedTree]:
+def kernel_tree(places: Places) -> Callable[[str], FetchedTree]:
     """The tree of a release of Linux, or a skip that names it."""
     return lambda release: _or_skip(
-        f"Linux {release}", lambda: trees.kernel(KernelVersion.parse(release), Console(quiet=True))
+        f"Linux {release}", lambda: places.kernel(KernelVersion.parse(release), Console(quiet=True))
     )
 
 
 @pytest.fixture(scope="session")
-def iptables_tree(trees: Trees) -> Callable[[str], FetchedTree]:
+def iptables_tree(places: Places) -> Callable[[str], FetchedTree]:
     """The tree of a release of iptables, or a skip that names it."""
     return lambda release: _or_skip(
         f"iptables {release}",
-        lambda: trees.iptables(IptablesVersion.parse(release), Console(quiet=True)),
+        lambda: places.iptables(IptablesVersion.parse(release), Console(quiet=True)),
     )
 
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tarpit_builder.upstream import toolchain
 
+from tarpit_builder.kernels import toolchain
 from tarpit_builder.sources import FetchedTree
 from tarpit_builder.versions import IptablesVersion, KernelVersion
-from tests.upstream.conftest import RELEASES
+from tests.kernels.conftest import RELEASES
 
 REWRITE = (("-m elf_i386", "-Wl,-m,elf_i386"), ("-d", "-Wl,-d"))
 

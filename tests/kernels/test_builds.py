@@ -11,24 +11,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tarpit_builder.upstream import toolchain
-from tarpit_builder.upstream.build import build, plan_for
-from tarpit_builder.upstream.plan import ARCHITECTURES, UpstreamRequest
-from tarpit_builder.upstream.prove import families, prove
-from tarpit_builder.upstream.steps import DEFAULT_CONFIG
-from tarpit_builder.upstream.trees import Trees
 
-from tarpit_builder.build import BuildResult
+from tarpit_builder.build import BuildResult, build
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine
 from tarpit_builder.errors import SourceError, UserError
+from tarpit_builder.kernels import toolchain
+from tarpit_builder.kernels.period import families
+from tarpit_builder.kernels.release import KernelOrg, image
+from tarpit_builder.kernels.source import DEFAULT_CONFIG
 from tarpit_builder.patching import apply as patching
-from tarpit_builder.prove import Options
+from tarpit_builder.plan import make as plan_for
+from tarpit_builder.proof import VerifyOptions
+from tarpit_builder.prove import prove
+from tarpit_builder.request import Request
 from tarpit_builder.sources import MODULE_BUILD, FetchedTree
-from tarpit_builder.sources import Options as SourceOptions
-from tarpit_builder.sources.debian import Mirrors
+from tarpit_builder.sources.debian import Archive
 from tarpit_builder.versions import IptablesVersion, KernelVersion
-from tests.upstream.conftest import CELLS, IPTABLES, RELEASES
+from tests.kernels.conftest import CELLS, IPTABLES, RELEASES
 
 pytestmark = pytest.mark.docker
 
@@ -38,8 +38,8 @@ ELF_CLASS = {"amd64": 2, "i386": 1}
 SIXTY_FOUR = "\nCONFIG_X86_64=y\nCONFIG_64BIT=y\n"
 
 
-def request(kernel: str, arch: str = "amd64", **more: object) -> UpstreamRequest:
-    return UpstreamRequest(KernelVersion.parse(kernel), arch, **more)  # type: ignore[arg-type]
+def request(kernel: str, arch: str = "amd64", **more: object) -> Request:
+    return Request(kernel, arch, **more)  # type: ignore[arg-type]
 
 
 def relocations(module: bytes) -> Iterator[int]:
@@ -57,7 +57,7 @@ def relocations(module: bytes) -> Iterator[int]:
 def test_a_module_and_packages_for_every_release(
     release: str,
     arch: str,
-    trees: Trees,
+    real: Archive,
     kernel_tree: Callable[[str], FetchedTree],
     iptables_tree: Callable[[str], FetchedTree],
     tmp_path: Path,
@@ -66,7 +66,7 @@ def test_a_module_and_packages_for_every_release(
     for version in IPTABLES:
         iptables_tree(version)
     console = Console(quiet=True)
-    result = build(request(release, arch), trees, console, dist=tmp_path)
+    result = build(request(release, arch), real, console, dist=tmp_path)
     name = "ipt_TARPIT" if release < "2.6.22" else "xt_TARPIT"
     module = (result.folder / f"{name}.ko").read_bytes()
     assert module[4] == ELF_CLASS[arch]
@@ -78,7 +78,7 @@ def test_a_module_and_packages_for_every_release(
     _packages_are_readable(result, tmp_path / "root")
     assert (tmp_path / f"root/lib/modules/{release}/extra/{name}.ko").read_bytes() == module
     assert list((result.folder / "patched").rglob(f"{name}.c"))
-    assert not build(request(release, arch), trees, console, dist=tmp_path).fresh
+    assert not build(request(release, arch), real, console, dist=tmp_path).fresh
 
 
 def _packages_are_readable(result: BuildResult, root: Path) -> None:
@@ -93,7 +93,7 @@ def _packages_are_readable(result: BuildResult, root: Path) -> None:
 @pytest.mark.parametrize("version", IPTABLES)
 def test_iptables_is_static_and_has_the_target(
     version: str,
-    trees: Trees,
+    real: Archive,
     kernel_tree: Callable[[str], FetchedTree],
     iptables_tree: Callable[[str], FetchedTree],
     tmp_path: Path,
@@ -101,7 +101,7 @@ def test_iptables_is_static_and_has_the_target(
     kernel_tree("2.6.23")
     iptables_tree(version)
     wanted = request("2.6.23", iptables=version)
-    result = build(wanted, trees, Console(quiet=True), dist=tmp_path)
+    result = build(wanted, real, Console(quiet=True), dist=tmp_path)
     _packages_are_readable(result, tmp_path / "root")
     program = tmp_path / "root/sbin/iptables"
     header = subprocess.run(
@@ -119,11 +119,11 @@ def test_iptables_is_static_and_has_the_target(
 
 
 def test_symbol_versions_of_another_kernel_are_refused(
-    trees: Trees, kernel_tree: Callable[[str], FetchedTree], tmp_path: Path
+    real: Archive, kernel_tree: Callable[[str], FetchedTree], tmp_path: Path
 ) -> None:
     kernel_tree("2.6.24")
     console = Console(quiet=True)
-    plain = build(request("2.6.24", iptables="none"), trees, console, dist=tmp_path / "plain")
+    plain = build(request("2.6.24", iptables="none"), real, console, dist=tmp_path / "plain")
     config = tmp_path / "config"
     text = (plain.folder / "config-2.6.24").read_text()
     config.write_text(
@@ -136,13 +136,13 @@ def test_symbol_versions_of_another_kernel_are_refused(
     )
     wanted = request("2.6.24", iptables="none", config=config, symvers=symvers)
     with pytest.raises(UserError, match=r"Module\.symvers is of another kernel") as caught:
-        build(wanted, trees, console, dist=tmp_path / "dist")
+        build(wanted, real, console, dist=tmp_path / "dist")
     assert not (tmp_path / "dist/2.6.24-amd64").exists()
     # The message says what it should have been; with that it is accepted.
     ours = re.search(r"not ([0-9a-f]+)\)", caught.value.message)
     assert ours
     symvers.write_text(symvers.read_text().replace("12345678", ours[1].rjust(8, "0")))
-    result = build(wanted, trees, console, dist=tmp_path / "dist")
+    result = build(wanted, real, console, dist=tmp_path / "dist")
     module = (result.folder / "xt_TARPIT.ko").read_bytes()
     versions = struct.pack("<Q", int(ours[1], 16)) + b"xt_register_targets\0"
     assert versions in module
@@ -150,7 +150,7 @@ def test_symbol_versions_of_another_kernel_are_refused(
 
 @pytest.mark.parametrize("own", [None, "", "-1", "-custom"])
 def test_the_release_of_the_users_kernel_is_in_the_module(
-    own: str | None, trees: Trees, kernel_tree: Callable[[str], FetchedTree], tmp_path: Path
+    own: str | None, real: Archive, kernel_tree: Callable[[str], FetchedTree], tmp_path: Path
 ) -> None:
     kernel_tree("2.6.24")
     config = None
@@ -159,7 +159,7 @@ def test_the_release_of_the_users_kernel_is_in_the_module(
         text = (DEFAULT_CONFIG.read_text() + SIXTY_FOUR).strip()
         config.write_text(f'{text}\nCONFIG_LOCALVERSION="{own}"\nCONFIG_LOCALVERSION_AUTO=y\n')
     wanted = request("2.6.24", iptables="none", release="2.6.24-1-amd64", config=config)
-    result = build(wanted, trees, Console(quiet=True), dist=tmp_path)
+    result = build(wanted, real, Console(quiet=True), dist=tmp_path)
     assert b"vermagic=2.6.24-1-amd64 SMP" in (result.folder / "xt_TARPIT.ko").read_bytes()
     assert (result.folder / "xt-tarpit-modules-2.6.24-1-amd64_1.0.0_amd64.deb").is_file()
 
@@ -181,7 +181,7 @@ def _with_line_ends_of_dos(tree: Path) -> None:
 @pytest.mark.parametrize("spoil", [_patched, _half_patched, _with_line_ends_of_dos])
 def test_a_tree_that_is_not_as_it_was_released_is_refused(
     spoil: Callable[[Path], None],
-    trees: Trees,
+    real: Archive,
     kernel_tree: Callable[[str], FetchedTree],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -190,20 +190,19 @@ def test_a_tree_that_is_not_as_it_was_released_is_refused(
     folder = tmp_path / "linux-2.6.24"
     kernel_tree("2.6.24").unpack(folder, MODULE_BUILD)
     spoil(folder)
-    wanted = request("2.6.24", iptables="none")
-    theirs = Trees(trees.store, kernel_tree=str(folder))
+    wanted = request("2.6.24", iptables="none", kernel_tree=str(folder))
     with pytest.raises(SourceError, match="cannot be verified"):
-        build(wanted, theirs, Console(quiet=True), dist=tmp_path / "dist")
-    theirs = replace(theirs, options=SourceOptions(trust_on_first_use=True))
+        build(wanted, real, Console(quiet=True), dist=tmp_path / "dist")
+    wanted = replace(wanted, trust_on_first_use=True)
     with pytest.raises(UserError, match="patch does not apply to this tree"):
-        build(wanted, theirs, Console(quiet=True), dist=tmp_path / "dist")
+        build(wanted, real, Console(quiet=True), dist=tmp_path / "dist")
     assert not (tmp_path / "dist/2.6.24-amd64-iptables-none").exists()
 
 
 @pytest.fixture
-def users_image(tmp_path: Path) -> Iterator[Callable[[str], str]]:
+def users_image(real: Archive, tmp_path: Path) -> Iterator[Callable[[str], str]]:
     """An image of the user's own, whose ``gcc`` takes old code as it is and says *greeting*."""
-    recipe = plan_for(request("2.6.24"), Mirrors.choose(None)).recipe
+    recipe = image(real.mirrors)
     base = Engine.connect().ensure_image(recipe, Console(quiet=True))
     name = f"localhost/tarpit-test/period-{tmp_path.name}"
     made = [name]
@@ -223,8 +222,8 @@ def users_image(tmp_path: Path) -> Iterator[Callable[[str], str]]:
             text=True,
             check=True,
         )
-        plan = plan_for(request("2.6.24", image=said.stdout.strip()), Mirrors.choose(None))
-        made.append(plan.kernel_recipe.tag)
+        plan = plan_for(request("2.6.24", image=said.stdout.strip()), real)
+        made.append(plan.kernel.userland.recipes[0].tag)
         return name
 
     yield make
@@ -233,7 +232,7 @@ def users_image(tmp_path: Path) -> Iterator[Callable[[str], str]]:
 
 def test_an_image_of_the_users_own_is_used_and_followed(
     users_image: Callable[[str], str],
-    trees: Trees,
+    real: Archive,
     kernel_tree: Callable[[str], FetchedTree],
     tmp_path: Path,
 ) -> None:
@@ -241,7 +240,7 @@ def test_an_image_of_the_users_own_is_used_and_followed(
 
     def made(greeting: str) -> BuildResult:
         wanted = request("2.6.24", iptables="none", image=users_image(greeting))
-        return build(wanted, trees, Console(quiet=True), dist=tmp_path / "dist")
+        return build(wanted, real, Console(quiet=True), dist=tmp_path / "dist")
 
     first = made("gcc-4.1.2")
     assert first.manifest["toolchain"][0] == "gcc-4.1.2"
@@ -251,17 +250,17 @@ def test_an_image_of_the_users_own_is_used_and_followed(
 
 
 def test_an_image_that_is_nowhere_is_one_line(
-    trees: Trees, kernel_tree: Callable[[str], FetchedTree], tmp_path: Path
+    real: Archive, kernel_tree: Callable[[str], FetchedTree], tmp_path: Path
 ) -> None:
     kernel_tree("2.6.24")
     wanted = request("2.6.24", iptables="none", image="localhost/tarpit-test/nowhere")
     with pytest.raises(UserError, match="there is no image") as caught:
-        build(wanted, trees, Console(quiet=True), dist=tmp_path)
+        build(wanted, real, Console(quiet=True), dist=tmp_path)
     assert caught.value.hint
 
 
 def test_an_image_without_a_shell_is_one_line(
-    trees: Trees, kernel_tree: Callable[[str], FetchedTree], tmp_path: Path
+    real: Archive, kernel_tree: Callable[[str], FetchedTree], tmp_path: Path
 ) -> None:
     kernel_tree("2.6.24")
     name = "localhost/tarpit-test/empty"
@@ -271,7 +270,7 @@ def test_an_image_without_a_shell_is_one_line(
         with pytest.raises(UserError, match="the image that was named cannot be used") as caught:
             build(
                 request("2.6.24", iptables="none", image=name),
-                trees,
+                real,
                 Console(quiet=True),
                 dist=tmp_path / "dist",
             )
@@ -282,7 +281,7 @@ def test_an_image_without_a_shell_is_one_line(
 
 @pytest.mark.boot
 def test_a_release_is_booted_and_proven(
-    trees: Trees,
+    real: Archive,
     kernel_tree: Callable[[str], FetchedTree],
     iptables_tree: Callable[[str], FetchedTree],
     tmp_path: Path,
@@ -291,24 +290,24 @@ def test_a_release_is_booted_and_proven(
     kernel_tree("2.6.24")
     iptables_tree("1.4.0")
     monkeypatch.setenv("TARPIT_DIST", str(tmp_path))
-    report = prove(request("2.6.24"), Options(), trees, Console(quiet=True))
+    report = prove(request("2.6.24"), VerifyOptions(), real, Console(quiet=True))
     assert report.exit_code == 0, report.table()
     # The image that was booted is what --with-kernel gives away.
     wanted = request("2.6.24", with_kernel=True)
-    result = build(wanted, trees, Console(quiet=True), dist=tmp_path / "whole")
+    result = build(wanted, real, Console(quiet=True), dist=tmp_path / "whole")
     assert (result.folder / "vmlinuz-2.6.24").read_bytes()[0x202:0x206] == b"HdrS"
 
 
 @pytest.mark.slow
 @pytest.mark.boot
 @pytest.mark.parametrize("iptables", IPTABLES)
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", KernelOrg.architectures)
 @pytest.mark.parametrize("release", RELEASES)
 def test_every_release_is_booted_and_proven(
     release: str,
     arch: str,
     iptables: str,
-    trees: Trees,
+    real: Archive,
     kernel_tree: Callable[[str], FetchedTree],
     iptables_tree: Callable[[str], FetchedTree],
     tmp_path: Path,
@@ -318,7 +317,10 @@ def test_every_release_is_booted_and_proven(
     iptables_tree(iptables)
     monkeypatch.setenv("TARPIT_DIST", str(tmp_path))
     report = prove(
-        request(release, arch, iptables=iptables), Options(full=True), trees, Console(quiet=True)
+        request(release, arch, iptables=iptables),
+        VerifyOptions(full=True),
+        real,
+        Console(quiet=True),
     )
     assert report.exit_code == 0, report.table()
 
@@ -330,12 +332,12 @@ def test_every_release_is_booted_and_proven(
 def test_the_patched_tree_is_booted_and_proven(
     release: str,
     how: str,
-    trees: Trees,
+    real: Archive,
     kernel_tree: Callable[[str], FetchedTree],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kernel_tree(release)
     monkeypatch.setenv("TARPIT_DIST", str(tmp_path))
-    report = prove(request(release), Options(), trees, Console(quiet=True), in_tree=how)
+    report = prove(request(release), VerifyOptions(), real, Console(quiet=True), in_tree=how)
     assert report.exit_code == 0, report.table()

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tarpit_builder.upstream import inputs
-from tarpit_builder.upstream.plan import UpstreamRequest
 
 from tarpit_builder.errors import UserError
-from tarpit_builder.versions import KernelVersion
+from tarpit_builder.kernels import configuration
+from tarpit_builder.request import Request
 
 CONFIG = """\
 #
@@ -37,15 +36,15 @@ def read(
     kernel: str = "2.6.24",
     arch: str = "i386",
     release: str = "",
-) -> inputs.KernelFiles:
+) -> configuration.KernelFiles:
     def written(name: str, content: str | bytes) -> Path:
         path = tmp_path / name
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return path
 
-    return inputs.read(
-        UpstreamRequest(
-            KernelVersion.parse(kernel),
+    return configuration.read(
+        Request(
+            kernel,
             arch,
             release=release,
             config=written("config", config),
@@ -120,6 +119,6 @@ def test_the_name_that_a_distribution_gave_its_kernel_is_suggested(
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    request = UpstreamRequest(KernelVersion.parse("2.6.24"), config=tmp_path / "absent")
+    request = Request("2.6.24", config=tmp_path / "absent")
     with pytest.raises(UserError, match="absent cannot be read"):
-        inputs.read(request)
+        configuration.read(request)
