@@ -179,6 +179,12 @@ class Input:
     archives: Sequence[Files | Tar]
     key: str | None = None
 
+    @property
+    def digest(self) -> str:
+        """The key, or a digest of the files."""
+        files = (archive for archive in self.archives if isinstance(archive, Files))
+        return self.key or digests.digest(archive.digest for archive in files)
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

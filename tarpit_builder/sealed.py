@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,13 @@ class Step:
     environment: Mapping[str, str] = field(default_factory=dict)
     title: str = ""
     done: Callable[[Path], str] = lambda _: ""
+
+    @property
+    def key(self) -> str:
+        """A digest of all that goes into the results."""
+        words = (f"{name}={value}" for name, value in sorted(self.environment.items()))
+        inputs = (f"{item.mount} {item.digest}" for item in self.inputs)
+        return digest([self.recipe.identity, self.script, self.scripts.digest, *words, *inputs])
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +96,17 @@ class Workshop:
             if stage:
                 stage.done(step.done(output))
 
-    def kept(self, name: str, parts: Iterable[str], make: Callable[[Path], None]) -> Path:
-        """The folder that *make* fills; kept in the cache, and made once for the same *parts*."""
-        key = digest(parts)
+    def kept(self, name: str, step: Step, *also: str) -> Path:
+        """The results of *step*; kept in the cache, and made once for all that goes into them.
+
+        :param also: digests of what *step* itself does not know, such as a foreign image's.
+        """
+        key = digest([step.key, *also])
         final = paths.cache_dir() / "upstream" / f"{name}-{key[:24]}"
         with locked(f"upstream-{key[:16]}"):
             if not final.is_dir():
                 with paths.staged_dir(final) as stage:
-                    make(stage)
+                    self.run(step, stage)
         return final
 
     def _judge(self, status: int, lines: tuple[str, ...]) -> None:

@@ -4,7 +4,7 @@
 #   KARCH                the architecture's name in the kernel
 #   JOBS                 processes at once
 #   SUFFIX               what follows the version in `uname -r`, or nothing
-#   /layer               the toolchain layer, see upstream/toolchain.py
+#   /layer               the toolchain layer, see tarpit_builder/kernels/toolchain.py
 #   /request/config      the user's .config, or /request/fragment, what ours has beside allnoconfig
 # shellcheck disable=SC2154
 

@@ -3,7 +3,7 @@
 # A static iptables with the TARPIT extension.  Results: /out/sbin/*, /out/man/*.
 #   /iptables            the release's tree
 #   /kernel              the tree of the kernel whose headers it is built against
-#   /layer               compiler and patches, see upstream/toolchain.py
+#   /layer               compiler and patches, see tarpit_builder/kernels/toolchain.py
 #   /request/patch       what adds the extension to the tree
 #   KARCH, JOBS
 # shellcheck disable=SC2154

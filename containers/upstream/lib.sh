@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # What the scripts of this folder share.
 
-# refuse MESSAGE HINT: the request cannot be met; upstream/build.py turns this line into its error.
+# refuse MESSAGE HINT: the request cannot be met; tarpit_builder/sealed.py turns this line into its error.
 refuse() {
 	echo "refused: $1|$2"
 	exit 3

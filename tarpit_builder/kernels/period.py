@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,8 +95,8 @@ class Period(Userland):
                 f"of Linux {headers}",
                 self._warning or "the same for every kernel, so that one package serves them all",
             ),
-            places.iptables_choice(iptables.version),
-            *([places.headers_choice(headers)] if headers != self.tree.version else []),
+            places.outlook(iptables.version),
+            *([places.outlook(headers, headers=True)] if headers != self.tree.version else []),
             *(Choice("  fix", fix.name, fix.why) for fix in iptables.layer.fixes),
         )
 
@@ -228,131 +228,80 @@ class Period(Userland):
     def _module(self, workshop: Workshop, output: Path) -> None:
         """The module, in *output*, with its kernel's release and configuration."""
         tree, module = self.tree, self.rule.module
-        request: dict[str, Path | bytes] = {**tree.configuration()}
-        if tree.patch:
-            request["patch"] = tree.patch
-        self._step(
-            workshop,
-            "module.sh",
+        step = self._step(
+            ("module.sh", "configure.sh", "lib.sh", "plain-calls.pl"),
             tree.layer,
             (
                 for_modules(tree.tree(workshop.console)),
                 Input("/src", [self.source()]),
-                Input("/request", [Files(request)]),
+                _request(tree.configuration(), tree.patch),
             ),
-            output,
-            environment={"MODULE": module, "TARPIT_VERSION": changelog.version()},
             title=f"{module} for {workshop.name}",
             done=_release,
         )
+        told = {"MODULE": module, "TARPIT_VERSION": changelog.version()}
+        workshop.run(replace(step, environment={**step.environment, **told}), output)
 
     def _kernel(self, workshop: Workshop, in_tree: str = "") -> Path:
         """A whole kernel: ``bzImage``, ``release``, ``config`` and its ``modules/``, if any.
 
         :param in_tree: ``m`` or ``y`` to have TARPIT in it, by the patch.
         """
-        tree, patch = self.tree, self.tree.patch
+        tree = self.tree
         settings = f"CONFIG_{SETTINGS[self.rule.module]}={in_tree}\n" if in_tree else ""
-        request: dict[str, Path | bytes] = {**tree.configuration(settings)}
-        if in_tree and patch:
-            request["patch"] = patch
-        parts = [
-            tree.karch,
-            tree.suffix,
-            *tree.fetch(workshop.console),
-            tree.recipe.tag,
-            Files(request).digest,
-            content(*tree.image_layer.files().values()),
-            _scripts("lib.sh", "configure.sh", "image.sh"),
-        ]
-
-        def make(output: Path) -> None:
-            self._step(
-                workshop,
-                "image.sh",
-                tree.image_layer,
-                (
-                    whole(tree.tree(workshop.console), "/kernel"),
-                    Input("/request", [Files(request)]),
-                ),
-                output,
-                title=f"kernel image {workshop.name}",
-                done=_release,
-            )
-
-        return workshop.kept(f"image-{tree.version}-{tree.arch}", parts, make)
+        step = self._step(
+            ("image.sh", "configure.sh", "lib.sh", "plain-calls.pl"),
+            tree.image_layer,
+            (
+                whole(tree.tree(workshop.console), "/kernel"),
+                _request(tree.configuration(settings), tree.patch if in_tree else None),
+            ),
+            title=f"kernel image {workshop.name}",
+            done=_release,
+        )
+        name = f"image-{tree.version}-{tree.arch}"
+        return workshop.kept(name, step, *tree.fetch(workshop.console))
 
     def _programs(self, workshop: Workshop, wanted: Iptables) -> Path:
         """A static iptables: ``sbin/`` and ``man/``."""
         source, headers = self.tools(workshop.console)
-        patch = rules.patch(wanted.version)
-        parts = [
-            self.tree.arch,
-            self.recipe.tag,
-            source.tree,
-            headers.tree,
-            content(*wanted.layer.files().values()),
-            content(*([patch.read_bytes()] if patch else [])),
-            _scripts("lib.sh", "iptables.sh"),
-        ]
-
-        def make(output: Path) -> None:
-            self._step(
-                workshop,
-                "iptables.sh",
-                wanted.layer,
-                (
-                    whole(source, "/iptables"),
-                    for_modules(headers),
-                    Input("/request", [Files({"patch": patch} if patch else {})]),
-                ),
-                output,
-                recipe=self.recipe,
-                title=f"iptables {wanted.version} ({self.tree.arch})",
-            )
-
-        return workshop.kept(f"iptables-{wanted.version}", parts, make)
+        step = self._step(
+            ("iptables.sh", "lib.sh"),
+            wanted.layer,
+            (
+                whole(source, "/iptables"),
+                for_modules(headers),
+                _request({}, rules.patch(wanted.version)),
+            ),
+            title=f"iptables {wanted.version} ({self.tree.arch})",
+        )
+        return workshop.kept(f"iptables-{wanted.version}", replace(step, recipe=self.recipe))
 
     def _guest(self, workshop: Workshop, wanted: Iptables, agent: Path) -> Path:
         """What else a guest has: ``init``, made from *agent*, and ``modprobe``."""
-        parts = [
-            self.recipe.tag,
-            self.tree.arch,
-            content(agent.read_bytes()),
-            _scripts("guest.sh", "modprobe.c"),
-        ]
-
-        def make(output: Path) -> None:
-            given = (Input("/request", [Files({"agent.c": agent})]),)
-            layer = Layer(wanted.layer.compiler)
-            self._step(workshop, "guest.sh", layer, given, output, recipe=self.recipe)
-
-        return workshop.kept(f"guest-{self.tree.arch}", parts, make)
+        given = (Input("/request", [Files({"agent.c": agent})]),)
+        step = self._step(("guest.sh", "modprobe.c"), Layer(wanted.layer.compiler), given)
+        return workshop.kept(f"guest-{self.tree.arch}", replace(step, recipe=self.recipe))
 
     def _step(
         self,
-        workshop: Workshop,
-        script: str,
+        scripts: tuple[str, ...],
         layer: Layer,
         inputs: tuple[Input, ...],
-        output: Path,
         *,
-        recipe: Recipe | None = None,
-        environment: Mapping[str, str] | None = None,
         title: str = "",
         done: Callable[[Path], str] = lambda _: "",
-    ) -> None:
-        """Run one of the scripts of ``containers/upstream/`` with the compiler of *layer*."""
-        step = Step(
-            script=script,
-            scripts=Files({path.name: path for path in sorted(SCRIPTS.iterdir())}),
-            recipe=recipe or self.tree.recipe,
+    ) -> Step:
+        """The first of *scripts* of ``containers/upstream/``, with the compiler of *layer*."""
+        return Step(
+            script=scripts[0],
+            scripts=Files({name: SCRIPTS / name for name in scripts}),
+            recipe=self.tree.recipe,
             inputs=(*inputs, layer_input(layer)),
-            environment={**self.tree.environment(), **(environment or {})},
+            environment={"KARCH": self.tree.karch, "SUFFIX": self.tree.suffix},
             title=title,
             done=done,
         )
-        workshop.run(step, output)
 
     # -- results -----------------------------------------------------------------------------
 
@@ -390,8 +339,9 @@ def _release(results: Path) -> str:
     return (results / "release").read_text().strip()
 
 
-def _scripts(*names: str) -> str:
-    return content(*((SCRIPTS / name).read_bytes() for name in names))
+def _request(files: Mapping[str, bytes], patch: Path | None) -> Input:
+    """What the scripts are asked to do."""
+    return Input("/request", [Files({**files, **({"patch": patch} if patch else {})})])
 
 
 def _under_all_names(folder: Path) -> Mapping[str, Path]:

@@ -63,8 +63,9 @@ class Places:
 
         :raises UserError: if ``--kernel-tree`` or ``--ref`` is another release.
         """
-        source = self._kernel_source(version)
-        tree = sources.fetch_kernel(source, self.store, console, options=self.options)
+        tree = sources.fetch_kernel(
+            self._kernel(version), self.store, console, options=self.options
+        )
         if isinstance(tree.version, KernelVersion) and tree.version != version:
             raise UserError(
                 f"{tree.origin} is Linux {tree.version}, not {version}",
@@ -74,47 +75,39 @@ class Places:
 
     def headers(self, version: KernelVersion, console: Console) -> FetchedTree:
         """The verified tree of another release, whose headers iptables needs."""
-        source = self._headers_source(version)
+        source = sources.kernel_source(version, git=self.request.kernel_git)
         return sources.fetch_kernel(source, self.store, console, options=self.options)
 
     def iptables(self, version: IptablesVersion, console: Console) -> FetchedTree:
         """The verified tree of an iptables release."""
-        source = self._iptables_source(version)
+        source = self._iptables(version)
         return sources.fetch_iptables(source, self.store, console, options=self.options)
 
-    def kernel_choice(self, version: KernelVersion) -> Choice:
-        """Where :meth:`kernel` comes from and how it is checked; nothing is fetched.
+    def outlook(self, version: KernelVersion | IptablesVersion, *, headers: bool = False) -> Choice:
+        """Where that tree comes from, and how it is checked; nothing is fetched.
 
+        :param headers: of a kernel, whether it is the one for :meth:`headers`.
         :raises UserError: if options contradict each other, or name what is not there.
         """
-        found = outlook.of_kernel(self._kernel_source(version), version, self._context())
-        return _choice(version.stem, found)
+        context = Context.of(self.store, Console(quiet=True), self.options)
+        if isinstance(version, IptablesVersion):
+            seen = outlook.of_iptables(self._iptables(version), version, context)
+        elif headers:
+            source = sources.kernel_source(version, git=self.request.kernel_git)
+            seen = outlook.of_kernel(source, version, context)
+        else:
+            seen = outlook.of_kernel(self._kernel(version), version, context)
+        return Choice("source", f"{version.stem}: {seen.place}", f"verified by: {seen.verified}")
 
-    def headers_choice(self, version: KernelVersion) -> Choice:
-        """The same of :meth:`headers`."""
-        found = outlook.of_kernel(self._headers_source(version), version, self._context())
-        return _choice(version.stem, found)
-
-    def iptables_choice(self, version: IptablesVersion) -> Choice:
-        """The same of :meth:`iptables`."""
-        found = outlook.of_iptables(self._iptables_source(version), version, self._context())
-        return _choice(version.stem, found)
-
-    def _kernel_source(self, version: KernelVersion) -> sources.KernelSource:
-        request = self.request
+    def _kernel(self, version: KernelVersion) -> sources.KernelSource:
+        named = self.request
         return sources.kernel_source(
-            version, git=request.kernel_git, ref=request.ref, tree=request.kernel_tree
+            version, git=named.kernel_git, ref=named.ref, tree=named.kernel_tree
         )
 
-    def _headers_source(self, version: KernelVersion) -> sources.KernelSource:
-        return sources.kernel_source(version, git=self.request.kernel_git)
-
-    def _iptables_source(self, version: IptablesVersion) -> IptablesSource:
+    def _iptables(self, version: IptablesVersion) -> IptablesSource:
         place = self.request.iptables_git
         return GitRepository(place, version) if place else Tarball(version)
-
-    def _context(self) -> Context:
-        return Context.of(self.store, Console(quiet=True), self.options)
 
 
 @dataclass(slots=True)
@@ -158,7 +151,7 @@ class Source(Tree):
             )
         )
         return (
-            self.places.kernel_choice(self.version),
+            self.places.outlook(self.version),
             Choice(
                 "patch", patch.name, "the same source for the kernel's own tree, handed out along"
             )
@@ -225,10 +218,6 @@ class Source(Tree):
         )
         return request | ({"symvers": files.symvers} if files.symvers is not None else {})
 
-    def environment(self) -> dict[str, str]:
-        """What the scripts are told of it."""
-        return {"KARCH": self.karch, "SUFFIX": self.suffix}
-
 
 def for_modules(tree: FetchedTree) -> Input:
     """What building modules against *tree* takes of it, at ``/kernel``."""
@@ -244,7 +233,3 @@ def whole(tree: FetchedTree, mount: str) -> Input:
 def layer_input(layer: Layer) -> Input:
     """*layer*, where the scripts look for it."""
     return Input("/layer", [Files(layer.files())])
-
-
-def _choice(name: str, found: outlook.Outlook) -> Choice:
-    return Choice("source", f"{name}: {found.place}", f"verified by: {found.verified}")

@@ -24,22 +24,8 @@ from tarpit_builder.versions import IptablesVersion, suggest
 FILE = paths.PROJECT / "matrix.toml"
 SHARD = re.compile(r"(\d{1,4})/(\d{1,4})", re.ASCII)
 TAKES = ("first", "last", "all")
-PARTICULAR = (
-    (
-        "iptables",
-        "iptables",
-        (
-            "{} comes with the iptables of its suite",
-            "leave `iptables` out, or give kernels of kernel.org a block of their own",
-        ),
-    ),
-    (
-        "flavours",
-        "flavour",
-        ("{} has no flavours, only Debian's kernels have", "leave `flavours` out"),
-    ),
-)
-"""Keys that not every origin knows: the field that they are for, and what is said of others."""
+PARTICULAR = {"iptables": "iptables", "flavours": "flavour"}
+"""Keys that not every origin knows, and the field of a request that they are for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +173,12 @@ def _block(where: str, block: Mapping[str, Any], catalogue: Catalogue) -> Iterab
     minutes, memory = (_number(where, block, key) for key in ("minutes", "memory"))
     for name in _texts(where, block, "kernels"):
         origin, found = _kernels(name, take, catalogue)
-        for key, field, hint in PARTICULAR:
+        for key, field in PARTICULAR.items():
             if key in block and field not in origin.takes:
-                raise UserError(f"{where}: {hint[0].format(name)}", hint=hint[1])
+                raise UserError(
+                    f"{where}: there is no choice of `{key}` for {name}",
+                    hint=f"leave `{key}` out, or give other kernels a block of their own",
+                )
         combinations = product(
             found,
             _architectures(where, block, origin),

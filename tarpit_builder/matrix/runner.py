@@ -7,7 +7,6 @@ is in the record of the cell.  So going on is running the same command again.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -21,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
-from tarpit_builder import machine, paths
+from tarpit_builder import digests, machine, paths
 from tarpit_builder.errors import DockerError, UserError
 from tarpit_builder.matrix import outcome as outcomes
 from tarpit_builder.matrix.definition import Cell
@@ -284,11 +283,8 @@ def run(cells: Sequence[Cell], options: Options) -> Summary:
 
 def proof_key(result: Result, checks: Iterable[str]) -> str:
     """A digest of all that a proof of *result* depends on: the build, the packages, the checks."""
-    digest = hashlib.sha256("\n".join([result.key, *result.packages, *checks]).encode())
-    for path in _files(PROOF_SOURCES):
-        digest.update(str(path.relative_to(paths.PROJECT)).encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
+    sources = {str(path.relative_to(paths.PROJECT)): path for path in _files(PROOF_SOURCES)}
+    return digests.digest([result.key, *result.packages, *checks, digests.tree(sources)])
 
 
 def _files(names: Iterable[str]) -> list[Path]:
