@@ -212,7 +212,7 @@ def bench(
 def fetch(c: Context, given: Given) -> None:
     """Fetch and verify sources of kernels and iptables into the cache."""
     from tarpit_builder.console import Console
-    from tarpit_builder.sources import Options, kernel_source, verbs
+    from tarpit_builder.sources import SourceOptions, kernel_source, verbs
     from tarpit_builder.versions import KernelVersion
 
     version = KernelVersion.parse(given.kernel) if given.kernel else None
@@ -224,7 +224,7 @@ def fetch(c: Context, given: Given) -> None:
     tools = (
         verbs.iptables_source(given.iptables, git=given.iptables_git) if given.iptables else None
     )
-    options = Options(
+    options = SourceOptions(
         mirrors=(given.mirror,) if given.mirror else (),
         trust_on_first_use=given.trust_on_first_use,
     )
@@ -267,13 +267,13 @@ def cache(c: Context, verify: bool = False, older_than: str = "", keep: str = ""
 def catalog_update(c: Context, given: Given) -> None:
     """Extend the catalogue of known releases from kernel.org and from tags."""
     from tarpit_builder.console import Console
-    from tarpit_builder.sources import Options, verbs
+    from tarpit_builder.sources import SourceOptions, verbs
 
     print(
         verbs.catalog_update(
             given.store(),
             Console(),
-            Options(),
+            SourceOptions(),
             kernel_git=given.kernel_git,
             iptables_git=given.iptables_git,
             network=not given.offline,
@@ -316,9 +316,9 @@ def clean(
 @verb(help={"fix": "fix what the tools can fix by themselves"})
 def lint(c: Context, fix: bool = False) -> None:
     """Check format, lint and types."""
-    from tarpit_builder import gates
+    from tarpit_builder import quality
 
-    gates.lint(fix=fix)
+    quality.lint(fix=fix)
 
 
 @verb(
@@ -330,10 +330,10 @@ def lint(c: Context, fix: bool = False) -> None:
 )
 def test(c: Context, quick: bool = False, slow: bool = False, only: str = "") -> None:
     """Run all gates and tests, as CI does."""
-    from tarpit_builder import gates
+    from tarpit_builder import quality
 
-    gates.lint(fix=False)
-    gates.tests(quick=quick, slow=slow, only=only)
+    quality.lint(fix=False)
+    quality.tests(quick=quick, slow=slow, only=only)
 
 
 @verb(
@@ -388,7 +388,7 @@ def matrix(
         print(matrix.render(cells, format) if format else matrix.overview(cells))
         return
     as_json, as_junit = report.output(json, "--json"), report.output(junit, "--junit")
-    options = matrix.Options(
+    options = matrix.RunOptions(
         jobs=report.number(jobs, "--jobs"),
         memory=report.number(memory, "--memory"),
         verify=verify,
@@ -458,7 +458,7 @@ def repo(
     signer = publish.choose(key or c.config.tarpit.key, home, test=test_key)
     if signer.warning:
         console.warn(signer.warning)
-    options = publish.Options(
+    options = publish.PublishOptions(
         keep=versions,
         wanted=tuple(suite or ()),
         new_key=new_key,

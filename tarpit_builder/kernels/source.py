@@ -23,10 +23,10 @@ from tarpit_builder.sources import (
     FetchedTree,
     GitRepository,
     IptablesSource,
+    SourceOptions,
     Tarball,
     outlook,
 )
-from tarpit_builder.sources import Options as SourceOptions
 from tarpit_builder.sources.context import Context
 from tarpit_builder.sources.store import Store
 from tarpit_builder.versions import IptablesVersion, KernelVersion

@@ -10,14 +10,14 @@ from tarpit_builder.matrix.definition import Cell, overview, read, select
 from tarpit_builder.matrix.images import make_images
 from tarpit_builder.matrix.outcome import Outcome, Result, Summary
 from tarpit_builder.matrix.pipelines import render
-from tarpit_builder.matrix.runner import Options, Sources, run
+from tarpit_builder.matrix.runner import RunOptions, Sources, run
 from tarpit_builder.matrix.times import measure
 
 __all__ = [
     "Cell",
-    "Options",
     "Outcome",
     "Result",
+    "RunOptions",
     "Sources",
     "Summary",
     "make_images",

@@ -51,7 +51,7 @@ class Sources:
     offline: bool = False
 
     def arguments(self, cell: Cell) -> list[str]:
-        """Options of ``invoke build`` and ``invoke verify`` for *cell*."""
+        """RunOptions of ``invoke build`` and ``invoke verify`` for *cell*."""
         words = ["--mirror", self.mirror] if self.mirror else []
         words += ["--offline"] if self.offline else []
         for name in ("kernel_git", "iptables_git"):
@@ -61,7 +61,7 @@ class Sources:
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class RunOptions:
     """How to carry the matrix out.
 
     *jobs* cells at once that together may need *memory* MiB (0: what the machine has); *checks* are
@@ -99,7 +99,7 @@ class _Step:
 class Runner:
     """One run; see :func:`run`."""
 
-    def __init__(self, options: Options, view: View) -> None:
+    def __init__(self, options: RunOptions, view: View) -> None:
         self._options = options
         self._view = view
         self._folder = paths.make_dir(options.dist / outcomes.FOLDER)
@@ -255,7 +255,7 @@ class Runner:
             step.output.close()
 
 
-def run(cells: Sequence[Cell], options: Options) -> Summary:
+def run(cells: Sequence[Cell], options: RunOptions) -> Summary:
     """Carry out *cells*, and leave records, logs, ``summary.json`` and ``junit.xml`` in
     ``dist/matrix/``.
 

@@ -17,7 +17,7 @@ from tarpit_builder.kernels.suite import Suite
 from tarpit_builder.leftovers import scratch
 from tarpit_builder.matrix.definition import Cell
 from tarpit_builder.matrix.outcome import Result, Summary
-from tarpit_builder.matrix.runner import Options, Sources, run
+from tarpit_builder.matrix.runner import RunOptions, Sources, run
 from tarpit_builder.sources.debian import Archive
 
 JOBS = (1, 2)
@@ -69,16 +69,16 @@ def measure(
             images_of_its_own() as images,
             environment(TARPIT_CACHE=str(name / "cache"), TARPIT_IMAGES=images),
         ):
-            summary = _run(cells, Options(jobs=JOBS[-1], sources=sources, dist=name / "dist"))
+            summary = _run(cells, RunOptions(jobs=JOBS[-1], sources=sources, dist=name / "dist"))
             found.append(Measurement(f"matrix, cold, {JOBS[-1]} at once", summary.seconds, "s"))
     else:
         # Fills cache and images, so that the runs after it are alike.
         with scratch("bench") as name:
-            _run(cells, Options(sources=sources, dist=name))
+            _run(cells, RunOptions(sources=sources, dist=name))
     shares: list[Measurement] = []
     for jobs in JOBS:
         with scratch("bench") as name:
-            options = Options(jobs=jobs, sources=sources, dist=name)
+            options = RunOptions(jobs=jobs, sources=sources, dist=name)
             summary = _run(cells, options)
             found.append(Measurement(f"matrix, warm, {jobs} at once", summary.seconds, "s"))
             if jobs == 1:
@@ -90,7 +90,7 @@ def measure(
     return [*found, *shares]
 
 
-def _run(cells: Sequence[Cell], options: Options) -> Summary:
+def _run(cells: Sequence[Cell], options: RunOptions) -> Summary:
     summary = run(cells, replace(options))
     if summary.exit_code:
         raise BuildError(

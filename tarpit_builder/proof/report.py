@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 from tarpit_builder import paths
 
 
-class Outcome(StrEnum):
+class Verdict(StrEnum):
     """How a check ended."""
 
     PASS = "pass"  # noqa: S105
@@ -23,8 +23,8 @@ class Outcome(StrEnum):
     """The check could not be carried out: nothing is known."""
 
 
-MARKS = {Outcome.PASS: "✓", Outcome.FAIL: "✗", Outcome.SKIP: "–", Outcome.ERROR: "?"}
-BAD = {Outcome.FAIL, Outcome.ERROR}
+MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.SKIP: "–", Verdict.ERROR: "?"}
+BAD = {Verdict.FAIL, Verdict.ERROR}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class CheckResult:
     title: str
     section: str
     family: int | None
-    outcome: Outcome
+    outcome: Verdict
     seconds: float
     detail: str = ""
     ladder: tuple[str, ...] = ()
@@ -71,16 +71,16 @@ class VerifyReport:
     given: bool = False
 
     @property
-    def counts(self) -> Counter[Outcome]:
+    def counts(self) -> Counter[Verdict]:
         """How many checks ended how."""
         return Counter(result.outcome for result in self.results)
 
     @property
     def exit_code(self) -> int:
         """0: everything that could be judged is right; 1: something is wrong; 3: nothing known."""
-        if self.counts[Outcome.FAIL]:
+        if self.counts[Verdict.FAIL]:
             return 1
-        if self.counts[Outcome.ERROR] or not self.counts[Outcome.PASS]:
+        if self.counts[Verdict.ERROR] or not self.counts[Verdict.PASS]:
             return 3
         return 0
 
@@ -96,7 +96,7 @@ class VerifyReport:
                 [
                     MARKS[worst(counts)],
                     where,
-                    ", ".join(f"{counts[o]} {o}" for o in Outcome if counts[o]),
+                    ", ".join(f"{counts[o]} {o}" for o in Verdict if counts[o]),
                     f"{sum(result.seconds for result in part):.1f} s",
                 ]
             )
@@ -117,9 +117,9 @@ class VerifyReport:
     def _skipped(self) -> list[str]:
         """What was not judged, with the reason; both families of a check in one line."""
         lines = (
-            f"{MARKS[Outcome.SKIP]} {result.where}: {result.title}: {result.detail}"
+            f"{MARKS[Verdict.SKIP]} {result.where}: {result.title}: {result.detail}"
             for result in self.results
-            if result.outcome is Outcome.SKIP
+            if result.outcome is Verdict.SKIP
         )
         unique = list(dict.fromkeys(lines))
         return ["", "Not judged:", *(f"    {line}" for line in unique)] if unique else []
@@ -142,10 +142,10 @@ class VerifyReport:
         """The results in the JUnit format that CI systems read."""
         suite = ET.Element("testsuite", name=f"verify {self.kernel}", time=f"{self.seconds:.3f}")
         suite.set("tests", str(len(self.results)))
-        suite.set("failures", str(self.counts[Outcome.FAIL]))
-        suite.set("errors", str(self.counts[Outcome.ERROR]))
-        suite.set("skipped", str(self.counts[Outcome.SKIP]))
-        tags = {Outcome.FAIL: "failure", Outcome.ERROR: "error", Outcome.SKIP: "skipped"}
+        suite.set("failures", str(self.counts[Verdict.FAIL]))
+        suite.set("errors", str(self.counts[Verdict.ERROR]))
+        suite.set("skipped", str(self.counts[Verdict.SKIP]))
+        tags = {Verdict.FAIL: "failure", Verdict.ERROR: "error", Verdict.SKIP: "skipped"}
         for result in self.results:
             case = ET.SubElement(
                 suite,
@@ -163,9 +163,9 @@ class VerifyReport:
             stage.write_bytes(ET.tostring(suite, encoding="utf-8", xml_declaration=True))
 
 
-def worst(counts: Counter[Outcome]) -> Outcome:
+def worst(counts: Counter[Verdict]) -> Verdict:
     """The outcome that stands for several."""
-    for outcome in (Outcome.FAIL, Outcome.ERROR, Outcome.PASS):
+    for outcome in (Verdict.FAIL, Verdict.ERROR, Verdict.PASS):
         if counts[outcome]:
             return outcome
-    return Outcome.SKIP
+    return Verdict.SKIP

@@ -16,7 +16,7 @@ from tarpit_builder.proof.lab import Deviation, Lab, Tools, Unavailable
 from tarpit_builder.proof.qemu import Machine, MachineDied, MachineSpec
 from tarpit_builder.proof.reactor import Reactor
 from tarpit_builder.proof.registry import Check, Group
-from tarpit_builder.proof.report import BAD, MARKS, CheckResult, Outcome
+from tarpit_builder.proof.report import BAD, MARKS, CheckResult, Verdict
 from tarpit_builder.proof.segment import Ladder
 from tarpit_builder.proof.wire import Recorder
 
@@ -161,7 +161,7 @@ class Runner:
             for family in families:
                 if not self._check(group, shown, check, family, lab):
                     return
-                if self.setup.fail_fast and self._results[-1].outcome is Outcome.FAIL:
+                if self.setup.fail_fast and self._results[-1].outcome is Verdict.FAIL:
                     return
                 self._restore(group, lab)
         self._health(group, shown, lab)
@@ -180,7 +180,7 @@ class Runner:
             if group.prepare:
                 group.prepare(lab)
         except (TarpitError, OSError, Deviation, Unavailable) as error:
-            outcome = Outcome.SKIP if isinstance(error, Unavailable) else Outcome.ERROR
+            outcome = Verdict.SKIP if isinstance(error, Unavailable) else Verdict.ERROR
             if isinstance(error, MachineDied) and self._came_up:
                 # Loading the module or inserting a rule is what killed it.
                 outcome = _blame(error)
@@ -196,7 +196,7 @@ class Runner:
 
     def _restore(self, group: Group, lab: Lab) -> None:
         """Take away what a check left behind: all of it, or what is more than prepared."""
-        if self._results[-1].outcome is Outcome.PASS and group.prepare:
+        if self._results[-1].outcome is Verdict.PASS and group.prepare:
             return
         with suppress(TarpitError, OSError):
             lab.clear()
@@ -211,27 +211,27 @@ class Runner:
             of = f" IPv{family}" if family else ""
             self.recorder.mark(f"{where}{of}: {check.title}")
         arguments = {} if family is None else {"family": family}
-        outcome, detail, ladder = Outcome.PASS, "", Ladder()
+        outcome, detail, ladder = Verdict.PASS, "", Ladder()
         alive = True
         try:
             check.function(lab, **arguments)
         except Deviation as deviation:
-            outcome, detail = Outcome.FAIL, deviation.text
+            outcome, detail = Verdict.FAIL, deviation.text
             ladder.segments = list(deviation.segments)[:12]
         except Unavailable as missing:
-            outcome, detail = Outcome.SKIP, str(missing)
+            outcome, detail = Verdict.SKIP, str(missing)
         except MachineDied as death:
             outcome, detail, alive = _blame(death), death.message, False
         except (TarpitError, OSError) as error:
-            outcome, detail = Outcome.ERROR, str(error)
+            outcome, detail = Verdict.ERROR, str(error)
             if dead := self._death(lab):
                 outcome, detail, alive = _blame(dead), dead.message, False
         except Exception as error:
-            outcome = Outcome.ERROR
+            outcome = Verdict.ERROR
             detail = f"the check itself broke: {type(error).__name__}: {error}"
         trouble = lab.machine.trouble
         if alive and trouble:
-            outcome, detail, alive = Outcome.FAIL, f"the kernel complained: {trouble}", False
+            outcome, detail, alive = Verdict.FAIL, f"the kernel complained: {trouble}", False
         self._add(group, shown, check, family, outcome, began, detail, tuple(ladder.lines()))
         if lab.ladder and not self._ladder:
             self._ladder = tuple(Ladder(lab.ladder).lines())
@@ -262,11 +262,11 @@ class Runner:
             lab.clear()
             news = lab.log_news(group.provokes)
         except (TarpitError, OSError) as error:
-            outcome = _blame(error) if isinstance(error, MachineDied) else Outcome.FAIL
+            outcome = _blame(error) if isinstance(error, MachineDied) else Verdict.FAIL
             self._add(group, shown, check, None, outcome, began, str(error))
             self._end()
             return
-        outcome = Outcome.FAIL if news else Outcome.PASS
+        outcome = Verdict.FAIL if news else Verdict.PASS
         self._add(group, shown, check, None, outcome, began, "\n".join(news[:5]))
         if lab.trouble():
             self._end()
@@ -277,7 +277,7 @@ class Runner:
         backend: str,
         check: Check | None,
         family: int | None,
-        outcome: Outcome,
+        outcome: Verdict,
         began: float,
         detail: str = "",
         ladder: tuple[str, ...] = (),
@@ -366,6 +366,6 @@ class Runner:
                 stream.write(machine.console)
 
 
-def _blame(death: MachineDied) -> Outcome:
+def _blame(death: MachineDied) -> Verdict:
     """A kernel that dies is wrong, whatever the check was about; not so if QEMU was killed."""
-    return Outcome.ERROR if death.killed else Outcome.FAIL
+    return Verdict.ERROR if death.killed else Verdict.FAIL

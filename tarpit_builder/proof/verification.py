@@ -13,7 +13,7 @@ from tarpit_builder.container import Engine
 from tarpit_builder.errors import UserError
 from tarpit_builder.leftovers import scratch
 from tarpit_builder.machine import cores, free_memory
-from tarpit_builder.proof import crew, registry
+from tarpit_builder.proof import registry, workers
 from tarpit_builder.proof.initramfs import Assembly, BootFiles, UserLand, require_space
 from tarpit_builder.proof.lab import Tools
 from tarpit_builder.proof.qemu import MachineSpec, emulator
@@ -151,7 +151,7 @@ def judge(
     if not others:
         return parts
     outputs = [
-        crew.Outputs(
+        workers.Outputs(
             pcap=work / f"{number}.pcapng" if options.pcap else None,
             log=work / f"{number}.log" if options.log else None,
         )
@@ -159,7 +159,7 @@ def judge(
     ]
     try:
         same = setup(subject, replace(options, accel=parts[0].accel), boot)
-        return [*parts, *crew.judge(same, others, outputs, console)]
+        return [*parts, *workers.judge(same, others, outputs, console)]
     finally:
         for files in outputs:
             append(files.pcap, options.pcap)  # sections of a pcapng file may follow each other

@@ -10,6 +10,6 @@ it is published.
 
 from tarpit_builder.publish.audit import audit, demand_valid
 from tarpit_builder.publish.keys import Key, choose
-from tarpit_builder.publish.repository import Options, Published, publish
+from tarpit_builder.publish.repository import Published, PublishOptions, publish
 
-__all__ = ["Key", "Options", "Published", "audit", "choose", "demand_valid", "publish"]
+__all__ = ["Key", "PublishOptions", "Published", "audit", "choose", "demand_valid", "publish"]

@@ -43,7 +43,7 @@ ORIGIN = "tarpit-builder"
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class PublishOptions:
     """How to publish.
 
     *keep* versions of each package stay (0: all); *wanted* limits the suites that are added to;
@@ -109,7 +109,7 @@ class Published:
 
 
 def publish(
-    dist: Path, top: Path, key: Key, console: Console, *, options: Options | None = None
+    dist: Path, top: Path, key: Key, console: Console, *, options: PublishOptions | None = None
 ) -> Published:
     """Add what is in *dist* to the repository at *top*, which need not exist, and sign it.
 
@@ -119,7 +119,7 @@ def publish(
     :raises TarpitError: as the container engine and the file system do; the repository is then
         as it was.
     """
-    options = options or Options()
+    options = options or PublishOptions()
     if options.keep < 0:
         raise UserError("--keep is a number of versions", hint="0 keeps all")
     if options.fetch:
@@ -189,7 +189,7 @@ def recipe(mirrors: Mirrors) -> Recipe:
     return Recipe("repo", IMAGE_SUITE, "amd64", mirrors.apt_sources(suite), mirrors.main)
 
 
-def _published(top: Path, key: Key, options: Options) -> tuple[dict[str, File], list[str]]:
+def _published(top: Path, key: Key, options: PublishOptions) -> tuple[dict[str, File], list[str]]:
     """What is in the repository at *top*, and what must be said of it."""
     if options.repair:
         found, lost = salvage(top, key)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Generic
 
 from tarpit_builder.console import Console
 from tarpit_builder.errors import UserError
-from tarpit_builder.sources.context import Context, Options
+from tarpit_builder.sources.context import Context, SourceOptions
 from tarpit_builder.sources.store import Store
 from tarpit_builder.sources.tree import MODULE_BUILD, FetchedTree
 from tarpit_builder.versions import AnyVersion, IptablesVersion, KernelVersion
@@ -31,7 +31,7 @@ __all__ = [
     "IptablesSource",
     "KernelSource",
     "LocalTree",
-    "Options",
+    "SourceOptions",
     "Tarball",
     "fetch_iptables",
     "fetch_kernel",
@@ -102,7 +102,7 @@ def kernel_source(
 
 
 def fetch_kernel(
-    source: KernelSource, store: Store, console: Console, *, options: Options | None = None
+    source: KernelSource, store: Store, console: Console, *, options: SourceOptions | None = None
 ) -> FetchedTree:
     """The verified kernel tree of *source*.
 
@@ -113,7 +113,7 @@ def fetch_kernel(
     """
     from tarpit_builder.sources import archive, linux_source, local, releases, repository
 
-    context = Context.of(store, console, options or Options())
+    context = Context.of(store, console, options or SourceOptions())
     match source:
         case Tarball(version):
             return releases.fetch_kernel(version, context)
@@ -136,7 +136,7 @@ def fetch_kernel(
 
 
 def fetch_iptables(
-    source: IptablesSource, store: Store, console: Console, *, options: Options | None = None
+    source: IptablesSource, store: Store, console: Console, *, options: SourceOptions | None = None
 ) -> FetchedTree:
     """The verified iptables tree of *source*; raises what :func:`fetch_kernel` raises.
 
@@ -144,7 +144,7 @@ def fetch_iptables(
     """
     from tarpit_builder.sources import archive, releases, repository
 
-    context = Context.of(store, console, options or Options())
+    context = Context.of(store, console, options or SourceOptions())
     match source:
         case Tarball(version):
             return releases.fetch_iptables(version, context)

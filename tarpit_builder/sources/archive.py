@@ -52,7 +52,7 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class TreeLimits:
     """What an archive may unpack to: *total* and *file* in bytes, *entries* in number."""
 
     total: int = 4 << 30  # linux 7.x is 1.7 GB
@@ -60,11 +60,11 @@ class Limits:
     entries: int = 400_000  # linux 7.x has 95,000
 
 
-KERNEL = Limits()
-IPTABLES = Limits(total=64 << 20, file=8 << 20, entries=5_000)
+KERNEL = TreeLimits()
+IPTABLES = TreeLimits(total=64 << 20, file=8 << 20, entries=5_000)
 
 
-class Reader(Protocol):
+class ByteReader(Protocol):
     """What :func:`decompressed` reads from."""
 
     def read(self, size: int, /) -> bytes: ...
@@ -73,7 +73,7 @@ class Reader(Protocol):
 # -- decompression ---------------------------------------------------------------------------
 
 
-def decompressed(source: Reader, name: str) -> Iterator[bytes]:
+def decompressed(source: ByteReader, name: str) -> Iterator[bytes]:
     """The content of *source*, which may be gzip, bzip2 or xz, in chunks.
 
     :raises SourceError: if the data is truncated, corrupt, or needs too much memory.
@@ -105,7 +105,7 @@ def decompressed(source: Reader, name: str) -> Iterator[bytes]:
 
 
 def _expanded(
-    source: Reader,
+    source: ByteReader,
     data: bytes,
     make: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor],
 ) -> Iterator[bytes]:
@@ -127,7 +127,7 @@ def _expanded(
         engine = make()
 
 
-def _inflated(source: Reader, data: bytes) -> Iterator[bytes]:
+def _inflated(source: ByteReader, data: bytes) -> Iterator[bytes]:
     engine = zlib.decompressobj(zlib.MAX_WBITS | 16)
     while True:
         chunk = engine.decompress(data, CHUNK)
@@ -230,7 +230,7 @@ class _Bytes:
 
 
 def entries(
-    chunks: Iterator[bytes], name: str, limits: Limits = KERNEL
+    chunks: Iterator[bytes], name: str, limits: TreeLimits = KERNEL
 ) -> Iterator[tuple[str, Entry]]:
     """Each file and link of a tar archive, with the name of the one folder that holds them all.
 

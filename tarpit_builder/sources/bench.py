@@ -12,7 +12,7 @@ from pathlib import Path
 from tarpit_builder.console import Console
 from tarpit_builder.errors import UserError
 from tarpit_builder.leftovers import scratch
-from tarpit_builder.sources import FetchedTree, GitRepository, Options, Tarball, fetch_kernel
+from tarpit_builder.sources import FetchedTree, GitRepository, SourceOptions, Tarball, fetch_kernel
 from tarpit_builder.sources.archive import KERNEL
 from tarpit_builder.sources.store import Store
 from tarpit_builder.sources.tree import MODULE_BUILD, archive_opener
@@ -67,7 +67,7 @@ def unpack_against_tar(tree: FetchedTree, tarball: Path, out: Path) -> tuple[flo
 def warm_verify(version: KernelVersion, tarball: Path, cache: Path) -> float:
     """Seconds until a release that is in the cache has been found good."""
     store, console = Store(cache), Console(quiet=True)
-    options = Options(mirrors=(tarball.parent.as_uri(),))
+    options = SourceOptions(mirrors=(tarball.parent.as_uri(),))
     fetch_kernel(Tarball(version), store, console, options=options)
     return min(
         _once(lambda: fetch_kernel(Tarball(version), store, console, options=options))

@@ -16,7 +16,7 @@ from tarpit_builder.versions import Version, suggest
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class SourceOptions:
     """How sources are to be had; *mirrors* come before those of the catalogue."""
 
     mirrors: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ class Context:
     mirrors: tuple[str, ...] = field(default=())
 
     @classmethod
-    def of(cls, store: Store, console: Console, options: Options) -> Context:
+    def of(cls, store: Store, console: Console, options: SourceOptions) -> Context:
         """The surroundings that *options* describe."""
         catalogue = options.catalogue or Catalogue.load()
         return cls(

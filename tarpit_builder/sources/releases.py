@@ -50,7 +50,7 @@ class _Offer:
     urls: Mapping[str, Sequence[str]]
     digests: Mapping[str, Digest]
     limit: int
-    limits: archive.Limits
+    limits: archive.TreeLimits
     tree: str = ""
     whole: Sequence[str] = ()
     sums: Sequence[str] = ()

@@ -45,7 +45,7 @@ class Wanted:
     release: Release[KernelVersion] | Release[IptablesVersion] | None
     known: Sequence[Version]
     role: str
-    limits: archive.Limits
+    limits: archive.TreeLimits
 
 
 def fetch(wanted: Wanted, context: Context) -> FetchedTree:
@@ -60,7 +60,7 @@ def fetch(wanted: Wanted, context: Context) -> FetchedTree:
     place = public_url(wanted.location)
     with git_errors(wanted.location):
         repository = _open(wanted, context)
-        found = _find(Reader(repository, place, context.keys, wanted.role), wanted)
+        found = _find(GitReader(repository, place, context.keys, wanted.role), wanted)
         origin = f"{place}#{found.ref}"
         opener = _opener(repository, found.commit, origin, wanted.limits)
         inside = _checked(found.tree, origin, opener, context)
@@ -141,7 +141,7 @@ class _Found:
     vouchers: tuple[str, ...]
 
 
-def _find(reader: Reader, wanted: Wanted) -> _Found:
+def _find(reader: GitReader, wanted: Wanted) -> _Found:
     """The commit that is asked for, from the most to the least certain way to name it."""
     if wanted.ref:
         commit = reader.resolve(wanted.ref)
@@ -166,7 +166,7 @@ def _find(reader: Reader, wanted: Wanted) -> _Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class GitReader:
     """Reads commits and tags of a repository that is not trusted.
 
     *place* is what messages call it; *keys* made the tags that count for *role*.
@@ -378,7 +378,7 @@ def _holds(repository: git.Git, name: str) -> bool:
 
 
 def _opener(
-    repository: git.Git, commit: str, origin: str, limits: archive.Limits
+    repository: git.Git, commit: str, origin: str, limits: archive.TreeLimits
 ) -> Callable[[], AbstractContextManager[Entries]]:
     @contextmanager
     def opened() -> Iterator[Entries]:

@@ -49,7 +49,7 @@ class Blob:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class Kept:
     """One file of the cache, as ``invoke cache`` lists it; *size* in bytes, times since 1970."""
 
     path: Path
@@ -281,10 +281,10 @@ class Store:
 
     # -- housekeeping ------------------------------------------------------------------------
 
-    def items(self) -> list[Item]:
+    def items(self) -> list[Kept]:
         """Everything that takes room, the most recently used first."""
         found = [
-            Item(
+            Kept(
                 path,
                 str(self._about(path).get("name", path.name)),
                 path.stat().st_size,
@@ -298,11 +298,11 @@ class Store:
             for path in sorted(base.iterdir()) if base.is_dir() else ():
                 if not path.name.endswith(".json"):
                     found.append(
-                        Item(path, path.name, _disk_usage(path), path.stat().st_mtime, kind)
+                        Kept(path, path.name, _disk_usage(path), path.stat().st_mtime, kind)
                     )
         return sorted(found, key=lambda item: -item.used)
 
-    def verify(self, stage: Stage | None = None) -> list[Item]:
+    def verify(self, stage: Stage | None = None) -> list[Kept]:
         """Read every blob again; the damaged ones, which were removed."""
         damaged = []
         for item in self.items():
@@ -317,14 +317,14 @@ class Store:
 
     def prune(
         self, *, older_than: float | None = None, keep: int | None = None, now: float | None = None
-    ) -> list[Item]:
+    ) -> list[Kept]:
         """Remove what was not used for *older_than* seconds, then the least recently used until
         no more than *keep* bytes are left; what was removed.  What somebody is fetching stays.
         """
         import filelock
 
         now = time.time() if now is None else now
-        removed: list[Item] = []
+        removed: list[Kept] = []
         left = self.items()
         total = sum(item.size for item in left)
         for item in reversed(left):

@@ -119,7 +119,7 @@ class FetchedTree:
 def archive_opener(
     path: Path,
     name: str,
-    limits: archive.Limits,
+    limits: archive.TreeLimits,
     tap: Callable[[bytes], None] | None = None,
 ) -> Callable[[], AbstractContextManager[Entries]]:
     """Opens the tar archive at *path*, in whatever compression, as often as needed.

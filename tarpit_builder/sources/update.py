@@ -17,7 +17,7 @@ from tarpit_builder.errors import NetworkError, SourceError, UserError
 from tarpit_builder.sources.catalogue import SIGNED, Catalogue, Digest, Release, merged
 from tarpit_builder.sources.context import Context
 from tarpit_builder.sources.download import AbsentError
-from tarpit_builder.sources.repository import Reader, git_errors, open_local
+from tarpit_builder.sources.repository import GitReader, git_errors, open_local
 from tarpit_builder.versions import AnyVersion, IptablesVersion, KernelVersion
 
 LIST_LIMIT = 8 << 20  # bytes of releases.json or a sha256sums.asc
@@ -97,7 +97,7 @@ def from_git(
         git_errors(str(location)),
         context.console.stage(f"read the tags of {location.name}") as stage,
     ):
-        reader = Reader(open_local(location), str(location), context.keys, role)
+        reader = GitReader(open_local(location), str(location), context.keys, role)
         if iptables:
             rows = dict(catalogue.iptables)
             _tagged(reader, rows, IptablesVersion, learnt)
@@ -111,7 +111,7 @@ def from_git(
 
 
 def _tagged(
-    reader: Reader,
+    reader: GitReader,
     rows: dict[AnyVersion, Release[AnyVersion]],
     kind: type[AnyVersion],
     learnt: Learnt,

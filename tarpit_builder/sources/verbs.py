@@ -14,7 +14,7 @@ from tarpit_builder.sources import (
     GitRepository,
     IptablesSource,
     KernelSource,
-    Options,
+    SourceOptions,
     Tarball,
     fetch_iptables,
     fetch_kernel,
@@ -23,7 +23,7 @@ from tarpit_builder.sources import (
 )
 from tarpit_builder.sources.catalogue import Catalogue, write
 from tarpit_builder.sources.context import Context
-from tarpit_builder.sources.store import Item, Store
+from tarpit_builder.sources.store import Kept, Store
 from tarpit_builder.sources.tree import FetchedTree
 from tarpit_builder.versions import IptablesVersion
 
@@ -46,7 +46,7 @@ def fetch(
     iptables: IptablesSource | None,
     store: Store,
     console: Console,
-    options: Options,
+    options: SourceOptions,
 ) -> str:
     """Warm the cache; a table of what is there now and who vouches for it.
 
@@ -73,7 +73,7 @@ def fetch(
 def catalog_update(
     store: Store,
     console: Console,
-    options: Options,
+    options: SourceOptions,
     *,
     kernel_git: str = "",
     iptables_git: str = "",
@@ -112,7 +112,7 @@ def cache_list(store: Store) -> str:
     return f"{table}\n\n{len(items)} items, {_size(total)} in {store.root}".lstrip()
 
 
-def cache_verify(store: Store, console: Console) -> tuple[str, Sequence[Item]]:
+def cache_verify(store: Store, console: Console) -> tuple[str, Sequence[Kept]]:
     """Read everything again; a text, and what was damaged and has been removed."""
     with console.stage("verify the cache") as stage:
         damaged = store.verify(stage)

@@ -25,7 +25,7 @@ import pytest
 
 from tarpit_builder import matrix, paths
 from tarpit_builder.errors import InfrastructureError, UserError
-from tarpit_builder.matrix import Cell, Options, Outcome, Sources
+from tarpit_builder.matrix import Cell, Outcome, RunOptions, Sources
 from tarpit_builder.request import Request
 from tests.mirror import FakeArchive
 from tests.processes import start
@@ -51,12 +51,12 @@ def digests(dist: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def absent(fake: FakeArchive, mirror_url: str, tmp_path: Path) -> Options:
-    """Options for an archive that has indexes but no packages: every build of it fails."""
-    return Options(jobs=2, dist=tmp_path / "dist")
+def absent(fake: FakeArchive, mirror_url: str, tmp_path: Path) -> RunOptions:
+    """RunOptions for an archive that has indexes but no packages: every build of it fails."""
+    return RunOptions(jobs=2, dist=tmp_path / "dist")
 
 
-def test_one_cell_that_fails_does_not_stop_the_others(absent: Options) -> None:
+def test_one_cell_that_fails_does_not_stop_the_others(absent: RunOptions) -> None:
     cells = (PLAIN, replace(CLOUD, request=Request("debian:sid", flavour="cloud")), CLOUD)
     summary = matrix.run(cells, absent)
     assert [result.outcome for result in summary.results] == [Outcome.FAILED] * 3
@@ -67,7 +67,7 @@ def test_one_cell_that_fails_does_not_stop_the_others(absent: Options) -> None:
     assert "3 cells: FAILED (3 failed)" in table
 
 
-def test_failure_that_is_allowed_does_not_count(absent: Options) -> None:
+def test_failure_that_is_allowed_does_not_count(absent: RunOptions) -> None:
     summary = matrix.run([replace(CLOUD, allowed="for the test")], absent)
     assert (summary.exit_code, summary.results[0].outcome) == (0, Outcome.FAILED)
     assert "1 of these allowed to fail" in summary.line()
@@ -75,7 +75,7 @@ def test_failure_that_is_allowed_does_not_count(absent: Options) -> None:
     assert (suite.get("failures"), suite.get("skipped")) == ("0", "1")
 
 
-def test_files_for_machines_agree_with_the_table(absent: Options) -> None:
+def test_files_for_machines_agree_with_the_table(absent: RunOptions) -> None:
     summary = matrix.run([PLAIN, CLOUD], absent)
     folder = absent.dist / "matrix"
     data = json.loads((folder / "summary.json").read_text())
@@ -108,7 +108,7 @@ def silent_server() -> Iterator[str]:
             connection.close()
 
 
-def test_cell_that_hangs_is_stopped_at_its_limit(absent: Options) -> None:
+def test_cell_that_hangs_is_stopped_at_its_limit(absent: RunOptions) -> None:
     with silent_server() as url:
         began = time.monotonic()
         options = replace(absent, sources=Sources(mirror=url))
@@ -124,7 +124,7 @@ def test_without_an_engine_nothing_more_is_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
-    summary = matrix.run([CLOUD, PLAIN], Options(jobs=1, dist=tmp_path))
+    summary = matrix.run([CLOUD, PLAIN], RunOptions(jobs=1, dist=tmp_path))
     assert [result.outcome for result in summary.results] == [Outcome.ERROR, Outcome.NOT_RUN]
     assert summary.exit_code == 3
     assert "no container engine answers" in summary.table()
@@ -132,10 +132,10 @@ def test_without_an_engine_nothing_more_is_started(
 
 def test_cell_that_needs_more_memory_than_there_is(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="may need 4096 MiB, more than --memory 1000"):
-        matrix.run([CLOUD], Options(memory=1000, dist=tmp_path))
+        matrix.run([CLOUD], RunOptions(memory=1000, dist=tmp_path))
 
 
-def test_memory_limits_how_many_run_at_once(absent: Options) -> None:
+def test_memory_limits_how_many_run_at_once(absent: RunOptions) -> None:
     cells = [replace(cell, memory=600) for cell in (PLAIN, CLOUD)]
     summary = matrix.run(cells, replace(absent, memory=1000))
     assert summary.seconds >= sum(result.seconds for result in summary.results)
@@ -150,7 +150,7 @@ def test_full_disk_is_named(tmp_path: Path) -> None:
     try:
         (mount / "full").write_bytes(b"x" * 4096)
         with pytest.raises((InfrastructureError, OSError), match=r"no space|No space"):
-            matrix.run([CLOUD], Options(dist=mount))
+            matrix.run([CLOUD], RunOptions(dist=mount))
     finally:
         subprocess.run(["umount", str(mount)], check=True)
 
@@ -239,7 +239,7 @@ def test_on_a_terminal_a_table_moves(tmp_path: Path) -> None:
 @pytest.mark.network
 @pytest.mark.slow
 def test_proof_is_not_repeated_while_nothing_changed(tmp_path: Path) -> None:
-    options = Options(jobs=1, verify=True, dist=tmp_path)
+    options = RunOptions(jobs=1, verify=True, dist=tmp_path)
     first = matrix.run([PLAIN], options)
     assert first.exit_code == 0, first.table()
     again = matrix.run([PLAIN], options)

@@ -21,7 +21,7 @@ from tarpit_builder.proof.initramfs import Assembly, BootFiles, nodes, require_s
 from tarpit_builder.proof.lab import Lab, Tools, Unavailable
 from tarpit_builder.proof.qemu import MachineDied, MachineSpec
 from tarpit_builder.proof.registry import Group
-from tarpit_builder.proof.report import CheckResult, Outcome
+from tarpit_builder.proof.report import CheckResult, Verdict
 from tarpit_builder.proof.runner import Runner, Setup, units
 from tests.proof.conftest import Bench
 
@@ -92,10 +92,10 @@ def test_kernel_that_dies_fails_its_group_and_the_rest_go_on(
         results = outcome_of(machine, *groups)
     outcomes = [(result.group, result.outcome) for result in results]
     assert outcomes == [
-        ("first", Outcome.PASS),
-        ("first", Outcome.FAIL),
-        ("second", Outcome.PASS),
-        ("second", Outcome.PASS),  # the kernel's log
+        ("first", Verdict.PASS),
+        ("first", Verdict.FAIL),
+        ("second", Verdict.PASS),
+        ("second", Verdict.PASS),  # the kernel's log
     ]
     assert re.search(said, results[1].detail)
 
@@ -115,9 +115,9 @@ def test_qemu_that_is_killed_is_an_error_and_no_verdict_on_the_kernel(bench: Ben
         results = outcome_of(machine, group("first", be_killed, fine), group("second", fine))
     outcomes = [(result.group, result.outcome) for result in results]
     assert outcomes == [
-        ("first", Outcome.ERROR),
-        ("second", Outcome.PASS),
-        ("second", Outcome.PASS),
+        ("first", Verdict.ERROR),
+        ("second", Verdict.PASS),
+        ("second", Verdict.PASS),
     ]
     assert results[0].detail == "QEMU was killed"
 
@@ -125,7 +125,7 @@ def test_qemu_that_is_killed_is_an_error_and_no_verdict_on_the_kernel(bench: Ben
 def test_check_that_breaks_is_an_error_and_the_next_go_on(bench: Bench) -> None:
     with runner(bench.boot) as machine:
         results = outcome_of(machine, group("first", break_down, fine))
-    assert [result.outcome for result in results[:2]] == [Outcome.ERROR, Outcome.PASS]
+    assert [result.outcome for result in results[:2]] == [Verdict.ERROR, Verdict.PASS]
     assert results[0].detail == "the check itself broke: StopIteration: "
 
 
@@ -139,7 +139,7 @@ def test_what_the_first_machine_lacks_is_a_skip(bench: Bench) -> None:
     with runner(bench.boot) as machine:
         results = outcome_of(machine, picky)
     assert [(result.outcome, result.detail) for result in results] == [
-        (Outcome.SKIP, "it is not there")
+        (Verdict.SKIP, "it is not there")
     ]
 
 
@@ -148,13 +148,13 @@ def test_kernel_that_dies_of_the_first_rule_has_failed(bench: Bench) -> None:
     deadly.setup(lambda lab: lab.guest.write("/proc/sysrq-trigger", "c"))
     with runner(bench.boot) as machine:
         results = outcome_of(machine, deadly)
-    assert [result.outcome for result in results] == [Outcome.FAIL]
+    assert [result.outcome for result in results] == [Verdict.FAIL]
 
 
 def test_program_that_does_not_end_is_an_error_and_not_a_pass(bench: Bench) -> None:
     with runner(bench.boot) as machine:
         results = outcome_of(machine, group("first", loop, fine))
-    assert [result.outcome for result in results[:2]] == [Outcome.ERROR, Outcome.PASS]
+    assert [result.outcome for result in results[:2]] == [Verdict.ERROR, Verdict.PASS]
 
 
 def test_kernel_that_finds_no_init(bench: Bench, tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_extension_that_is_not_there(bench: Bench, tmp_path: Path) -> None:
     boot = assembly.debian(bench.kernel_packages, [bench.modules / "original.ko"], tmp_path)
     with runner(boot) as machine:
         results = outcome_of(machine, group("first", insert_a_rule))
-    assert [result.outcome for result in results[:1]] == [Outcome.ERROR]
+    assert [result.outcome for result in results[:1]] == [Verdict.ERROR]
     assert "extension" in results[0].detail
 
 

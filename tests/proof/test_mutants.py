@@ -16,7 +16,7 @@ from tarpit_builder.console import Console
 from tarpit_builder.proof import registry
 from tarpit_builder.proof.lab import MODES, Tools
 from tarpit_builder.proof.qemu import MachineSpec
-from tarpit_builder.proof.report import CheckResult, Outcome
+from tarpit_builder.proof.report import CheckResult, Verdict
 from tarpit_builder.proof.runner import Runner, Setup, units
 from tests.proof.conftest import MUTANTS, Bench
 
@@ -63,7 +63,7 @@ def test_a_dozen_mutants_at_least_name_a_group_that_exists() -> None:
 )
 def test_mutant_is_caught(runner: Runner, patch: Path) -> None:
     results = judge(runner, patch.stem, group_of(patch))
-    failures = [result for result in results if result.outcome is Outcome.FAIL]
+    failures = [result for result in results if result.outcome is Verdict.FAIL]
     assert failures, f"{patch.stem} passes {len(results)} checks of {group_of(patch)}"
     print(f"{patch.stem}: {failures[0].name}: {failures[0].detail}")
 
@@ -77,7 +77,7 @@ def test_storm_is_seen_between_any_two_modes(runner: Runner, mutant: str) -> Non
     results = judge(runner, mutant, "storms", fail_fast=False)
     pairs = {(result.title, result.family): result.outcome for result in results if result.family}
     assert len(pairs) == len(MODES) ** 2 * 2
-    assert set(pairs.values()) == {Outcome.FAIL}
+    assert set(pairs.values()) == {Verdict.FAIL}
 
 
 @pytest.mark.boot
@@ -86,4 +86,4 @@ def test_storm_is_seen_between_any_two_modes(runner: Runner, mutant: str) -> Non
 @pytest.mark.parametrize("group", sorted({group_of(patch) for patch in MUTANTS}))
 def test_original_passes_where_mutants_fail(runner: Runner, group: str) -> None:
     results = judge(runner, "original", group)
-    assert {result.outcome for result in results} <= {Outcome.PASS, Outcome.SKIP}
+    assert {result.outcome for result in results} <= {Verdict.PASS, Verdict.SKIP}

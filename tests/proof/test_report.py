@@ -9,10 +9,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tarpit_builder.proof.report import CheckResult, Outcome, VerifyReport
+from tarpit_builder.proof.report import CheckResult, Verdict, VerifyReport
 
 
-def report(*outcomes: Outcome) -> VerifyReport:
+def report(*outcomes: Verdict) -> VerifyReport:
     """A report whose checks ended as *outcomes* say."""
     results = tuple(
         CheckResult("wire", "nft", f"check {n}", "1", 4, outcome, 0.5, "because", ("a > b S",))
@@ -24,21 +24,21 @@ def report(*outcomes: Outcome) -> VerifyReport:
 @pytest.mark.parametrize(
     ("outcomes", "code"),
     [
-        ([Outcome.PASS], 0),
-        ([Outcome.PASS, Outcome.SKIP], 0),
-        ([Outcome.PASS, Outcome.FAIL], 1),
-        ([Outcome.ERROR, Outcome.FAIL], 1),
-        ([Outcome.PASS, Outcome.ERROR], 3),
-        ([Outcome.SKIP], 3),
+        ([Verdict.PASS], 0),
+        ([Verdict.PASS, Verdict.SKIP], 0),
+        ([Verdict.PASS, Verdict.FAIL], 1),
+        ([Verdict.ERROR, Verdict.FAIL], 1),
+        ([Verdict.PASS, Verdict.ERROR], 3),
+        ([Verdict.SKIP], 3),
         ([], 3),
     ],
 )
-def test_exit_code_never_says_pass_without_a_pass(outcomes: list[Outcome], code: int) -> None:
+def test_exit_code_never_says_pass_without_a_pass(outcomes: list[Verdict], code: int) -> None:
     assert report(*outcomes).exit_code == code
 
 
 def test_table_shows_what_did_not_pass_and_why() -> None:
-    table = report(Outcome.PASS, Outcome.FAIL, Outcome.SKIP).table()
+    table = report(Verdict.PASS, Verdict.FAIL, Verdict.SKIP).table()
     assert "check 0" not in table
     for text in ("wire/nft", "IPv4: check 1", "because", "a > b S", "FAILED"):
         assert text in table
@@ -46,7 +46,7 @@ def test_table_shows_what_did_not_pass_and_why() -> None:
 
 def test_json_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
-    report(Outcome.PASS, Outcome.FAIL).write_json(path)
+    report(Verdict.PASS, Verdict.FAIL).write_json(path)
     document = json.loads(path.read_text())
     assert document["exit_code"] == 1
     assert [result["outcome"] for result in document["results"]] == ["pass", "fail"]
@@ -54,7 +54,7 @@ def test_json_is_complete(tmp_path: Path) -> None:
 
 def test_junit_counts_what_ci_counts(tmp_path: Path) -> None:
     path = tmp_path / "report.xml"
-    report(Outcome.PASS, Outcome.FAIL, Outcome.SKIP, Outcome.ERROR).write_junit(path)
+    report(Verdict.PASS, Verdict.FAIL, Verdict.SKIP, Verdict.ERROR).write_junit(path)
     suite = ET.parse(path).getroot()  # noqa: S314  (our own file)
     counts = {name: suite.get(name) for name in ("tests", "failures", "skipped", "errors")}
     assert counts == {"tests": "4", "failures": "1", "skipped": "1", "errors": "1"}
@@ -62,7 +62,7 @@ def test_junit_counts_what_ci_counts(tmp_path: Path) -> None:
 
 
 def test_somebody_elses_packages_differ_and_do_not_fail() -> None:
-    theirs = replace(report(Outcome.PASS, Outcome.FAIL), given=True)
+    theirs = replace(report(Verdict.PASS, Verdict.FAIL), given=True)
     assert "differs from the contract (1 fail, 1 pass)" in theirs.summary()
     assert "FAILED" not in theirs.table()
     assert theirs.exit_code == 1

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tarpit_builder.proof.crowd import Template
+from tarpit_builder.proof.clients import Template
 from tarpit_builder.proof.network import CLIENT, SIDES
 from tarpit_builder.proof.segment import (
     Flow,

@@ -16,7 +16,7 @@ from tarpit_builder import __version__, clean
 from tarpit_builder.console import Console
 from tarpit_builder.errors import CheckFailedError, SourceError, UserError
 from tarpit_builder.packaging import modern
-from tarpit_builder.publish import Options, Published, audit, publish, settings, states
+from tarpit_builder.publish import Published, PublishOptions, audit, publish, settings, states
 from tarpit_builder.publish.audit import checksums
 from tarpit_builder.publish.keys import Key
 from tests.mirror import serve
@@ -30,7 +30,7 @@ URL = "https://packages.example.org/tarpit"
 
 def put(dist: Path, top: Path, key: Key, **options: object) -> Published:
     """Publish without a word."""
-    return publish(dist, top, key, QUIET, options=Options(**options))  # type: ignore[arg-type]
+    return publish(dist, top, key, QUIET, options=PublishOptions(**options))  # type: ignore[arg-type]
 
 
 def uris(top: Path) -> set[str]:

@@ -20,8 +20,8 @@ from tarpit_builder import paths
 from tarpit_builder.console import Console
 from tarpit_builder.errors import CheckFailedError, SourceError, UserError
 from tarpit_builder.publish import (
-    Options,
     Published,
+    PublishOptions,
     audit,
     demand_valid,
     keys,
@@ -43,7 +43,7 @@ URL = "https://packages.example.org/tarpit"
 def put(dist: Path, top: Path, key: Key, **options: object) -> Published:
     """Publish without a word."""
     given = {"url": URL, **options}
-    return publish(dist, top, key, QUIET, options=Options(**given))  # type: ignore[arg-type]
+    return publish(dist, top, key, QUIET, options=PublishOptions(**given))  # type: ignore[arg-type]
 
 
 def names(top: Path) -> set[str]:

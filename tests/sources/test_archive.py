@@ -57,7 +57,7 @@ def trees(draw: st.DrawFn) -> Files:
 
 
 def stream(
-    data: bytes, limits: archive.Limits = archive.KERNEL
+    data: bytes, limits: archive.TreeLimits = archive.KERNEL
 ) -> Iterator[tuple[str, archive.Entry]]:
     return archive.entries(archive.decompressed(io.BytesIO(data), "x.tar"), "x.tar", limits)
 
@@ -253,23 +253,23 @@ def bomb(compress: Callable[[bytes], bytes], size: int) -> bytes:
 def test_a_bomb_goes_off_early(suffix: str) -> None:
     data = bomb(COMPRESS[suffix], 40 << 20)
     assert len(data) < 400_000
-    limits = archive.Limits(total=8 << 20, file=64 << 20)
+    limits = archive.TreeLimits(total=8 << 20, file=64 << 20)
     with pytest.raises(SourceError, match="more than any release"):
         archive.examine(stream(data, limits), "x.tar")
     with pytest.raises(SourceError, match="oversized file"):
-        archive.examine(stream(data, archive.Limits(file=1 << 20)), "x.tar")
+        archive.examine(stream(data, archive.TreeLimits(file=1 << 20)), "x.tar")
 
 
 def test_an_endless_tail_behind_the_archive_is_cut_off() -> None:
     data = tar_of(KERNEL, "linux") + bytes(32 << 20)
     with pytest.raises(SourceError, match="more than any release"):
-        archive.examine(stream(data, archive.Limits(total=8 << 20)), "x.tar")
+        archive.examine(stream(data, archive.TreeLimits(total=8 << 20)), "x.tar")
 
 
 def test_too_many_entries_are_refused() -> None:
     data = b"".join(member(f"top/{number}") for number in range(20)) + bytes(1024)
     with pytest.raises(SourceError, match="more entries"):
-        archive.examine(stream(data, archive.Limits(entries=10)), "x.tar")
+        archive.examine(stream(data, archive.TreeLimits(entries=10)), "x.tar")
 
 
 def test_xz_may_not_ask_for_gigabytes() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tarpit_builder.console import Console
 from tarpit_builder.errors import NetworkError, SourceError, UserError
-from tarpit_builder.sources import Options
+from tarpit_builder.sources import SourceOptions
 from tarpit_builder.sources.catalogue import (
     PINNED,
     SHIPPED,
@@ -140,7 +140,7 @@ class World:
         return catalog_update(
             self.store,
             Console(quiet=True),
-            Options(catalogue=Catalogue.load(self.folder)),
+            SourceOptions(catalogue=Catalogue.load(self.folder)),
             **options,  # type: ignore[arg-type]
         )
 

@@ -22,7 +22,7 @@ from tarpit_builder.sources import (
     DebianSource,
     FetchedTree,
     GitRepository,
-    Options,
+    SourceOptions,
     Tarball,
     bench,
     fetch_iptables,
@@ -66,7 +66,7 @@ class KernelOrg:
     """A kernel.org that has the Debian source as if it were a release of its own."""
 
     site: Site
-    options: Options
+    options: SourceOptions
     version: KernelVersion
     content: str
 
@@ -111,7 +111,7 @@ def kernel_org(
             ],
             kernel_mirrors=[f"{site.url}/pub/linux/kernel"],
         )
-        options = Options(catalogue=catalogue, trust=TrustFile(tmp_path / "lock"))
+        options = SourceOptions(catalogue=catalogue, trust=TrustFile(tmp_path / "lock"))
         yield KernelOrg(site, options, version, hashlib.sha256(packed).hexdigest())
 
 
@@ -171,8 +171,8 @@ def kernels() -> str:
     return repository("TARPIT_KERNEL_GIT", "old kernels")
 
 
-def shipped(tmp_path: Path) -> Options:
-    return Options(catalogue=Catalogue.load(SHIPPED), trust=TrustFile(tmp_path / "lock"))
+def shipped(tmp_path: Path) -> SourceOptions:
+    return SourceOptions(catalogue=Catalogue.load(SHIPPED), trust=TrustFile(tmp_path / "lock"))
 
 
 def test_two_six_twenty_four_is_what_its_tag_was(

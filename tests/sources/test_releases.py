@@ -11,7 +11,7 @@ import pytest
 
 from tarpit_builder.console import Console
 from tarpit_builder.errors import NetworkError, SourceError, TarpitError, UserError
-from tarpit_builder.sources import FetchedTree, Options, Tarball, fetch_iptables, fetch_kernel
+from tarpit_builder.sources import FetchedTree, SourceOptions, Tarball, fetch_iptables, fetch_kernel
 from tarpit_builder.sources.catalogue import PINNED, Catalogue, Digest, Release
 from tarpit_builder.sources.store import Store
 from tarpit_builder.sources.trust import TrustFile
@@ -58,8 +58,8 @@ class World:
             options=self.options(**options),
         )
 
-    def options(self, **changes: object) -> Options:
-        return replace(Options(catalogue=self.catalogue, trust=self.trust), **changes)  # type: ignore[arg-type]
+    def options(self, **changes: object) -> SourceOptions:
+        return replace(SourceOptions(catalogue=self.catalogue, trust=self.trust), **changes)  # type: ignore[arg-type]
 
     def publish(
         self,

@@ -13,7 +13,7 @@ from tarpit_builder.errors import NetworkError, SourceError, UserError
 from tarpit_builder.sources import (
     FetchedTree,
     GitRepository,
-    Options,
+    SourceOptions,
     Tarball,
     fetch_iptables,
     fetch_kernel,
@@ -70,7 +70,7 @@ class World:
         location: str = "",
         **options: object,
     ) -> FetchedTree:
-        defaults = Options(catalogue=self.catalogue, trust=self.trust)
+        defaults = SourceOptions(catalogue=self.catalogue, trust=self.trust)
         return fetch_kernel(
             GitRepository(location or str(self.repository), version, ref),
             self.store,
@@ -338,7 +338,7 @@ def test_iptables_answers_to_its_own_table(world: World, tmp_path: Path) -> None
     catalogue = replace(
         world.catalogue, iptables={version: Release(version, commit=made, tree=tree)}
     )
-    options = Options(catalogue=catalogue, trust=world.trust)
+    options = SourceOptions(catalogue=catalogue, trust=world.trust)
     found = fetch_iptables(
         GitRepository(str(repository), version), world.store, Console(quiet=True), options=options
     )
@@ -364,7 +364,7 @@ def test_release_that_was_kept_serves_those_who_name_no_repository(world: World)
     assert not releases.keep(fetched, world.store), "it is there already"
     shutil.rmtree(world.repository)
     offline = Store(world.store.root, offline=True)
-    options = Options(catalogue=world.catalogue, trust=world.trust)
+    options = SourceOptions(catalogue=world.catalogue, trust=world.trust)
     kept = fetch_kernel(Tarball(V), offline, Console(quiet=True), options=options)
     assert (kept.tree, kept.cached) == (fetched.tree, True)
     assert "the catalogue's" in kept.vouchers[0]
@@ -380,6 +380,6 @@ def test_kept_release_that_was_altered_is_not_used(world: World) -> None:
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[:-9] + b"something")
     offline = Store(world.store.root, offline=True)
-    options = Options(catalogue=world.catalogue, trust=world.trust)
+    options = SourceOptions(catalogue=world.catalogue, trust=world.trust)
     with pytest.raises(SourceError, match="not in the cache"):
         fetch_kernel(Tarball(V), offline, Console(quiet=True), options=options)

@@ -12,7 +12,7 @@ import pytest
 
 from tarpit_builder.console import Console
 from tarpit_builder.errors import InfrastructureError, NetworkError, SourceError, UserError
-from tarpit_builder.sources import LocalTree, Options, Tarball, fetch_kernel
+from tarpit_builder.sources import LocalTree, SourceOptions, Tarball, fetch_kernel
 from tarpit_builder.sources.catalogue import Catalogue, Release
 from tarpit_builder.sources.store import Blob, Store
 from tarpit_builder.sources.trust import TrustFile
@@ -205,18 +205,18 @@ def test_verifying_finds_and_removes_what_is_damaged(full: Store) -> None:
 
 
 @pytest.fixture
-def options(tmp_path: Path, site: Site) -> Options:
+def options(tmp_path: Path, site: Site) -> SourceOptions:
     tree = git_tree(kernel_files(V), tmp_path / "git")
     catalogue = write_catalogue(
         tmp_path / "catalogue",
         kernels=[Release(V, tree=tree)],
         kernel_mirrors=[f"{site.url}/k"],
     )
-    return Options(catalogue=catalogue, trust=TrustFile(tmp_path / "lock"))
+    return SourceOptions(catalogue=catalogue, trust=TrustFile(tmp_path / "lock"))
 
 
 def test_a_local_tree_or_tarball_that_is_a_release_is_taken_as_such(
-    options: Options, store: Store, tmp_path: Path
+    options: SourceOptions, store: Store, tmp_path: Path
 ) -> None:
     tarball = tmp_path / "some name.tgz"
     tarball.write_bytes(COMPRESS[".tar.gz"](tar_of(kernel_files(V), "whatever")))
@@ -233,7 +233,7 @@ def test_a_local_tree_or_tarball_that_is_a_release_is_taken_as_such(
 
 
 def test_a_local_tree_of_ones_own_must_be_trusted_and_stays_pinned(
-    options: Options, store: Store, tmp_path: Path
+    options: SourceOptions, store: Store, tmp_path: Path
 ) -> None:
     from dataclasses import replace
 
@@ -255,7 +255,7 @@ def test_a_local_tree_of_ones_own_must_be_trusted_and_stays_pinned(
 
 
 def test_what_is_no_kernel_tree_is_refused_unread(
-    options: Options, store: Store, tmp_path: Path
+    options: SourceOptions, store: Store, tmp_path: Path
 ) -> None:
     root = tmp_path / "home"
     root.mkdir()
@@ -269,7 +269,9 @@ def test_what_is_no_kernel_tree_is_refused_unread(
         fetch_kernel(LocalTree(root / "no"), store, Console(quiet=True), options=options)
 
 
-def test_a_tree_with_a_pipe_is_refused(options: Options, store: Store, tmp_path: Path) -> None:
+def test_a_tree_with_a_pipe_is_refused(
+    options: SourceOptions, store: Store, tmp_path: Path
+) -> None:
     (tmp_path / "Makefile").write_bytes(kernel_files(V)["Makefile"][1])
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(SourceError, match="pipe"):
@@ -277,7 +279,7 @@ def test_a_tree_with_a_pipe_is_refused(options: Options, store: Store, tmp_path:
 
 
 def test_fetch_warms_the_cache_and_tells_who_vouches(
-    options: Options, store: Store, site: Site
+    options: SourceOptions, store: Store, site: Site
 ) -> None:
     path = "/k/v2.6/linux-2.6.24.tar.xz"
     site.files[path] = COMPRESS[".tar.xz"](tar_of(kernel_files(V), V.stem))

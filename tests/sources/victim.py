@@ -17,7 +17,7 @@ import filelock
 import requests
 
 from tarpit_builder.console import Console
-from tarpit_builder.sources import Options, Tarball, fetch_kernel, repository
+from tarpit_builder.sources import SourceOptions, Tarball, fetch_kernel, repository
 from tarpit_builder.sources.catalogue import Catalogue
 from tarpit_builder.sources.store import Store
 from tarpit_builder.sources.trust import TrustFile
@@ -28,7 +28,7 @@ LOADED = (filelock.FileLock, requests.get, repository.fetch)  # before forking, 
 
 def attempt(catalogue: Path, cache: Path, lock: Path, target: Path, version: str) -> None:
     """What each child does."""
-    options = Options(catalogue=Catalogue.load(catalogue), trust=TrustFile(lock))
+    options = SourceOptions(catalogue=Catalogue.load(catalogue), trust=TrustFile(lock))
     source = Tarball(KernelVersion.parse(version))
     tree = fetch_kernel(source, Store(cache), Console(quiet=True), options=options)
     tree.unpack(target)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tarpit_builder import evidence, report
 from tarpit_builder.build import BuildResult
-from tarpit_builder.proof.report import CheckResult, Outcome, VerifyReport
+from tarpit_builder.proof.report import CheckResult, Verdict, VerifyReport
 
 ABI = "6.12.117+deb13-cloud-amd64"
 
@@ -18,7 +18,7 @@ def built(folder: Path, key: str = "a key") -> BuildResult:
     return BuildResult(folder, manifest, fresh=True)
 
 
-def proof(*outcomes: Outcome) -> VerifyReport:
+def proof(*outcomes: Verdict) -> VerifyReport:
     results = tuple(
         CheckResult("held", "nft", "is held", "1", 4, outcome, 0.1) for outcome in outcomes
     )
@@ -27,20 +27,20 @@ def proof(*outcomes: Outcome) -> VerifyReport:
 
 def test_only_a_proof_that_passed_is_kept(tmp_path: Path) -> None:
     result = built(tmp_path)
-    evidence.record(result, proof(Outcome.PASS, Outcome.SKIP))
+    evidence.record(result, proof(Verdict.PASS, Verdict.SKIP))
     kept = evidence.proven(tmp_path)
     assert kept is not None
     assert kept["kernel"] == ABI
     assert kept["groups"] == ["held/nft"]
     assert kept["counts"] == {"pass": 1, "skip": 1}
     # A later one that fails takes back what the earlier one said.
-    evidence.record(result, proof(Outcome.PASS, Outcome.FAIL))
+    evidence.record(result, proof(Verdict.PASS, Verdict.FAIL))
     assert evidence.proven(tmp_path) is None
     assert not (tmp_path / evidence.EVIDENCE).exists()
 
 
 def test_a_proof_of_another_build_is_none(tmp_path: Path) -> None:
-    evidence.record(built(tmp_path), proof(Outcome.PASS))
+    evidence.record(built(tmp_path), proof(Verdict.PASS))
     built(tmp_path, "another key")
     assert evidence.proven(tmp_path) is None
 

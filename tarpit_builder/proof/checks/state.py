@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from tarpit_builder.proof.checks.wire import establish
-from tarpit_builder.proof.crowd import Crowd, measure
+from tarpit_builder.proof.clients import Clients, measure
 from tarpit_builder.proof.lab import PORT, Deviation, Lab, Unavailable
 from tarpit_builder.proof.registry import Group
 from tarpit_builder.proof.segment import Segment
@@ -50,10 +50,10 @@ def conntrack_count(lab: Lab) -> int:
 def crowd(lab: Lab, family: int) -> None:
     lab.clear()
     lab.tarpit()
-    Crowd(lab, family, 500).run()  # what is allocated once is allocated now
+    Clients(lab, family, 500).run()  # what is allocated once is allocated now
     before = sockets(lab), conntrack_count(lab)
     cached, slab = caches(lab), slab_kilobytes(lab)
-    Crowd(lab, family, CLIENTS).run()
+    Clients(lab, family, CLIENTS).run()
     after = sockets(lab), conntrack_count(lab)
     if before != after:
         raise Deviation(f"before: {before}\nafter: {after}")
@@ -178,7 +178,7 @@ def redirected(lab: Lab, family: int) -> None:
 @state.check(f"{CLIENTS} held clients leave no conntrack entry")
 def tracked_crowd(lab: Lab, family: int) -> None:
     with Tracked(lab) as guest:
-        Crowd(lab, family, CLIENTS).run(data=0)
+        Clients(lab, family, CLIENTS).run(data=0)
         count = conntrack_count(lab)
         if guest.entries() or count > 100:
             raise Deviation(f"{count} conntrack entries after {CLIENTS} clients")

@@ -26,13 +26,13 @@ from tarpit_builder.proof.wire import Recorder
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Files of one member of the crew: packets and consoles of its machines, if wanted."""
+    """Files of one worker: packets and consoles of its machines, if wanted."""
 
     pcap: Path | None = None
     log: Path | None = None
 
 
-class Member:
+class Worker:
     """A process with a runner; a context manager that never leaves it behind."""
 
     def __init__(self, setup: Setup, outputs: Outputs) -> None:
@@ -78,7 +78,7 @@ class Member:
             self.port.send(None)
         self.process.join()
 
-    def __enter__(self) -> Member:
+    def __enter__(self) -> Worker:
         return self
 
     def __exit__(
@@ -107,23 +107,23 @@ def judge(
     waiting = deque(enumerate(units))
     done: dict[int, Part] = {}
     with ExitStack() as stack:
-        idle = [stack.enter_context(Member(setup, files)) for files in outputs]
-        busy: dict[Connection, tuple[int, Member]] = {}
+        idle = [stack.enter_context(Worker(setup, files)) for files in outputs]
+        busy: dict[Connection, tuple[int, Worker]] = {}
         while waiting or busy:
             while waiting and idle:
                 number, unit = waiting.popleft()
-                member = idle.pop(0)
-                member.begin(unit, console)
-                busy[member.port] = number, member
+                worker = idle.pop(0)
+                worker.begin(unit, console)
+                busy[worker.port] = number, worker
             for port in wait(list(busy)):
                 assert isinstance(port, Connection)
-                number, member = busy.pop(port)
-                done[number] = member.end(console)
-                idle.append(member)
+                number, worker = busy.pop(port)
+                done[number] = worker.end(console)
+                idle.append(worker)
                 if setup.fail_fast and done[number].bad:
                     waiting.clear()
-        for member in idle:
-            member.dismiss()
+        for worker in idle:
+            worker.dismiss()
     return [done[number] for number in sorted(done)]
 
 

@@ -45,7 +45,7 @@ class Template:
         self._set(16, ~total & 0xFFFF)
 
 
-class Crowd:
+class Clients:
     """Clients of one family that all connect at the same time and send some data."""
 
     def __init__(self, lab: Lab, family: int, count: int) -> None:

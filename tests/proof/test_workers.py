@@ -14,11 +14,11 @@ from scapy.utils import PcapNgReader
 from tarpit_builder.console import Console
 from tarpit_builder.errors import BuildError, InfrastructureError, UserError
 from tarpit_builder.proof import registry
-from tarpit_builder.proof.crew import Member, Outputs
 from tarpit_builder.proof.lab import Tools
-from tarpit_builder.proof.report import Outcome
+from tarpit_builder.proof.report import Verdict
 from tarpit_builder.proof.runner import units
 from tarpit_builder.proof.verification import Subject, VerifyOptions, judge, setup
+from tarpit_builder.proof.workers import Outputs, Worker
 from tests.processes import await_end, await_machines
 from tests.proof.conftest import Bench
 
@@ -42,7 +42,7 @@ def test_machines_side_by_side_report_in_the_order_of_the_groups(
     parts = judge(subject(bench), options(tmp_path), bench.boot, wanted, Console(), tmp_path)
     order = list(dict.fromkeys(result.where for part in parts for result in part.results))
     assert order == ["smoke", "honeypot/legacy", "honeypot/nft", "reset/legacy", "reset/nft"]
-    assert {result.outcome for part in parts for result in part.results} == {Outcome.PASS}
+    assert {result.outcome for part in parts for result in part.results} == {Verdict.PASS}
     packets = PcapNgReader(str(tmp_path / "packets.pcapng"))
     marks = [packet.comment.decode() for packet in packets if packet.comment]
     assert {mark.split(":")[0].split()[0] for mark in marks} == set(order)
@@ -69,14 +69,14 @@ def test_process_that_is_killed_is_one_line_and_leaves_no_machine(
 ) -> None:
     (unit,) = units(registry.select(("reset",)), ("legacy",))
     outputs = Outputs(pcap=tmp_path / "1.pcapng", log=tmp_path / "1.log")
-    with Member(setup(subject(bench), options(tmp_path), bench.boot), outputs) as member:
-        member.begin(unit, Console())
-        pid = member.process.pid
+    with Worker(setup(subject(bench), options(tmp_path), bench.boot), outputs) as worker:
+        worker.begin(unit, Console())
+        pid = worker.process.pid
         assert pid
         machines = await_machines(pid, 1)
         threading.Thread(target=os.kill, args=(pid, signal.SIGKILL)).start()
         with pytest.raises(InfrastructureError, match="reset legacy was killed"):
-            member.end(Console())
+            worker.end(Console())
     await_end(machines)
 
 
