@@ -25,7 +25,7 @@ _OLD_FOLDERS = ("v2.6", *(f"v2.6/longterm/v2.6.{number}" for number in (27, 32, 
 
 
 @dataclass(slots=True)
-class Learnt:
+class Discoveries:
     """What an update brought: releases *added* and *filled* in, and what was left out and why."""
 
     added: list[str] = field(default_factory=list)
@@ -41,13 +41,13 @@ class Learnt:
         return "; ".join(parts)
 
 
-def from_kernel_org(context: Context) -> tuple[Catalogue, Learnt]:
+def from_kernel_org(context: Context) -> tuple[Catalogue, Discoveries]:
     """The catalogue with the digests of kernel.org's signed lists.
 
     :raises NetworkError: if not even one list can be fetched.
     :raises SourceError: if a list is signed by somebody else, or contradicts the catalogue.
     """
-    learnt = Learnt()
+    learnt = Discoveries()
     mirrors = context.places("TARPIT_KERNEL_MIRROR", context.catalogue.places.kernel)
     newest, dates = _releases_json(context, learnt)
     kernels = dict(context.catalogue.kernels)
@@ -85,13 +85,13 @@ def from_kernel_org(context: Context) -> tuple[Catalogue, Learnt]:
 
 def from_git(
     location: Path, context: Context, *, iptables: bool = False
-) -> tuple[Catalogue, Learnt]:
+) -> tuple[Catalogue, Discoveries]:
     """The catalogue with commits and trees of the signed tags of the repository at *location*.
 
     :raises UserError: if it is no repository.
     :raises SourceError: if a tag contradicts the catalogue.
     """
-    catalogue, learnt = context.catalogue, Learnt()
+    catalogue, learnt = context.catalogue, Discoveries()
     role = "iptables" if iptables else "kernel"
     with (
         git_errors(str(location)),
@@ -114,7 +114,7 @@ def _tagged(
     reader: GitReader,
     rows: dict[AnyVersion, Release[AnyVersion]],
     kind: type[AnyVersion],
-    learnt: Learnt,
+    learnt: Discoveries,
 ) -> None:
     for tag in reader.tags():
         try:
@@ -136,7 +136,7 @@ def _tagged(
 
 
 def _take(
-    rows: dict[AnyVersion, Release[AnyVersion]], release: Release[AnyVersion], learnt: Learnt
+    rows: dict[AnyVersion, Release[AnyVersion]], release: Release[AnyVersion], learnt: Discoveries
 ) -> None:
     known = rows.get(release.version)
     if known is None:
@@ -180,7 +180,7 @@ def _listed(text: str) -> Iterator[tuple[KernelVersion, str]]:
         yield version, sha256
 
 
-def _releases_json(context: Context, learnt: Learnt) -> tuple[int, dict[KernelVersion, str]]:
+def _releases_json(context: Context, learnt: Discoveries) -> tuple[int, dict[KernelVersion, str]]:
     """The newest major number, and the days of the current releases."""
     known = max(version.numbers[0] for version in context.catalogue.kernels)
     try:

@@ -80,7 +80,7 @@ SHUTDOWN: tuple[Op, tuple[int | bytes, ...]] = (Op.SHUTDOWN, (socket.SHUT_WR,))
 CLOSE: tuple[Op, tuple[int | bytes, ...]] = (Op.CLOSE, ())
 
 
-class World:
+class RealClients:
     """A client's host and the tarpit, with or without a second network namespace."""
 
     def __init__(self, lab: Lab, family: int) -> None:
@@ -88,7 +88,7 @@ class World:
         self.family = family
         self._pair: Pair | None = None
 
-    def __enter__(self) -> World:
+    def __enter__(self) -> RealClients:
         try:
             self._pair = Pair(self.lab)
             self._pair.__enter__()
@@ -223,7 +223,7 @@ def expect_held(clients: Iterable[Client]) -> None:
 
 @held.check(f"live clients are held for {WATCHED // 60} minutes of their time")
 def live(lab: Lab, family: int) -> None:
-    with World(lab, family) as world:
+    with RealClients(lab, family) as world:
         clients = live_clients()
         world.watch(clients, WATCHED)
         expect_held(clients)
@@ -231,7 +231,7 @@ def live(lab: Lab, family: int) -> None:
 
 @held.check("so are clients far away, whose first data crosses our window 0")
 def distant(lab: Lab, family: int) -> None:
-    with World(lab, family) as world:
+    with RealClients(lab, family) as world:
         world.delay()
         clients = live_clients()
         world.watch(clients, WATCHED)
@@ -240,7 +240,7 @@ def distant(lab: Lab, family: int) -> None:
 
 @held.check("so are clients that give up early (tcp_retries2=4)")
 def impatient(lab: Lab, family: int) -> None:
-    with World(lab, family) as world:
+    with RealClients(lab, family) as world:
         saved = lab.guest.read("/proc/sys/net/ipv4/tcp_retries2", netns=world.netns)
         lab.guest.sysctl(RETRIES, 4, netns=world.netns)
         try:
@@ -272,7 +272,7 @@ def once(lab: Lab, family: int) -> None:
 
 @held.check("a client that closed with its FIN behind window 0 stays in FIN-WAIT-1 for 300 s")
 def closed(lab: Lab, family: int) -> None:
-    with World(lab, family) as world:
+    with RealClients(lab, family) as world:
         clients = [
             Client("100 bytes, then close()", [send(100), CLOSE]),
             Client("bulk, then close()", [send(4000), send(4000), CLOSE]),
@@ -284,7 +284,7 @@ def closed(lab: Lab, family: int) -> None:
 
 @held.check("a client whose FIN crossed our first window 0 stays for about 108 s")
 def crossed(lab: Lab, family: int) -> None:
-    with World(lab, family) as world:
+    with RealClients(lab, family) as world:
         world.delay()
         clients = [
             Client("close() at once", [CLOSE], at_once=True),
