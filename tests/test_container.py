@@ -284,7 +284,7 @@ def test_daemon_that_dies_in_the_middle_is_one_line_with_a_next_step(
 def _sleeper(image: str) -> subprocess.Popen[str]:
     """A process with a sealed run that does not end by itself."""
     program = (
-        "from tarpit_builder.guard import guarded\n"
+        "from tarpit_builder.verbs import guarded\n"
         "from tarpit_builder.container import Engine\n"
         f"guarded(lambda: Engine.connect().run({image!r}, ['sleep', '600']))()\n"
     )
