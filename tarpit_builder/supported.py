@@ -44,7 +44,7 @@ def built(version: KernelVersion) -> str:
         rules.kernel(version)
     except UserError as error:
         return f"no: {error.message.partition(': ')[2]}"
-    return "yes" if version in toolchain.proven() else "only with --image"
+    return "yes" if toolchain.was_seen(version) else "not tried"
 
 
 def patched(version: KernelVersion) -> str:
@@ -59,11 +59,12 @@ def statement() -> str:
         name if suite.number.endswith("~sid") or suite.base != name else f"{name} ({suite.number})"
         for name, suite in suites.known().items()
     )
+    tried = ", ".join(map(str, toolchain.seen()))
     return format_table(
         [
             ("hosts", HOSTS),
             ("targets", f"Debian's {names}: {_join(Debian.architectures)}"),
-            ("", f"Linux {toolchain.proven()} of kernel.org: {_join(KernelOrg.architectures)}"),
+            ("", f"Linux {tried} of kernel.org: {_join(KernelOrg.architectures)}"),
         ]
     )
 

@@ -18,8 +18,13 @@ run_make() {
 }
 
 # run_kconfig ARGUMENT...: the same, without the look for curses that kconfig repeats for each of its files.
+# Not where the tree itself has a use for that variable.
 run_kconfig() {
-	run_make HOST_EXTRACFLAGS=-DKBUILD_NO_NLS "$@"
+	if grep -qs HOST_EXTRACFLAGS "$linux/arch/x86/tools/Makefile"; then
+		run_make "$@"
+	else
+		run_make HOST_EXTRACFLAGS=-DKBUILD_NO_NLS "$@"
+	fi
 }
 
 # finish MODULE: the layer's last steps.

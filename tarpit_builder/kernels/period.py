@@ -86,7 +86,10 @@ class Period(Userland):
     def _iptables_choices(self) -> tuple[Choice, ...]:
         iptables, places = self.iptables, self.tree.places
         if iptables is None:
-            return (Choice("iptables", "none", "asked for with --iptables none"),)
+            asked = "asked for with --iptables none"
+            return (
+                Choice("iptables", "none", asked if places.request.iptables else self.rule.pairing),
+            )
         headers = iptables.rule.headers
         return (
             Choice("iptables", str(iptables.version), f"{iptables.why}; {iptables.rule.reason}"),

@@ -51,7 +51,7 @@ class KernelOrg(Origin):
         """
         version = KernelVersion.parse(request.kernel)
         rule = rules.kernel(version)
-        _check(request, version, archive)
+        _check(request, version)
         places = Places.of(request.but(kernel=str(version)), archive.store)
         layer, image_layer = _layers(request, version)
         ours = image(archive.mirrors)
@@ -63,6 +63,7 @@ class KernelOrg(Origin):
             image_layer=image_layer,
             recipe=_users_image(request, archive.mirrors) if request.image else ours,
             files=configuration.read(request),
+            untried=_untried(request, version, archive),
             suffix=request.release.removeprefix(str(version)),
         )
         release = request.release or str(version)
@@ -148,7 +149,7 @@ def _layers(request: Request, version: KernelVersion) -> tuple[toolchain.Layer, 
     return module, whole
 
 
-def _check(request: Request, version: KernelVersion, archive: Archive) -> None:
+def _check(request: Request, version: KernelVersion) -> None:
     """Refuse what contradicts itself or cannot be built.
 
     :raises UserError: naming it.
@@ -158,8 +159,6 @@ def _check(request: Request, version: KernelVersion, archive: Archive) -> None:
             f"architecture {request.arch!r} is not supported for kernels of kernel.org",
             hint=f"supported: {', '.join(KERNEL_ARCHITECTURES)}",
         )
-    if not request.image and version not in toolchain.proven():
-        raise _unproven(version, archive)
     suffix = request.release.removeprefix(str(version))
     if request.release and (
         suffix == request.release or (suffix and not RELEASE_SUFFIX.fullmatch(suffix))
@@ -175,23 +174,16 @@ def _check(request: Request, version: KernelVersion, archive: Archive) -> None:
         )
 
 
-def _unproven(version: KernelVersion, archive: Archive) -> UserError:
-    """The refusal of a release that is not built here, with Debian's kernels of its series."""
+def _untried(request: Request, version: KernelVersion, archive: Archive) -> tuple[str, ...]:
+    """What to say of a release of a series that was not seen to build here."""
+    if request.image or toolchain.was_seen(version):
+        return ()
     near = archive.of_series(str(version.series))
-    if near:
-        hint = f"Debian's own {version.series}: --kernel " + ", or --kernel ".join(near)
-    elif rules.patch(version):
-        hint = (
-            f"`invoke patch --kernel {version} --output FILE` writes the patch for its tree; "
-            "--image builds with a compiler of its age"
-        )
-    else:
-        hint = (
-            "`invoke kernels` lists what is; --image builds with a compiler of its age, and on the "
-            "machine itself xt-tarpit-dkms does"
-        )
-    return UserError(
-        f"Linux {version} of kernel.org is not built here, only {toolchain.proven()}", hint=hint
+    debian = f"; Debian's own {version.series}: --kernel {near[0]}" if near else ""
+    tried = ", ".join(map(str, toolchain.seen()))
+    return (
+        f"{toolchain.compiler()} was not yet seen to build Linux {version.series}, only {tried}: "
+        f"tell us if it does not{debian}",
     )
 
 
@@ -199,6 +191,8 @@ def _iptables(request: Request, rule: rules.KernelRule) -> Iptables | None:
     if request.iptables == "none":
         return None
     version = IptablesVersion.parse(request.iptables) if request.iptables else rule.iptables
+    if version is None:
+        return None
     chosen = rules.iptables(version)
     why = "asked for with --iptables" if request.iptables else rule.pairing
     return Iptables(version, chosen, toolchain.for_iptables(version, request.arch), why)

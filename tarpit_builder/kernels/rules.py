@@ -24,7 +24,7 @@ class KernelRule:
     releases: VersionRange[KernelVersion]
     module: str
     reason: str
-    iptables: IptablesVersion
+    iptables: IptablesVersion | None
     pairing: str
 
 
@@ -54,7 +54,7 @@ def kernel(version: KernelVersion) -> KernelRule:
         releases=VersionRange.parse(row["releases"], KernelVersion),
         module=row["module"],
         reason=row["reason"],
-        iptables=IptablesVersion.parse(row["iptables"]),
+        iptables=None if row["iptables"] == "none" else IptablesVersion.parse(row["iptables"]),
         pairing=row["pairing"],
     )
 

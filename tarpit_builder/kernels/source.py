@@ -115,7 +115,8 @@ class Source(Tree):
     """The source of Linux *version*, from *places*, for *arch*.
 
     *layer* makes the module and *image_layer* a whole kernel, in the image of *recipe*; *files*
-    are the user's, *suffix* is what follows the version in ``uname -r``, if they say so.
+    are the user's, *suffix* is what follows the version in ``uname -r``, if they say so; *untried*
+    is what to say of a release that nobody has built yet.
     """
 
     version: KernelVersion
@@ -126,6 +127,7 @@ class Source(Tree):
     recipe: Recipe
     files: KernelFiles
     suffix: str = ""
+    untried: tuple[str, ...] = ()
     _tree: FetchedTree | None = None
 
     @property
@@ -171,8 +173,9 @@ class Source(Tree):
     def warnings(self) -> tuple[str, ...]:
         """What its configuration leaves to be wished for."""
         if self.places.request.config:
-            return self.files.warnings
+            return (*self.untried, *self.files.warnings)
         return (
+            *self.untried,
             "built for this project's default configuration, which is not that of a distribution's "
             "kernel; --config names another",
             *self.files.warnings,
