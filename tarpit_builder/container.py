@@ -13,6 +13,7 @@ import io
 import json
 import os
 import pwd
+import re
 import shutil
 import socket
 import subprocess
@@ -49,6 +50,7 @@ SOCKET = "/var/run/docker.sock"  # where docker-py looks unless DOCKER_HOST says
 BUILDER_UID = 1000
 MIB = 1 << 20
 SIGKILLED = 128 + 9  # exit status of a process that was killed
+ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[@-Z\\^_])")
 PATIENCE = 2  # seconds that another run may hold a lock before we say that we wait
 CONNECT_TIMEOUT = 10  # seconds until an engine that does not answer counts as absent
 REQUEST_TIMEOUT = 600  # seconds for one API call; image builds stream and are not bound by it
@@ -386,9 +388,9 @@ class Engine:
             decode=True,
         )
         for event in events:
-            if text := event.get("stream", "").strip():
-                tail = [*tail[-30:], *text.splitlines()]
-                note(text.splitlines()[-1])
+            if lines := _uncoloured(event.get("stream", "")):
+                tail = [*tail[-30:], *lines]
+                note(lines[-1])
             if error := event.get("error"):
                 if recipe.foreign:
                     raise UserError(
@@ -720,9 +722,19 @@ def _printable(raw: bytes) -> str:
     return "".join(char if char.isprintable() or char == "\t" else "�" for char in text)
 
 
+def _uncoloured(text: str) -> list[str]:
+    """The lines of *text* that say something, without escape sequences.
+
+    Docker's builder colours what commands print on standard error, and ends with a line that has
+    nothing but the sequence for the colour's end.
+    """
+    lines = (ESCAPE.sub("", line).strip() for line in text.splitlines())
+    return [line for line in lines if line]
+
+
 def _cause(lines: Sequence[str]) -> str:
     """The line that a person would point at: apt's first error, else the last of substance."""
-    lines = [line for line in lines if not line.startswith(("Removing inter", " --->", "--->"))]
+    lines = [line for line in lines if not line.startswith(("Removing inter", "--->"))]
     for line in lines:
         if line.startswith(("E: ", "dpkg: error", "Err:")):
             return line

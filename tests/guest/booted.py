@@ -65,7 +65,8 @@ class GuestError(AssertionError):
 class Guest:
     """A machine with a disk of its own; a context manager that leaves no process behind.
 
-    *kernel* is the ABI to boot, by default the first of the image's recipe.
+    *kernel* is the ABI to boot, by default the first of the image's recipe; *options* are more of
+    the kernel's command line, at every boot.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Guest:
         folder: Path,
         *,
         kernel: str = "",
+        options: str = "",
         memory: int = 1024,
         cpus: int = 2,
     ) -> None:
@@ -85,7 +87,7 @@ class Guest:
         self.kernel = kernel or image.recipe.kernels[0]
         self.boot_seconds = 0.0
         self.consoles: list[str] = []
-        self._memory, self._cpus = memory, cpus
+        self._options, self._memory, self._cpus = options, memory, cpus
         self._folder = folder
         self._disk = copy_disk(image, folder / "disk")
         self._kernels = {abi: image.kernel(abi) for abi in image.recipe.kernels}
@@ -203,7 +205,8 @@ class Guest:
             memory=self._memory,
             cpus=self._cpus,
             cards=0,
-            cmdline=f"root=/dev/vda rw systemd.show_status=0 module_blacklist={UNUSED}",
+            cmdline="root=/dev/vda rw systemd.show_status=0"
+            f" module_blacklist={UNUSED} {self._options}",
             disk=self._disk,
         )
         began = time.monotonic()

@@ -26,6 +26,10 @@ END
 install -d "${ROOT}/etc/systemd/system/multi-user.target.wants"
 ln -s ../guest-agent.service "${ROOT}/etc/systemd/system/multi-user.target.wants"
 
+# iptables-persistent and ipset-persistent save what the kernel has when they are configured: here
+# that is the firewall of the machine that makes the image.
+rm -f "${ROOT}"/etc/iptables/*
+
 # What would only take time, or change things while a test looks.
 touch "${ROOT}/etc/.updated" "${ROOT}/var/.updated"
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \

@@ -7,7 +7,9 @@ import re
 import shlex
 import shutil
 import subprocess
+import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,15 +44,17 @@ class Recipe:
     """What a disk is made of.
 
     *kernels* are ABIs, as ``uname -r`` prints them; the first is the one that is booted.
-    *packages* are installed besides :data:`BASE`, without what they recommend; *pool* names
-    packages that the guest's apt can install although it has no network.  A mirror may be so stale
-    that its state is *expired*.
+    *packages* are installed besides :data:`BASE`, without what they recommend; *files* (absolute
+    path and text) are there before them, so that they are configured as the test wants them; *pool*
+    names packages that the guest's apt can install although it has no network.  A mirror may be so
+    stale that its state is *expired*.
     """
 
     suite: str
     kernels: tuple[str, ...]
     packages: tuple[str, ...] = ()
     pool: tuple[str, ...] = ()
+    files: tuple[tuple[str, str], ...] = field(default=(), kw_only=True)
     sources: tuple[str, ...] = field(default=(), kw_only=True)
     expired: bool = field(default=False, kw_only=True)
 
@@ -61,6 +65,7 @@ class Recipe:
         *,
         packages: tuple[str, ...] = (),
         pool: tuple[str, ...] = (),
+        files: Mapping[str, str] | None = None,
         kernels: int = 2,
     ) -> Recipe:
         """The recipe with the newest cloud kernel of *suite* and, if two, the one before it.
@@ -84,6 +89,7 @@ class Recipe:
             (newest, other)[:kernels],
             packages,
             pool,
+            files=tuple((files or {}).items()),
             sources=sources,
             expired=bool(kernel.expired),
         )
@@ -92,7 +98,8 @@ class Recipe:
     def key(self) -> str:
         """A name that changes with whatever the disk is made of."""
         parts = (self.suite, *self.kernels, "|", *BASE, *self.packages, "|", *self.pool)
-        return f"{self.suite}-{digest([' '.join(parts), ' '.join(self.sources), *SCRIPTS])}"
+        texts = (text for file in self.files for text in file)
+        return f"{self.suite}-{digest([' '.join(parts), ' '.join(self.sources), *texts, *SCRIPTS])}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +146,17 @@ def _forget_old(folder: Path) -> None:
 
 
 def _bootstrap(recipe: Recipe, stage: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in recipe.files:
+            path = Path(folder, name.lstrip("/"))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        _mmdebstrap(recipe, stage, folder)
+
+
+def _mmdebstrap(recipe: Recipe, stage: Path, files: str) -> None:
     images = (f"linux-image-{abi}" for abi in recipe.kernels)
-    hook = shlex.join(["sh", str(HERE / "prepare.sh")]) + ' "$1"'
-    finish = (
-        shlex.join(["sh", str(HERE / "finish.sh")])
-        + f' "$1" {shlex.join([str(HERE), str(stage), *recipe.pool])}'
-    )
+    prepare, finish = (shlex.join(["sh", str(HERE / name)]) for name in ("prepare.sh", "finish.sh"))
     log = stage.with_name(f"{stage.name}.log")
     command = [
         "mmdebstrap",
@@ -155,8 +167,8 @@ def _bootstrap(recipe: Recipe, stage: Path) -> None:
         "--dpkgopt=force-unsafe-io",
         *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale")),
         f"--include={','.join((*BASE, *recipe.packages, *images))}",
-        f"--essential-hook={hook}",
-        f"--customize-hook={finish}",
+        f'--essential-hook={prepare} "$1" {shlex.quote(files)}',
+        f'--customize-hook={finish} "$1" {shlex.join([str(HERE), str(stage), *recipe.pool])}',
         recipe.suite,
         "-",
         *recipe.sources,

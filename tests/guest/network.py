@@ -97,22 +97,30 @@ def judge(line: str, ended: bool) -> Fate | None:
 class Network:
     """A namespace that is tied to the guest's own by a pair of virtual cards.
 
-    It is gone after a reboot: make another then.
+    It is gone after a reboot: make another then.  Where the guest has one family of addresses only,
+    *families* names it.
     """
 
-    def __init__(self, guest: Guest, name: str = "outside") -> None:
-        """Make it, with addresses of both families at both ends."""
+    def __init__(
+        self, guest: Guest, name: str = "outside", *, families: tuple[int, ...] = (4, 6)
+    ) -> None:
+        """Make it, with addresses of *families* at both ends."""
         self.guest = guest
+        self.families = families
         self.prefix = f"ip netns exec {name}"
+        addresses = "".join(
+            f"""
+            ip addr add {SERVER[family]}/{BITS[family]} dev {name} {nodad}
+            ip -n {name} addr add {CLIENT[family]}/{BITS[family]} dev eth0 {nodad}"""
+            for family, nodad in ((4, ""), (6, "nodad"))
+            if family in families
+        )
         guest.ok(
             f"""set -e
             ip netns add {name}
             ip link add {name} type veth peer name eth0 netns {name}
-            ip addr add {SERVER[4]}/{BITS[4]} dev {name}
-            ip addr add {SERVER[6]}/{BITS[6]} dev {name} nodad
+            {addresses}
             ip link set {name} up
-            ip -n {name} addr add {CLIENT[4]}/{BITS[4]} dev eth0
-            ip -n {name} addr add {CLIENT[6]}/{BITS[6]} dev eth0 nodad
             ip -n {name} link set lo up
             ip -n {name} link set eth0 up"""
         )
@@ -127,19 +135,27 @@ class Network:
         self.guest.spawn(client.unit, f"{self.prefix} sh -c {shlex.quote(client.command)}")
         return client
 
-    def fates(self, ports: Iterable[int], families: Iterable[int] = (4, 6)) -> dict[int, set[Fate]]:
+    def fates(
+        self, ports: Iterable[int], families: Iterable[int] | None = None
+    ) -> dict[int, set[Fate]]:
         """What becomes of clients that come now, by port, in each of *families*."""
+        return {port: set(fates) for port, fates in self.told_apart(ports, families).items()}
+
+    def told_apart(
+        self, ports: Iterable[int], families: Iterable[int] | None = None
+    ) -> dict[int, tuple[Fate, ...]]:
+        """The same, with a fate for each of *families* in their order; all clients come at once."""
         clients = [
             Client(self, port, family, next(_sources))
-            for port, family in itertools.product(ports, families)
+            for port, family in itertools.product(ports, families or self.families)
         ]
         unit = f"clients-{clients[0].source}"
         script = "".join(f"{{ {client.command}; }} &\n" for client in clients) + "wait\n"
         self.guest.spawn(unit, f"{self.prefix} sh -c {shlex.quote(script)}")
         try:
-            fates: dict[int, set[Fate]] = {}
+            fates: dict[int, tuple[Fate, ...]] = {}
             for client, fate in zip(clients, self.watch(clients), strict=True):
-                fates.setdefault(client.port, set()).add(fate)
+                fates[client.port] = (*fates.get(client.port, ()), fate)
             return fates
         finally:
             self.guest.run(f"systemctl stop {unit}")
@@ -173,6 +189,9 @@ class Network:
             time.sleep(0.3)
 
     def listen(self, port: int) -> None:
-        """Start a server in the guest that reads whatever comes to *port*, of both families."""
-        self.guest.spawn(f"server-{port}", f"while :; do nc -6 -l -p {port} >/dev/null; done")
+        """Start a server in the guest that reads whatever comes to *port*, of all families."""
+        family = max(self.families)
+        self.guest.spawn(
+            f"server-{port}", f"while :; do nc -{family} -l -p {port} >/dev/null; done"
+        )
         self.guest.wait(f"ss -Hltn sport = :{port} | grep -q .")

@@ -2,9 +2,13 @@
 # Run by mmdebstrap once the essential packages are there, before kernels: their initramfs holds
 # what a virtual disk takes and nothing else, so that it is made and unpacked quickly.
 #
-#	prepare.sh ROOT
+#	prepare.sh ROOT FILES
+#
+# FILES is a folder of what is to be there before packages are configured.
 set -eu
-ROOT=$1
+ROOT=$1 FILES=$2
+
+cp -R "${FILES}/." "${ROOT}"
 
 install -d "${ROOT}/etc/initramfs-tools/conf.d" "${ROOT}/etc/initramfs-tools/hooks"
 cat >"${ROOT}/etc/initramfs-tools/conf.d/guest" <<'END'

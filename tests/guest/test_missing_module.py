@@ -188,3 +188,49 @@ def test_nftables(suite: str, backend: str, boot: Boot, built: Build) -> None:
 
     guest.reboot(with_module)
     expect(outside_of(guest), Fate.HELD)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["nft", "legacy"])
+def test_a_kernel_without_ipv6(backend: str, boot: Boot, built: Build) -> None:
+    """IPv4 is armed, and that there is nothing to arm for IPv6 is no failure."""
+    image = make(Recipe.of("trixie"))
+    guest = boot(image, options="ipv6.disable=1")
+    assert guest.run("test -e /proc/net/if_inet6").status
+    use(guest, backend)
+    install(guest, built("trixie"))
+    guest.ok("systemctl enable --now xt-tarpit")
+    guest.ok(f"iptables -A INPUT -p tcp --dport {CAUGHT} -j XT-TARPIT")
+    outside = Network(guest, families=(4,))
+    expect_armed_for_ipv4(outside)
+    for command in ("systemctl reload xt-tarpit", "systemctl restart xt-tarpit"):
+        guest.ok(command)
+        expect_armed_for_ipv4(outside)
+    guest.ok("xt-tarpit-chain check")
+    guest.ok("systemctl stop xt-tarpit")
+    assert outside.fates([CAUGHT]) == {CAUGHT: {Fate.DROPPED}}
+
+    guest.reboot()
+    guest.ok(f"iptables -A INPUT -p tcp --dport {CAUGHT} -j XT-TARPIT")
+    expect_armed_for_ipv4(Network(guest, families=(4,)))
+
+    # Why it fails without the module is said as everywhere.
+    guest.reboot(image.recipe.kernels[1])
+    expect_failed_unit(guest)
+    assert "-A XT-TARPIT -j DROP" in guest.ok("iptables -S XT-TARPIT")
+
+
+def expect_armed_for_ipv4(outside: Network) -> None:
+    """The unit is active, clients are held, and nobody has anything to complain of."""
+    guest = outside.guest
+    assert guest.ok("systemctl is-active xt-tarpit").strip() == "active"
+    assert guest.run("systemctl is-system-running").stdout.strip() == "running"
+    said = guest.run("journalctl -b -q -o cat -t xt-tarpit-chain").output
+    assert said == ""
+    assert outside.fates([CAUGHT]) == {CAUGHT: {Fate.HELD}}
+    assert answered(guest, "iptables") >= 1
+    short = guest.run("xt-tarpit-status --short")
+    assert (short.status, short.output) == (0, "")
+    metrics = guest.ok("/usr/libexec/xt-tarpit/rules")
+    assert "ipv4" in metrics
+    assert "ipv6" not in metrics

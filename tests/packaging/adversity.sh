@@ -10,26 +10,13 @@ RULES=/etc/iptables/rules.v4
 PLUGINS=/usr/share/netfilter-persistent/plugins.d
 
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
+# shellcheck source=/dev/null
+. /test/apt.sh
 
 fail() {
 	echo "FAILED: $*"
 	[ ! -e /tmp/said ] || sed 's/^/said: /' /tmp/said
 	exit 1
-}
-
-run_apt() {
-	echo "# apt-get $*"
-	apt-get -qq --no-install-recommends -o Dpkg::Use-Pty=0 "$@" >/tmp/apt.log 2>&1 || {
-		cat /tmp/apt.log
-		fail "apt-get $*"
-	}
-}
-
-settled() {
-	# shellcheck disable=SC2016  # the ${…} are dpkg-query's
-	unsettled=$(dpkg --audit; dpkg-query --show --showformat='${db:Status-Abbrev} ${Package}\n' |
-		grep -v '^[ir][ic] ' || true)
-	[ -z "${unsettled}" ] || fail "not settled: ${unsettled}"
 }
 
 # ends STATUS COMMAND...: it does, and what it says is in /tmp/said.

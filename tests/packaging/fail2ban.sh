@@ -1,6 +1,7 @@
 #!/bin/sh
 # In a clean container that may change its own firewall: bans by the fail2ban of the suite, with
-# ACTION and JAIL_LOCAL of the environment.  There is no module here: what bans lead to is a DROP.
+# ACTION, JAIL_LOCAL, and the jail probe of JAIL and FILTER, of the environment.  There is no module
+# here: what bans lead to is a DROP.
 set -eu
 
 quietly() {
@@ -37,20 +38,9 @@ quietly apt-get -qq update
 quietly apt-get -qq install --no-install-recommends fail2ban iptables
 printf '%s' "${ACTION}" >/etc/fail2ban/action.d/xt-tarpit.conf
 printf '%s' "${JAIL_LOCAL}" >/etc/fail2ban/jail.local
-cat >/etc/fail2ban/filter.d/probe.conf <<'END'
-[Definition]
-failregex = ^ failed login from <HOST>$
-datepattern = {^LN-BEG}EPOCH
-END
-cat >/etc/fail2ban/jail.d/probe.local <<'END'
-[sshd]
-enabled = false
-[probe]
-enabled = true
-backend = polling
-filter = probe
-logpath = /var/log/probe.log
-maxretry = 3
+printf '%s' "${FILTER}" >/etc/fail2ban/filter.d/probe.conf
+printf '%s' "${JAIL}" >/etc/fail2ban/jail.d/probe.local
+cat >/etc/fail2ban/jail.d/web.local <<'END'
 [web]
 enabled = true
 backend = polling

@@ -10,29 +10,14 @@ ORDER=$2
 PLUGIN=$(echo /usr/lib/*-linux-gnu)/xtables/libxt_TARPIT.so
 
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
-
-run_apt() {
-	echo "# apt-get $*"
-	apt-get -qq --no-install-recommends -o Dpkg::Use-Pty=0 "$@" >/tmp/apt.log 2>&1 || {
-		status=$?
-		cat /tmp/apt.log
-		fail "apt-get $* ended with ${status}"
-	}
-}
+# shellcheck source=/dev/null
+. /test/apt.sh
 
 fail() {
 	echo "FAILED: $*"
 	dkms status || true
 	find /lib/modules/ -iname '*tarpit*'
 	exit 1
-}
-
-# Nothing is half configured: every package is installed, or removed with its configuration left.
-settled() {
-	# shellcheck disable=SC2016  # the ${…} are dpkg-query's
-	unsettled=$(dpkg --audit; dpkg-query --show --showformat='${db:Status-Abbrev} ${Package}\n' |
-		grep -v '^[ir][ic] ' || true)
-	[ -z "${unsettled}" ] || fail "not settled: ${unsettled}"
 }
 
 # The one file that modprobe would load for each name that the kernel or a person asks for.

@@ -14,6 +14,7 @@ from tarpit_builder import paths, suites
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Recipe
 from tarpit_builder.sources.debian import Mirrors
+from tests.guest import probe
 from tests.guest.recipes import blocks
 
 pytestmark = [pytest.mark.docker, pytest.mark.network]
@@ -39,6 +40,8 @@ def test_every_suite_bans_repairs_and_unbans(suite: str, engine: Engine) -> None
         ["sh", "-c", SCRIPT.read_text()],
         environment={
             "ACTION": ACTION.read_text(),
+            "FILTER": probe.FILTER,
+            "JAIL": probe.JAIL,
             "JAIL_LOCAL": dict(blocks("fail2ban"))["/etc/fail2ban/jail.local"],
         },
         user="0:0",

@@ -26,9 +26,7 @@ from tests.packaging.conftest import Build
 
 pytestmark = pytest.mark.docker
 
-LIFECYCLE = Path(__file__).parent / "lifecycle.sh"
-UPGRADE = Path(__file__).parent / "upgrade.sh"
-ADVERSITY = Path(__file__).parent / "adversity.sh"
+HERE = Path(__file__).parent
 ALWAYS = ("trixie", "bookworm")
 SUITES = [
     pytest.param(suite, marks=() if suite in ALWAYS else pytest.mark.slow)
@@ -71,6 +69,11 @@ def bare(suite: str) -> Recipe:
     return Recipe("bare", suite, "amd64", sources, mirrors.main)
 
 
+def scripts(name: str) -> Input:
+    """The script *name*, and what it sources, below /test."""
+    return Input("/test", [Files({file: HERE / file for file in (name, "apt.sh")})])
+
+
 def debs(result: BuildResult) -> Files:
     return Files({path.name: path for path in result.packages()})
 
@@ -97,7 +100,7 @@ def test_apt_never_ends_half_way(
     result = built(suite)
     inputs = [
         Input("/packages", [debs(result)]),
-        Input("/test", [Files({"lifecycle.sh": LIFECYCLE})]),
+        scripts("lifecycle.sh"),
     ]
     if order == "ours-first":
         inputs.append(Input("/upgrade", [debs(built_later(suite))]))
@@ -117,7 +120,7 @@ def test_a_kernel_upgrade_keeps_tarpit(
     suite: str, way: str, built: Build, built_for: Build, engine: Engine
 ) -> None:
     image = engine.ensure_image(bare(suite), Console())
-    script = Input("/test", [Files({"upgrade.sh": UPGRADE})])
+    script = scripts("upgrade.sh")
     found = engine.run(image, ["sh", "/test/upgrade.sh", "older"], inputs=[script], sealed=False)
     assert found.status == 0, "\n".join(found.lines)
     members = dict(debs(built(suite)).members)
@@ -144,7 +147,7 @@ def test_a_host_in_trouble_stays_closed_and_apt_whole(
         ["sh", "/test/adversity.sh", result.folder.name],
         inputs=[
             Input("/packages", [debs(result)]),
-            Input("/test", [Files({"adversity.sh": ADVERSITY})]),
+            scripts("adversity.sh"),
         ],
         limits=Limits(seconds=1500),
         sealed=False,

@@ -13,32 +13,18 @@ HEADERS=linux-headers-${FLAVOUR}
 REPOSITORY=/srv/tarpit
 
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
+# shellcheck source=/dev/null
+. /test/apt.sh
 
 fail() {
 	echo "FAILED: $*"
 	exit 1
 }
 
-run_apt() {
-	echo "# apt-get $*"
-	apt-get -qq --no-install-recommends -o Dpkg::Use-Pty=0 "$@" >/tmp/apt.log 2>&1 || {
-		status=$?
-		cat /tmp/apt.log
-		fail "apt-get $* ended with ${status}"
-	}
-}
-
 # says TEXT: the hook's lines about the kernels just installed, of which one must be TEXT.
 says() {
 	grep '^xt-tarpit: ' /tmp/apt.log || true
 	grep -qxF "xt-tarpit: $1" /tmp/apt.log || fail "apt did not say: xt-tarpit: $1"
-}
-
-settled() {
-	# shellcheck disable=SC2016  # the ${…} are dpkg-query's
-	unsettled=$(dpkg --audit; dpkg-query --show --showformat='${db:Status-Abbrev} ${Package}\n' |
-		grep -v '^[ir][ic] ' || true)
-	[ -z "${unsettled}" ] || fail "not settled: ${unsettled}"
 }
 
 has_tarpit() {
