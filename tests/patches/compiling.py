@@ -1,0 +1,131 @@
+"""The object that a patched tree makes of TARPIT, and what it would need of the kernel.
+
+The room that builds knows the container, the compiler and the configuration; all that this one
+takes from there is in :func:`compiled`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from tarpit_builder import paths
+from tarpit_builder.console import Console
+from tarpit_builder.container import Engine, Files, Input, Limits, Recipe
+from tarpit_builder.errors import SourceError
+from tarpit_builder.patching.diff import ENCODING, Patch
+from tarpit_builder.patching.rules import Form
+from tarpit_builder.sources import (
+    FetchedTree,
+    GitRepository,
+    KernelSource,
+    Tarball,
+    fetch_kernel,
+)
+from tarpit_builder.sources.debian import Mirrors
+from tarpit_builder.sources.store import Store
+from tarpit_builder.upstream import steps, toolchain
+from tarpit_builder.upstream.build import plan_for
+from tarpit_builder.upstream.plan import ARCHITECTURES, UpstreamRequest
+from tarpit_builder.upstream.toolchain import Fix, Layer
+from tarpit_builder.versions import KernelVersion
+
+SCRIPT = Path(__file__).with_name("compile.sh")
+_EXPORT = re.compile(rb"^\s*EXPORT_(?:UNUSED_)?SYMBOL(?:_GPL\w*)?\s*\(\s*(\w+)", re.MULTILINE)
+_SAID = re.compile(r"\S*_TARPIT\.[ch]:\d+(?::\d+)?: (?:fatal )?(?:error|warning): .*")
+_OF_THE_MODULE = {"__this_module"}
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """How it went: *status* of the run, its *lines*, and the symbols that the object *needs*."""
+
+    status: int
+    lines: tuple[str, ...]
+    needs: frozenset[str]
+
+    @property
+    def complaints(self) -> list[str]:
+        """What the compiler says about TARPIT's files, or the run's end if there is no object."""
+        said = [line for line in self.lines if _SAID.match(line)]
+        return said or (list(self.lines[-20:]) if self.status else [])
+
+
+def source(version: KernelVersion) -> FetchedTree | None:
+    """The verified tree of *version*, from the clones of the environment or the cache."""
+    store, console = Store(paths.cache_dir(), offline=True), Console(quiet=True)
+    clones = os.environ.get("TARPIT_KERNEL_GIT", "").split()
+    places: list[KernelSource] = [GitRepository(clone, version) for clone in clones]
+    for place in [*places, Tarball(version)]:
+        try:
+            return fetch_kernel(place, store, console)
+        except SourceError:
+            continue
+    return None
+
+
+def exported(tree: FetchedTree) -> frozenset[str]:
+    """The symbols that some file of *tree* exports to modules."""
+    found: set[bytes] = set()
+    with tree.stream() as entries:
+        for _, entry in entries:
+            if entry.path.endswith(".c") and b"EXPORT_" in entry.data:
+                found.update(_EXPORT.findall(entry.data))
+    return frozenset(name.decode() for name in found)
+
+
+def compiled(
+    tree: FetchedTree, version: KernelVersion, arch: str, patch: Patch, form: Form
+) -> Compiled:
+    """What the sealed container of the builds makes of *tree* with *patch* in it."""
+    engine = Engine.connect()
+    fragment = steps.DEFAULT_CONFIG.read_bytes() + f"{form.option}=m\n".encode()
+    scripts = {path.name: path for path in [*sorted(steps.SCRIPTS.iterdir()), SCRIPT]}
+    request = {"patch": str(patch).encode(ENCODING), "fragment": fragment}
+    done = engine.run(
+        engine.ensure_image(_recipe(), Console(quiet=True)),
+        ["sh", f"/scripts/{SCRIPT.name}"],
+        inputs=[
+            steps._module_tree(tree),
+            Input("/request", [Files(request)]),
+            Input("/layer", [Files(_layer(version, arch).files())]),
+            Input("/scripts", [Files(scripts)]),
+        ],
+        output=None,
+        environment={
+            "KARCH": ARCHITECTURES[arch],
+            "JOBS": "1",
+            "SUFFIX": "",
+            "OPTION": form.option,
+            "OBJECT": form.source.removesuffix(".c") + ".o",
+        },
+        limits=Limits(),
+    )
+    needs = {line.removeprefix("needs ") for line in done.lines if line.startswith("needs ")}
+    return Compiled(done.status, tuple(done.lines), frozenset(needs - _OF_THE_MODULE))
+
+
+@cache
+def _recipe() -> Recipe:
+    """The image that releases of kernel.org are built in, the same for all of them."""
+    first = toolchain.proven().bounds[0][1]
+    return plan_for(UpstreamRequest(first), Mirrors.choose(None)).recipe
+
+
+def _layer(version: KernelVersion, arch: str) -> Layer:
+    """The toolchain of the rules; for a release that is not in them yet, what its tree asks for."""
+    layer = toolchain.for_kernel(version, arch, image=False)
+    if version in toolchain.proven():
+        return layer
+    fixes = tuple(
+        fix for fix in layer.fixes if not fix.patch or version.series.numbers < (2, 6, 29)
+    )
+    major = Fix(
+        "gcc-4",
+        "its headers have a file for each version of gcc",
+        cc=("-U__GNUC__", "-D__GNUC__=4"),
+    )
+    return replace(layer, fixes=(*fixes, major))
