@@ -702,7 +702,7 @@ def regen(
     from tarpit_builder.console import Console
 
     folder = report.output(output, "--output", folder=True)
-    trees = patches.Trees.choose(kernel_git, iptables_git, fetch=fetch)
+    trees = patches.ReleaseTrees.choose(kernel_git, iptables_git, fetch=fetch)
     made = patches.regenerate_all(patches.select(kernel, iptables), trees, Console())
     print("".join(one.difference for one in made), end="")
     if folder:
@@ -726,7 +726,7 @@ def check_patches(
     from tarpit_builder import patches
     from tarpit_builder.console import Console
 
-    trees = patches.Trees.choose(kernel_git, iptables_git, fetch=fetch)
+    trees = patches.ReleaseTrees.choose(kernel_git, iptables_git, fetch=fetch)
     found = patches.check_all(patches.select(kernel, iptables), trees, Console())
     strays = patches.strays()
     print(patches.verdicts(found, strays))

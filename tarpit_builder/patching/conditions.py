@@ -183,8 +183,8 @@ def resolve(text: str, symbols: Symbols) -> tuple[str, dict[str, Known]]:
 
     :raises ValueError: if conditionals are not balanced.
     """
-    learnt: dict[str, Known] = dict(symbols.conditions)
-    known = Symbols(symbols.values, symbols.owns, learnt)
+    features: dict[str, Known] = dict(symbols.conditions)
+    known = Symbols(symbols.values, symbols.owns, features)
     open_: list[_Branch] = []
     output: list[str] = []
 
@@ -216,11 +216,11 @@ def resolve(text: str, symbols: Symbols) -> tuple[str, dict[str, Known]]:
                 output.append("#endif\n")
         elif now() is not False:
             if keyword == "define" and (made := _DEFINE.match(rest)) and known.owns(made[1]):
-                learnt[made[1]] = either(learnt.get(made[1], False), now())
+                features[made[1]] = either(features.get(made[1], False), now())
             output.append(line)
     if open_:
         raise ValueError("#if without #endif")
-    return "".join(output), learnt
+    return "".join(output), features
 
 
 def _condition(keyword: str, rest: str, symbols: Symbols) -> Known:

@@ -111,7 +111,7 @@ def _strip(tokens: list[Token]) -> list[Token]:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class TopLevel:
     """A function, declaration or directive of a file, with the comment and space before it.
 
     *name* is what a function, variable, structure or macro is called; ``""`` for anything else.
@@ -129,9 +129,9 @@ class Item:
 
 
 @lru_cache(maxsize=256)
-def items(text: str) -> tuple[Item, ...]:
+def top_level(text: str) -> tuple[TopLevel, ...]:
     """The top-level items of *text*; their texts join to it again."""
-    found: list[Item] = []
+    found: list[TopLevel] = []
     pending: list[Token] = []
     tokens = tokenize(text)
     at = 0
@@ -139,7 +139,7 @@ def items(text: str) -> tuple[Item, ...]:
         token = tokens[at]
         if token.kind == "directive" and not any(not token.is_blank for token in pending):
             text = join(pending) + token.text
-            found.append(Item("directive", _defined(token.text), text))
+            found.append(TopLevel("directive", _defined(token.text), text))
             pending = []
             at += 1
         elif token.text in {"{", "("}:
@@ -148,18 +148,18 @@ def items(text: str) -> tuple[Item, ...]:
             pending += tokens[at : end + 1]
             at = end + 1
             if is_body:
-                found.append(Item("function", _function_name(pending), join(pending)))
+                found.append(TopLevel("function", _function_name(pending), join(pending)))
                 pending = []
         elif token.text == ";":
             pending.append(token)
-            found.append(Item("declaration", _declared(pending), join(pending)))
+            found.append(TopLevel("declaration", _declared(pending), join(pending)))
             pending = []
             at += 1
         else:
             pending.append(token)
             at += 1
     if pending:
-        found.append(Item("rest", "", join(pending)))
+        found.append(TopLevel("rest", "", join(pending)))
     return tuple(found)
 
 

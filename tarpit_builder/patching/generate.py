@@ -11,13 +11,13 @@ from tarpit_builder import paths
 from tarpit_builder.errors import InfrastructureError, SourceError
 from tarpit_builder.patching import rules
 from tarpit_builder.patching.conditions import Symbols
-from tarpit_builder.patching.ctokens import items, names
+from tarpit_builder.patching.ctokens import names, top_level
 from tarpit_builder.patching.diff import EXECUTABLE, REGULAR, FilePatch, Patch, added, inserted
 from tarpit_builder.patching.layout import relaid
 from tarpit_builder.patching.macros import Macro, expand
 from tarpit_builder.patching.prune import prune
-from tarpit_builder.patching.resolve import Layer, melt, tidy, with_include
-from tarpit_builder.patching.rewrite import Rule
+from tarpit_builder.patching.resolve import CompatLayer, melt, tidy, with_include
+from tarpit_builder.patching.rewrite import Rewrite
 from tarpit_builder.patching.rules import Edit, Form, Range, Rules
 from tarpit_builder.patching.tree import Tree
 from tarpit_builder.versions import IptablesVersion, KernelVersion, VersionRange
@@ -60,7 +60,7 @@ def header(form: Form, source: Path | None = None) -> str:
 
 
 def _rewritten(
-    text: str, rewrites: Iterable[Rule], version: KernelVersion | IptablesVersion
+    text: str, rewrites: Iterable[Rewrite], version: KernelVersion | IptablesVersion
 ) -> str:
     for rule in rewrites:
         try:
@@ -75,7 +75,7 @@ def _rewritten(
 
 def _layer(
     version: KernelVersion, form: Form, table: Rules, folder: Path, text: str
-) -> tuple[Layer, list[str]]:
+) -> tuple[CompatLayer, list[str]]:
     values = {name: "1" for name, since in table.symbols.items() if version >= since}
     have = rules.probed(folder / "compat/probes")
     values |= {name: "1" for name, since in have.items() if version >= since}
@@ -96,7 +96,7 @@ def _layer(
     ]
     header = (folder / "compat/compat.h").read_text()
     includes = frozenset({"compat/compat.h", "compat/entry.h", "tarpit-probes.h"})
-    layer = Layer(Symbols(values, owns), header, includes, lacks, substitutes)
+    layer = CompatLayer(Symbols(values, owns), header, includes, lacks, substitutes)
     return layer, [header, *substitutes]
 
 
@@ -107,7 +107,7 @@ def _say_constants(text: str) -> str:
     """
     spared: frozenset[str] = frozenset()
     while True:
-        parts = items(text)
+        parts = top_level(text)
         macros = {
             item.name: macro
             for item in parts
@@ -167,7 +167,7 @@ def extension(
         return name.startswith(("TARPIT_", "_LIBXT_")) or name in table.extension.later
 
     header = (folder / "libxt_TARPIT.h").read_text()
-    layer = Layer(Symbols(values, owns), header, frozenset({"libxt_TARPIT.h"}))
+    layer = CompatLayer(Symbols(values, owns), header, frozenset({"libxt_TARPIT.h"}))
     text = _rewritten(original, table.extension.rewrites_for(version, family, after=False), version)
     text = prune(melt(text, layer))
     text = _rewritten(text, table.extension.rewrites_for(version, family, after=True), version)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from tarpit_builder.patching import conditions
 from tarpit_builder.patching.conditions import Symbols
-from tarpit_builder.patching.ctokens import Item, items, names
+from tarpit_builder.patching.ctokens import TopLevel, names, top_level
 from tarpit_builder.patching.macros import Macro, expand
 
 _INCLUDE = re.compile(r'[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]')
@@ -22,7 +22,7 @@ _CONDITIONAL = re.compile(r"\s*#\s*(if|ifdef|ifndef|else|elif|endif)\b")
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class CompatLayer:
     """What stands between the source and one release.
 
     *header* is the text of the layer, *includes* the names by which the source includes it;
@@ -37,7 +37,7 @@ class Layer:
     substitutes: Sequence[str] = ()
 
 
-def melt(source: str, layer: Layer) -> str:
+def melt(source: str, layer: CompatLayer) -> str:
     """*source* without *layer*.
 
     :raises ValueError: if conditionals or brackets of a file are not balanced.
@@ -47,9 +47,9 @@ def melt(source: str, layer: Layer) -> str:
     source, _ = conditions.resolve(source, symbols)
 
     macros: dict[str, Macro] = {}
-    kept: list[Item] = []
+    kept: list[TopLevel] = []
     wanted: list[str] = []
-    for item in items(text):
+    for item in top_level(text):
         directive = item.text.lstrip() if item.kind == "directive" else ""
         if match := _INCLUDE.search(item.text if item.kind == "directive" else ""):
             wanted.append(match[2])
@@ -74,15 +74,15 @@ def melt(source: str, layer: Layer) -> str:
     return tidy(_merge(source, _carried(kept), wanted, layer))
 
 
-def _decide(layer: Layer) -> tuple[str, dict[str, conditions.Known]]:
+def _decide(layer: CompatLayer) -> tuple[str, dict[str, conditions.Known]]:
     """The layer's text with its conditions decided, and the features that it defines."""
     known: dict[str, conditions.Known] = dict(layer.symbols.conditions)
     texts = []
     bodies = [_without_guard(header, keep=True) for header in layer.substitutes]
     for body in [*bodies, _without_guard(layer.header, keep=False)]:
         symbols = Symbols(layer.symbols.values, layer.symbols.owns, known)
-        text, learnt = conditions.resolve(body, symbols)
-        known.update(learnt)
+        text, found = conditions.resolve(body, symbols)
+        known.update(found)
         texts.append(text)
     return "".join(texts), known
 
@@ -99,12 +99,12 @@ def _without_guard(header: str, *, keep: bool) -> str:
     return body[:end] + comment + body[end:]
 
 
-def _expanded(item: Item, macros: dict[str, Macro]) -> Item:
+def _expanded(item: TopLevel, macros: dict[str, Macro]) -> TopLevel:
     others = {name: macro for name, macro in macros.items() if name != item.name}
-    return Item(item.kind, item.name, expand(item.text, others))
+    return TopLevel(item.kind, item.name, expand(item.text, others))
 
 
-def _reachable(parts: Sequence[Item], used: frozenset[str]) -> list[Item]:
+def _reachable(parts: Sequence[TopLevel], used: frozenset[str]) -> list[TopLevel]:
     """Those of *parts* that are used, by the source or by one another, and the conditions."""
     found: set[int] = set()
     grows = True
@@ -123,7 +123,7 @@ def _reachable(parts: Sequence[Item], used: frozenset[str]) -> list[Item]:
     ]
 
 
-def _carried(kept: Sequence[Item]) -> str:
+def _carried(kept: Sequence[TopLevel]) -> str:
     """What is left of the layer, as a source file has it."""
     text = ""
     for before, item in zip([None, *kept], kept, strict=False):
@@ -137,7 +137,7 @@ def _carried(kept: Sequence[Item]) -> str:
     return re.sub(r"\bstatic (__always_)?inline\b", "static", text).strip("\n")
 
 
-def _merge(source: str, carried: str, wanted: Sequence[str], layer: Layer) -> str:
+def _merge(source: str, carried: str, wanted: Sequence[str], layer: CompatLayer) -> str:
     """Put *carried* behind the includes, and mend those."""
     lines: list[str] = []
     last = 0

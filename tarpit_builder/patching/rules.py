@@ -12,7 +12,7 @@ from typing import Any
 
 from tarpit_builder import paths
 from tarpit_builder.errors import InfrastructureError, UserError
-from tarpit_builder.patching.rewrite import Rule
+from tarpit_builder.patching.rewrite import Rewrite
 from tarpit_builder.versions import AnyVersion, IptablesVersion, KernelVersion, VersionRange
 
 FILE = Path(__file__).resolve().parent.parent / "rules" / "patches.toml"
@@ -83,14 +83,14 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class DatedRule:
+class DatedRewrite:
     """An idiom of certain releases; *form* and *after* narrow down where and when it counts.
 
     Those that come *after* find the layer melted in and what is superfluous gone.
     """
 
     releases: VersionRange[Any]
-    rule: Rule
+    rule: Rewrite
     form: str = ""
     after: bool = False
 
@@ -107,13 +107,13 @@ class Extension:
     families: Mapping[str, VersionRange[IptablesVersion]]
     later: frozenset[str]
     test: str
-    rewrites: tuple[DatedRule, ...]
+    rewrites: tuple[DatedRewrite, ...]
 
-    def rewrites_for(self, version: IptablesVersion, family: str, *, after: bool) -> list[Rule]:
+    def rewrites_for(self, version: IptablesVersion, family: str, *, after: bool) -> list[Rewrite]:
         """The idioms of *version*, in order."""
         return _applicable(self.rewrites, version, family, after=after)
 
-    def manual_rewrites_for(self, version: IptablesVersion) -> list[Rule]:
+    def manual_rewrites_for(self, version: IptablesVersion) -> list[Rewrite]:
         """What the manual of *version* says otherwise."""
         return [
             dated.rule
@@ -132,14 +132,14 @@ class Rules:
     symbols: Mapping[str, KernelVersion]
     headers: Mapping[str, KernelVersion]
     includes: Mapping[str, tuple[str, ...]]
-    rewrites: tuple[DatedRule, ...]
+    rewrites: tuple[DatedRewrite, ...]
     extension: Extension
 
     def of_kind(self, kind: str) -> tuple[Range, ...]:
         """The ranges of ``linux`` or ``iptables``, oldest first."""
         return tuple(entry for entry in self.ranges if entry.kind == kind)
 
-    def rewrites_for(self, version: KernelVersion, form: Form, *, after: bool) -> list[Rule]:
+    def rewrites_for(self, version: KernelVersion, form: Form, *, after: bool) -> list[Rewrite]:
         """The idioms of *version*, in order."""
         return _applicable(self.rewrites, version, form.name, after=after)
 
@@ -227,8 +227,8 @@ def _ranges(data: Mapping[str, Any], kind: str, versions: type[AnyVersion]) -> t
 
 
 def _applicable(
-    rewrites: Iterable[DatedRule], version: Any, form: str, *, after: bool
-) -> list[Rule]:
+    rewrites: Iterable[DatedRewrite], version: Any, form: str, *, after: bool
+) -> list[Rewrite]:
     return [
         dated.rule
         for dated in rewrites
@@ -238,11 +238,11 @@ def _applicable(
 
 def _rewrites(
     rows: Iterable[Mapping[str, Any]], versions: type[AnyVersion]
-) -> tuple[DatedRule, ...]:
+) -> tuple[DatedRewrite, ...]:
     return tuple(
-        DatedRule(
+        DatedRewrite(
             VersionRange.parse(row["releases"], versions),
-            Rule(
+            Rewrite(
                 row["find"],
                 row["replace"],
                 row["reason"],

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from tarpit_builder.console import format_table
 from tarpit_builder.patching.apply import Applied
-from tarpit_builder.patching.kept import Release
+from tarpit_builder.patching.committed import ReleaseVersion
 from tarpit_builder.patching.regen import Regenerated, Verdict, joinable
 
 _SHOWN = 6
@@ -70,12 +70,12 @@ def verdicts(found: Sequence[Verdict], strays: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _trees(checked: Sequence[Release], absent: Sequence[Release]) -> str:
+def _trees(checked: Sequence[ReleaseVersion], absent: Sequence[ReleaseVersion]) -> str:
     text = f"{len(checked)} of {len(checked) + len(absent)}"
     return f"{text}, not {_named(absent)}" if checked and absent else text
 
 
-def _named(releases: Sequence[Release]) -> str:
+def _named(releases: Sequence[ReleaseVersion]) -> str:
     names = [str(release) for release in releases[:_SHOWN]]
     more = len(releases) - len(names)
     return ", ".join(names) + (f" and {more} more" if more else "")

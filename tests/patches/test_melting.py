@@ -13,8 +13,8 @@ from tarpit_builder.patching.conditions import Symbols
 from tarpit_builder.patching.layout import WIDTH, relaid
 from tarpit_builder.patching.macros import Macro, expand
 from tarpit_builder.patching.prune import prune
-from tarpit_builder.patching.resolve import Layer, melt, with_include
-from tarpit_builder.patching.rewrite import Rule
+from tarpit_builder.patching.resolve import CompatLayer, melt, with_include
+from tarpit_builder.patching.rewrite import Rewrite
 
 
 def code(text: str) -> str:
@@ -26,7 +26,7 @@ def symbols(**values: str) -> Symbols:
 
 
 def melted(source: str, header: str, **values: str) -> str:
-    layer = Layer(symbols(**values), code(header), frozenset({"compat.h"}))
+    layer = CompatLayer(symbols(**values), code(header), frozenset({"compat.h"}))
     return melt(code(source), layer)
 
 
@@ -50,7 +50,7 @@ def test_items_are_told_apart() -> None:
         }
         MODULE_LICENSE("GPL; really");
     """)
-    found = ctokens.items(text)
+    found = ctokens.top_level(text)
     assert "".join(item.text for item in found) == text
     assert [(item.kind, item.name) for item in found[:4]] == [
         ("directive", ""),
@@ -292,27 +292,27 @@ def test_what_has_a_purpose_stays(kept: str) -> None:
 
 
 def test_an_idiom_is_rewritten_whatever_its_white_space() -> None:
-    rule = Rule("f($a, old($b))", "g($b, $a)", "")
+    rule = Rewrite("f($a, old($b))", "g($b, $a)", "")
     assert rule.apply("x = f(1 + h(2, 3),\n\told(y));") == "x = g(y, 1 + h(2, 3));"
 
 
 def test_a_statement_takes_its_line_with_it() -> None:
-    assert Rule("gone($x);", "", "").apply("\ta();\n\tgone(1);\n\tb();\n") == "\ta();\n\tb();\n"
+    assert Rewrite("gone($x);", "", "").apply("\ta();\n\tgone(1);\n\tb();\n") == "\ta();\n\tb();\n"
 
 
 def test_a_rule_can_be_for_one_function() -> None:
     text = "int f(void)\n{\n\treturn 0;\n}\nint g(void)\n{\n\treturn 0;\n}\n"
-    changed = Rule("return 0;", "return 1;", "", within=("g",)).apply(text)
+    changed = Rewrite("return 0;", "return 1;", "", within=("g",)).apply(text)
     assert changed == text[: text.index("int g")] + text[text.index("int g") :].replace("0", "1")
 
 
 def test_a_rule_that_finds_nothing_is_an_error() -> None:
     with pytest.raises(LookupError, match="nothing looks like 'f\\(x\\)'"):
-        Rule("f(x)", "", "").apply("g(x);")
+        Rewrite("f(x)", "", "").apply("g(x);")
 
 
 def test_the_same_name_means_the_same_text() -> None:
-    rule = Rule("max($a, $a)", "$a", "")
+    rule = Rewrite("max($a, $a)", "$a", "")
     assert rule.apply("max(1, 2) + max(3, 3)") == "max(1, 2) + 3"
 
 

@@ -15,7 +15,7 @@ import pytest
 from tarpit_builder import patches, paths
 from tarpit_builder.console import Console
 from tarpit_builder.errors import CheckFailedError, InfrastructureError, SourceError, UserError
-from tarpit_builder.patching import generate, kept, rules
+from tarpit_builder.patching import committed, generate, rules
 from tarpit_builder.patching.diff import ENCODING, Patch
 from tarpit_builder.patching.rules import Range
 from tarpit_builder.patching.tree import MemoryTree, Tree
@@ -29,16 +29,16 @@ RANGES = [pytest.param(entry, id=f"{entry.kind}-{entry.name}") for entry in rule
 
 
 @pytest.fixture
-def no_trees(tmp_path: Path) -> patches.Trees:
+def no_trees(tmp_path: Path) -> patches.ReleaseTrees:
     """What a machine without any source has."""
-    return patches.Trees(Catalogue.load(), cache=tmp_path / "cache")
+    return patches.ReleaseTrees(Catalogue.load(), cache=tmp_path / "cache")
 
 
 # -- without trees ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("entry", RANGES)
-def test_what_a_patch_adds_is_what_dkms_makes(entry: Range, no_trees: patches.Trees) -> None:
+def test_what_a_patch_adds_is_what_dkms_makes(entry: Range, no_trees: patches.ReleaseTrees) -> None:
     assert patches.check(entry, no_trees).wrong == ()
 
 
@@ -86,9 +86,9 @@ def test_the_same_bytes_whatever_the_hash_seed() -> None:
     assert len(outputs) == 1
 
 
-def test_a_changed_source_is_noticed(no_trees: patches.Trees, tmp_path: Path) -> None:
+def test_a_changed_source_is_noticed(no_trees: patches.ReleaseTrees, tmp_path: Path) -> None:
     """Whoever edits a patch by hand, or the source without regenerating, is told."""
-    there = kept.read(LINUX[0])
+    there = committed.read(LINUX[0])
     files = list(there.patch.files)
     lines = tuple(
         line.replace("TARPIT_WINDOW_OPEN\t5", "TARPIT_WINDOW_OPEN\t1")
@@ -102,7 +102,7 @@ def test_a_changed_source_is_noticed(no_trees: patches.Trees, tmp_path: Path) ->
     patch = dataclasses.replace(there.patch, files=tuple(files))
     path.write_bytes(str(patch).encode(ENCODING))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(kept, "FOLDER", folder)
+        patched.setattr(committed, "FOLDER", folder)
         verdict = patches.check(LINUX[0], no_trees)
         assert verdict.wrong == (f"{files[-1].path} is not what dkms/ makes of it",)
         (folder / "linux/stray.patch").write_text("")
@@ -173,9 +173,9 @@ class Upstream:
     folder: Path
     catalogue: Catalogue
 
-    def trees(self, tmp_path: Path, folder: Path | None = None) -> patches.Trees:
+    def trees(self, tmp_path: Path, folder: Path | None = None) -> patches.ReleaseTrees:
         place = (str(folder or self.folder),)
-        return patches.Trees(self.catalogue, kernel=place, cache=tmp_path / "no-cache")
+        return patches.ReleaseTrees(self.catalogue, kernel=place, cache=tmp_path / "no-cache")
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def test_a_range_that_holds_makes_the_committed_bytes(upstream: Upstream, tmp_pa
     made = patches.regenerate(V24, Upstream(upstream.folder, catalogue).trees(tmp_path))
     assert made.breaks == ()
     assert made.difference == ""
-    assert made.text.encode(ENCODING) == (kept.FOLDER / V24.path).read_bytes()
+    assert made.text.encode(ENCODING) == (committed.FOLDER / V24.path).read_bytes()
     assert patches.write(made) is False
 
 
@@ -235,7 +235,7 @@ def test_writing_does_not_lose_what_somebody_changed(
     git(project, "add", ".")
     git(project, "commit", "-qm", "old")
     monkeypatch.setattr(paths, "PROJECT", project)
-    monkeypatch.setattr(kept, "FOLDER", project / "patches")
+    monkeypatch.setattr(committed, "FOLDER", project / "patches")
     monkeypatch.setattr(generate, "new_files", lambda *_: ())
     kernels = dict(list(upstream.catalogue.kernels.items())[:1])
     catalogue = dataclasses.replace(upstream.catalogue, kernels=kernels)
@@ -303,7 +303,9 @@ def test_a_tree_without_a_place_for_it(upstream: Upstream, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("style", ["git", "quilt", "mbox"])
-def test_patches_can_be_carried_away(tmp_path: Path, no_trees: patches.Trees, style: str) -> None:
+def test_patches_can_be_carried_away(
+    tmp_path: Path, no_trees: patches.ReleaseTrees, style: str
+) -> None:
     made = patches.regenerate_all(patches.select("", "1.4.0"), no_trees, Console(quiet=True))
     patches.export(made, tmp_path / "out", style)
     folder = tmp_path / "out/iptables/1.4.0"
@@ -321,7 +323,7 @@ def test_patches_can_be_carried_away(tmp_path: Path, no_trees: patches.Trees, st
 @pytest.mark.parametrize("entry", RANGES)
 def test_every_release_of_the_range_takes_it(entry: Range, tmp_path: Path) -> None:
     """With trees: regenerated to the byte, and in and out of each with patch(1)."""
-    trees = patches.Trees(
+    trees = patches.ReleaseTrees(
         Catalogue.load(),
         tuple(repositories("TARPIT_KERNEL_GIT")),
         tuple(repositories("TARPIT_IPTABLES_GIT")),
@@ -335,7 +337,7 @@ def test_every_release_of_the_range_takes_it(entry: Range, tmp_path: Path) -> No
         pytest.skip(f"NOT EXERCISED: {entry.kind} {names}: set {variable} to a clone")
     verdict = patches.check(entry, trees)
     assert verdict.wrong == ()
-    patch = kept.read(entry).patch
+    patch = committed.read(entry).patch
     for release, tree in found:
         if not isinstance(tree, MemoryTree):  # which holds nothing but the patched files
             assert _missing_headers(patch, tree) == []
@@ -347,7 +349,7 @@ def test_every_release_of_the_range_takes_it(entry: Range, tmp_path: Path) -> No
         folder.mkdir(exist_ok=True)
         before = snapshot(folder)
         for reverse in ((), ("-R",)):
-            with (kept.FOLDER / entry.path).open("rb") as stream:
+            with (committed.FOLDER / entry.path).open("rb") as stream:
                 done = subprocess.run(
                     ["patch", "-p1", "-NE", "-F0", *reverse],
                     cwd=folder,
