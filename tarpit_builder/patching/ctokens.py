@@ -85,6 +85,81 @@ def matching(tokens: Sequence[Token], at: int) -> int:
     raise ValueError(f"{tokens[at].text!r} is never closed")
 
 
+def imbalance(text: str) -> tuple[int, str] | None:
+    """The line (1-based) of the file *text* where something opens or closes alone, and what.
+
+    A brace at the beginning of a line belongs to no function around it, so that one that is
+    missing is looked for in the function that lacks it.
+    """
+    balance = _Balance()
+    try:
+        for token in tokenize(text):
+            balance.take(token)
+        balance.end()
+    except _ImbalanceError as found:
+        return found.line, str(found)
+    return None
+
+
+class _ImbalanceError(Exception):
+    def __init__(self, line: int, what: str) -> None:
+        super().__init__(what)
+        self.line = line
+
+
+class _Balance:
+    """What is open: brackets and conditionals, each with its line, and what either branch found."""
+
+    def __init__(self) -> None:
+        self.line = 1
+        self.begins = True  # a line, with the next token
+        self.brackets: list[tuple[str, int]] = []
+        self.conditionals: list[tuple[int, list[tuple[str, int]]]] = []
+
+    def take(self, token: Token) -> None:
+        if token.text in {'"', "'"} or (token.kind == "comment" and "/*" in token.text[2:]):
+            raise _ImbalanceError(
+                self.line, f"a {token.kind.replace('punct', 'string')} has no end"
+            )
+        if token.kind == "directive":
+            self.direct(re.findall(r"\w+", token.text)[0])
+        elif token.kind == "punct" and token.text in _OPEN:
+            if token.text == "{" and self.begins:
+                self.end_of_brackets()
+            self.brackets.append((token.text, self.line))
+        elif token.kind == "punct" and token.text in _CLOSE:
+            if not self.brackets:
+                raise _ImbalanceError(self.line, f"{token.text!r} closes nothing")
+            if self.begins:
+                self.end_of_brackets(1)
+            if _OPEN[self.brackets[-1][0]] != token.text:
+                self.end_of_brackets()
+            self.brackets.pop()
+        self.line += token.text.count("\n")
+        self.begins = token.text.endswith("\n")
+
+    def direct(self, word: str) -> None:
+        """Each branch begins with what was open before the first, and the last one counts."""
+        if word in {"if", "ifdef", "ifndef"}:
+            self.conditionals.append((self.line, list(self.brackets)))
+        elif word in {"else", "elif", "endif"} and not self.conditionals:
+            raise _ImbalanceError(self.line, f"#{word} without #if")
+        elif word == "endif":
+            self.conditionals.pop()
+        elif word in {"else", "elif"}:
+            self.brackets = list(self.conditionals[-1][1])
+
+    def end(self) -> None:
+        if self.conditionals:
+            raise _ImbalanceError(self.conditionals[-1][0], "#if without #endif")
+        self.end_of_brackets()
+
+    def end_of_brackets(self, depth: int = 0) -> None:
+        if len(self.brackets) > depth:
+            bracket, line = self.brackets[-1]
+            raise _ImbalanceError(line, f"{bracket!r} is never closed")
+
+
 def arguments(tokens: Sequence[Token], at: int) -> tuple[list[list[Token]], int]:
     """The arguments between the parenthesis at *at* and its end, and the index after it."""
     end = matching(tokens, at)

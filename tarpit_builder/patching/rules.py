@@ -113,13 +113,9 @@ class Extension:
         """The idioms of *version*, in order."""
         return _applicable(self.rewrites, version, family, after=after)
 
-    def manual_rewrites_for(self, version: IptablesVersion) -> list[Rewrite]:
-        """What the manual of *version* says otherwise."""
-        return [
-            dated.rule
-            for dated in self.rewrites
-            if dated.form == "man" and version in dated.releases
-        ]
+    def rewrites_of(self, file: str, version: IptablesVersion) -> list[Rewrite]:
+        """What the *file*, ``header`` or ``man``, says otherwise in *version*."""
+        return _applicable(self.rewrites, version, file, after=False, only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +127,7 @@ class Rules:
     forms: Mapping[str, Form]
     symbols: Mapping[str, KernelVersion]
     headers: Mapping[str, KernelVersion]
+    style: Mapping[str, KernelVersion]
     includes: Mapping[str, tuple[str, ...]]
     rewrites: tuple[DatedRewrite, ...]
     extension: Extension
@@ -142,6 +139,10 @@ class Rules:
     def rewrites_for(self, version: KernelVersion, form: Form, *, after: bool) -> list[Rewrite]:
         """The idioms of *version*, in order."""
         return _applicable(self.rewrites, version, form.name, after=after)
+
+    def header_rewrites_for(self, version: KernelVersion) -> list[Rewrite]:
+        """What the interface's header says otherwise in *version*."""
+        return _applicable(self.rewrites, version, "header", after=False, only=True)
 
     def choose(self, version: KernelVersion | IptablesVersion) -> Range:
         """The range that *version* is in.
@@ -190,6 +191,7 @@ def load(file: Path = FILE) -> Rules:
             forms={name: _form(name, row) for name, row in data["form"].items()},
             symbols=_since(data["symbols"]),
             headers=_since(data["headers"]),
+            style=_since(data["style"]),
             includes={name: tuple(users) for name, users in data["includes"].items()},
             rewrites=_rewrites(data["rewrite"], KernelVersion),
             extension=_extension(data["extension"]),
@@ -227,12 +229,14 @@ def _ranges(data: Mapping[str, Any], kind: str, versions: type[AnyVersion]) -> t
 
 
 def _applicable(
-    rewrites: Iterable[DatedRewrite], version: Any, form: str, *, after: bool
+    rewrites: Iterable[DatedRewrite], version: Any, form: str, *, after: bool, only: bool = False
 ) -> list[Rewrite]:
+    """Those for *form*, and unless *only* that is meant, those for all forms."""
+    forms = {form} if only else {form, ""}
     return [
         dated.rule
         for dated in rewrites
-        if version in dated.releases and dated.form in {"", form} and dated.after is after
+        if version in dated.releases and dated.form in forms and dated.after is after
     ]
 
 

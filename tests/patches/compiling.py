@@ -15,7 +15,7 @@ from pathlib import Path
 from tarpit_builder import paths
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input, Limits, Recipe
-from tarpit_builder.errors import SourceError
+from tarpit_builder.errors import SourceError, UserError
 from tarpit_builder.patching.diff import ENCODING, Patch
 from tarpit_builder.patching.rules import Form
 from tarpit_builder.sources import (
@@ -62,7 +62,7 @@ def source(version: KernelVersion) -> FetchedTree | None:
     for place in [*places, Tarball(version)]:
         try:
             return fetch_kernel(place, store, console)
-        except SourceError:
+        except (SourceError, UserError):  # not in that one
             continue
     return None
 

@@ -174,6 +174,8 @@ def test_only_what_is_used_of_the_layer_is_carried_over() -> None:
     header = """
         #ifndef _GUARD_H
         #define _GUARD_H
+        /* stands apart */
+
         /* 2.6.30: for the old ones */
         #ifndef HAVE_A
         static inline int a(int x)
@@ -186,8 +188,9 @@ def test_only_what_is_used_of_the_layer_is_carried_over() -> None:
         static int b(int x)
         {
             x++;
-            return x;
+            return x + LIMIT;
         }
+        #define LIMIT 3
         static int unused(int x)
         {
             x++;
@@ -195,14 +198,20 @@ def test_only_what_is_used_of_the_layer_is_carried_over() -> None:
         }
         #endif
     """
-    source = '#include <z.h>\n#include "compat.h"\n\nint f(void)\n{\n\treturn a(1);\n}\n'
+    source = (
+        '#include <z.h>\n#include "compat.h"\n\nint limit;\n\nint f(void)\n{\n\treturn a(1);\n}\n'
+    )
     old = melted(source, header)
     assert "unused" not in old
     assert "compat.h" not in old
     assert "2.6.30" not in old
+    assert "apart" not in old
+    assert old.index("#define LIMIT") < old.index("int limit") < old.index("static int a(int x)")
     assert old.index("static int a(int x)") < old.index("static int b") < old.index("int f(void)")
     assert melted(source, header, HAVE_A="1") == code("""
         #include <z.h>
+
+        int limit;
 
         int f(void)
         {
@@ -332,6 +341,24 @@ def test_new_statements_are_wrapped_and_old_ones_left_alone() -> None:
 
 def test_a_statement_that_shrank_is_joined_again() -> None:
     assert relaid("\tx = f(a,\n\t      b);\n", []) == "\tx = f(a, b);\n"
+
+
+def test_a_message_goes_on_in_the_next_line_but_what_it_quotes_does_not() -> None:
+    says = 'only valid in one of the many tables and chains, not in the \\"other one\\"'
+    text = f'\terror(A_PROBLEM,\n\t      "{says}");\n'
+    assert relaid(text, [text]) == (
+        "\terror(A_PROBLEM,\n"
+        '\t      "only valid in one of the many tables and chains, not in the "\n'
+        '\t      "\\"other one\\"");\n'
+    )
+    assert relaid(text, [text], split=False) == text
+
+
+def test_a_function_that_is_used_often_is_kept() -> None:
+    header = "static inline int rol(int x)\n{\n\treturn x << 1;\n}\n"
+    used = "int f(int x)\n{\n\treturn " + " + ".join(["rol(x)"] * 4) + ";\n}\n"
+    assert "static int rol(int x)" in melted(used, header)
+    assert "rol" not in melted(used.replace(" + rol(x)", "", 1), header)
 
 
 @given(

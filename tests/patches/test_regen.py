@@ -55,14 +55,37 @@ def test_nothing_of_the_layer_is_left(entry: Range) -> None:
     assert source.count("{") == source.count("}")
 
 
+@pytest.mark.parametrize("entry", RANGES)
+def test_it_looks_like_code_of_its_time(entry: Range) -> None:
+    table = entry.kind == "iptables" or entry.releases.bounds[0][1] < KernelVersion((2, 6, 27))
+    for file in committed.read(entry).patch.files:
+        text = (
+            file.content
+            if file.adds
+            else "".join(
+                f"{line[1:]}\n" for hunk in file.hunks for line in hunk.lines if line[0] == "+"
+            )
+        )
+        for line in text.splitlines():
+            assert line == line.rstrip()
+            assert len(line.expandtabs(8)) <= 80
+            assert not line.startswith(" ") or line.startswith(" *") or file.path.endswith(".man")
+        assert "\n\n\n" not in text
+        for later in ("SPDX", "RFC 9", "u_int8_t", "Everything of", "VRF", "nft"):
+            assert later not in text
+        assert re.findall(r"\b20[01]\d\b", text) == []
+        assert ("security" in text) <= (not table)
+
+
 @pytest.mark.parametrize("entry", LINUX, ids=lambda entry: entry.name)
-def test_it_looks_like_kernel_code(entry: Range) -> None:
-    source = patches.committed(entry.releases.bounds[0][1]).patch.files[-1].content
-    for line in source.splitlines():
-        assert line == line.rstrip()
-        assert not line.startswith(" ") or line.startswith(" *")
-        assert len(line.expandtabs(8)) <= 80 or '"' in line
-    assert "\n\n\n" not in source
+def test_constants_come_first_and_attributes_are_spelt_one_way(entry: Range) -> None:
+    source = committed.read(entry).patch.files[-1].content
+    first = re.search(r"^\{$", source, re.MULTILINE)
+    assert first
+    assert "#define" not in source[first.start() :]
+    assert "\nenum " not in source[first.start() :]
+    assert not ("__aligned" in source and "__attribute__" in source)
+    assert ("pr_fmt" in source) == ("pr_info(" in source)
 
 
 def test_the_same_bytes_whatever_the_hash_seed() -> None:
@@ -122,6 +145,47 @@ def test_a_rewrite_that_has_nothing_to_do_is_an_error(tmp_path: Path) -> None:
     (source / "xt_TARPIT.c").write_text(text.replace("return verdict;", "return NF_DROP;"))
     with pytest.raises(InfrastructureError, match="a rewrite for Linux 2.6.24 is out of date"):
         generate.new_files(KernelVersion.parse("2.6.24"), V24, rules.load(), source)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "place", "says"),
+    [
+        ("xt_TARPIT.c", "\treturn th;\n}", "\treturn th;", "int *payload)\n{", "'{' is never"),
+        (
+            "xt_TARPIT.c",
+            "\treturn th;\n}",
+            "\treturn th;\n}\n}",
+            "\treturn th;\n}\n}",
+            "'}' closes",
+        ),
+        ("xt_TARPIT.c", "if (!th)", "if (!th", "if (!th", "'(' is never"),
+        ("xt_TARPIT.c", '/compat.h"', '/compat.h"\n#endif', '/compat.h"\n#', "#endif without #if"),
+        ("compat/compat.h", "#endif /* _TAR", "/* _TAR", "#ifndef _TAR", "#if without #endif"),
+        (
+            "compat/include/linux/siphash.h",
+            "_word(u64 v[4], u64 word)",
+            "_word(/*",
+            "_word(/*",
+            "a comment",
+        ),
+        ("libxt_TARPIT.c", '(one of):\\n"', "(one of):\\n", "options (one of)", "a string has no"),
+        ("xt_TARPIT.h", "\t__u8 variant;\n}", "", "struct xt_tarpit_tginfo {", "'{' is never"),
+    ],
+)
+def test_unbalanced_source_is_one_line_with_its_place(
+    file: str, old: str, new: str, place: str, says: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "dkms"
+    subprocess.run(["cp", "-r", paths.PROJECT / "dkms", source], check=True)
+    text = (source / file).read_text()
+    assert old in text
+    spoilt = text.replace(old, new, 1)
+    (source / file).write_text(spoilt)
+    line = spoilt[: spoilt.index(place) + len(place)].count("\n") + 1
+    entry = rules.load().of_kind("iptables")[0] if "libxt" in file else V24
+    with pytest.raises(UserError, match=rf"{file}:{line}: .*{re.escape(says)}") as caught:
+        generate.new_files(entry.releases.bounds[0][1], entry, rules.load(), source)
+    assert "\n" not in caught.value.message
 
 
 def test_a_probe_has_to_say_its_release(tmp_path: Path) -> None:
