@@ -703,12 +703,13 @@ def regen(
 
     folder = report.output(output, "--output", folder=True)
     trees = patches.ReleaseTrees.choose(kernel_git, iptables_git, fetch=fetch)
-    made = patches.regenerate_all(patches.select(kernel, iptables), trees, Console())
+    ranges = patches.select(kernel, iptables)
+    made = patches.regenerate_all(ranges, trees, Console())
     print("".join(one.difference for one in made), end="")
     if folder:
         patches.export(made, folder, format)
     wrote = [one for one in made if write and not one.breaks and patches.write(one, force=force)]
-    print(patches.regenerated(made, wrote))
+    print(patches.regenerated(made, wrote, ranges))
     patches.demand_whole(made)
 
 

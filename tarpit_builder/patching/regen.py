@@ -107,6 +107,11 @@ def _first(places: Iterable[str], find: Callable[[str], Tree | None]) -> Tree | 
     return next((tree for place in places if (tree := find(place)) is not None), None)
 
 
+NO_TREE = (
+    "name a clone that is not shallow with --kernel-git or TARPIT_KERNEL_GIT, or `invoke fetch` "
+    "the release"
+)
+
 # -- regenerating ----------------------------------------------------------------------------
 
 
@@ -192,11 +197,16 @@ def _overlapping(
     return found
 
 
+class NoTreeError(SourceError):
+    """A tree is needed, and none of the range is to be had."""
+
+
 def regenerate(entry: Range, trees: ReleaseTrees) -> Regenerated:
     """Make the patch of *entry* anew, and look where it applies.
 
-    :raises SourceError: if a tree is needed and none of the range is to be had, or one has no
-        place for it.
+    :raises NoTreeError: if a tree is needed and none of the range is to be had.
+    :raises SourceError: if a tree has no place for it.
+    :raises UserError: if a source in ``dkms/`` does not balance.
     :raises InfrastructureError: if ``dkms/`` and the rules do not fit.
     """
     table = rules.load()
@@ -207,11 +217,7 @@ def regenerate(entry: Range, trees: ReleaseTrees) -> Regenerated:
     checked = [release for release, _ in found]
     if not found:
         if generate.edits(entry, table):
-            raise SourceError(
-                f"no tree of Linux {entry.name} is to be had",
-                hint="name a clone that is not shallow with --kernel-git or TARPIT_KERNEL_GIT, or "
-                "`invoke fetch` the release",
-            )
+            raise NoTreeError(f"no tree of Linux {entry.name} is to be had", hint=NO_TREE)
         found = [(entry.releases.bounds[0][1], MemoryTree("no tree", {}))]
     files: dict[ReleaseVersion, tuple[FilePatch, ...]] = {}
     groups: list[list[ReleaseVersion]] = []
@@ -244,12 +250,23 @@ def regenerate(entry: Range, trees: ReleaseTrees) -> Regenerated:
 def regenerate_all(
     ranges: Sequence[Range], trees: ReleaseTrees, console: Console
 ) -> list[Regenerated]:
-    """:func:`regenerate` for each of *ranges*."""
-    found = []
+    """:func:`regenerate` for each of *ranges* that there is a tree for.
+
+    :raises NoTreeError: if there is one for none of them.
+    """
+    found: list[Regenerated] = []
+    missing: list[NoTreeError] = []
     for entry in ranges:
         with console.stage(f"{entry.kind} {entry.name}") as stage:
-            found.append(regenerate(entry, trees))
+            try:
+                found.append(regenerate(entry, trees))
+            except NoTreeError as error:
+                missing.append(error)
+                stage.done("no tree")
+                continue
             stage.done(_count(len(found[-1].checked), "tree"))
+    if missing and not found:
+        raise missing[0]
     return found
 
 

@@ -330,6 +330,22 @@ def test_without_the_release_it_needs(upstream: Upstream, tmp_path: Path) -> Non
         patches.regenerate(V24, Upstream(upstream.folder, empty).trees(tmp_path))
 
 
+def test_ranges_without_a_tree_are_named_and_the_others_made(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    kernels = dict(list(upstream.catalogue.kernels.items())[:2])
+    catalogue = dataclasses.replace(upstream.catalogue, kernels=kernels)
+    trees = Upstream(upstream.folder, catalogue).trees(tmp_path)
+    ranges = patches.select("2.6.23-2.6.25", "1.4.0")
+    made = patches.regenerate_all(ranges, trees, Console(quiet=True))
+    assert [one.entry.name for one in made] == ["2.6.24", "1.4.0"]
+    said = patches.regenerated(made, [], ranges)
+    assert "no tree of Linux 2.6.23, 2.6.25, so these were left as they are" in said
+    assert "--kernel-git" in said
+    with pytest.raises(SourceError, match="no tree of Linux 2.6.23 is to be had"):
+        patches.regenerate_all(patches.select("2.6.23", ""), trees, Console(quiet=True))
+
+
 def test_what_is_no_repository_is_refused(upstream: Upstream, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no git repository"):
         patches.regenerate(V24, upstream.trees(tmp_path, tmp_path / "nowhere"))
