@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from tarpit_builder import paths
@@ -291,6 +292,26 @@ def patch(
     """
     changed = [edited(edit, version, tree) for edit in edits(entry, table)]
     return Patch(tuple(sorted([*changed, *files], key=lambda file: file.path)), describe(entry))
+
+
+def on_demand(version: KernelVersion, tree: Tree, table: Rules) -> Patch:
+    """A patch for the release *version* alone, made from its *tree*, in a range or not.
+
+    Whoever hands it out has to compile it: nothing else tells whether a probe names the right
+    release, or a vendor's tree is what its version says.
+
+    :raises SourceError: if the tree has no place for a piece.
+    :raises UserError: if a source does not balance, or *version* is before the first range.
+    :raises InfrastructureError: if ``dkms/`` and the rules do not fit.
+    """
+    ranges = table.of_kind("linux")
+    entry = ranges[-1] if version.series > ranges[-1].releases.bounds[-1][1] else None
+    entry = replace(
+        entry or table.choose(version),
+        releases=VersionRange.parse(str(version), KernelVersion),
+        reason="asked for",
+    )
+    return patch(version, entry, table, tree, new_files(version, entry, table))
 
 
 def contributions(

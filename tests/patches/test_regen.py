@@ -18,7 +18,7 @@ from tarpit_builder.errors import CheckFailedError, InfrastructureError, SourceE
 from tarpit_builder.patching import committed, generate, rules
 from tarpit_builder.patching.diff import ENCODING, Patch
 from tarpit_builder.patching.rules import Range
-from tarpit_builder.patching.tree import MemoryTree, Tree
+from tarpit_builder.patching.tree import FolderTree, MemoryTree, Tree
 from tarpit_builder.sources.catalogue import Catalogue, Release
 from tarpit_builder.versions import IptablesVersion, KernelVersion, VersionRange
 from tests.patches.trees import git, made_up, repositories, snapshot
@@ -344,6 +344,27 @@ def test_ranges_without_a_tree_are_named_and_the_others_made(
     assert "--kernel-git" in said
     with pytest.raises(SourceError, match="no tree of Linux 2.6.23 is to be had"):
         patches.regenerate_all(patches.select("2.6.23", ""), trees, Console(quiet=True))
+
+
+@pytest.mark.parametrize("release", ["2.6.24", "2.6.24.2", "2.6.33", "3.10", "6.18"])
+def test_a_patch_can_be_made_for_one_tree(release: str, tmp_path: Path) -> None:
+    """Also for a release in no range, and a tree whose lines are elsewhere."""
+    version = KernelVersion.parse(release)
+    there = patches.committed(KernelVersion.parse("2.6.24")).patch
+    folder = made_up(tmp_path / "tree", there, KernelVersion.parse("2.6.24"))
+    kconfig = folder / "net/netfilter/Kconfig"
+    kconfig.write_text("# one line more\n" + kconfig.read_text())
+    patch = generate.on_demand(version, FolderTree(folder), rules.load())
+    assert patch.description.startswith(f"netfilter: add the TARPIT target (Linux {release})\n")
+    assert {file.path: file.fate(FolderTree(folder).read(file.path)) for file in patch.files} == {
+        file.path: "clean" for file in there.files
+    }
+    assert (patch.files[-1] == there.files[-1]) == release.startswith("2.6.24")
+
+
+def test_a_patch_cannot_be_made_for_what_was_before_the_first() -> None:
+    with pytest.raises(UserError, match="patch-o-matic"):
+        generate.on_demand(KernelVersion.parse("2.6.18"), MemoryTree("none", {}), rules.load())
 
 
 def test_what_is_no_repository_is_refused(upstream: Upstream, tmp_path: Path) -> None:
