@@ -87,6 +87,12 @@ def test_a_condition_is_decided_as_far_as_it_goes(condition: str, outcome: objec
     assert conditions.evaluate(condition, symbols(HAVE_A="1")) == outcome
 
 
+@pytest.mark.parametrize("condition", ["LINUX_VERSION_CODE >= 3", "IS_ENABLED(CONFIG_X)", "1 &&"])
+def test_a_condition_of_another_kind_is_refused(condition: str) -> None:
+    with pytest.raises(ValueError, match="is not understood"):
+        conditions.evaluate(condition, symbols())
+
+
 def test_every_branch_of_a_chain_can_be_the_one() -> None:
     text = "#ifdef HAVE_A\na\n#elif defined(HAVE_B)\nb\n#else\nc\n#endif\n"
     for values, left in (({"HAVE_A": "1"}, "a"), ({"HAVE_B": "1"}, "b"), ({}, "c")):
