@@ -15,7 +15,7 @@ from pathlib import Path
 from tarpit_builder import paths
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input, Limits, Recipe
-from tarpit_builder.errors import SourceError, UserError
+from tarpit_builder.errors import NetworkError, SourceError, UserError
 from tarpit_builder.patching.diff import ENCODING, Patch
 from tarpit_builder.patching.rules import Form
 from tarpit_builder.sources import (
@@ -31,11 +31,12 @@ from tarpit_builder.upstream import steps, toolchain
 from tarpit_builder.upstream.build import plan_for
 from tarpit_builder.upstream.plan import ARCHITECTURES, UpstreamRequest
 from tarpit_builder.upstream.toolchain import Fix, Layer
-from tarpit_builder.versions import KernelVersion
+from tarpit_builder.versions import KernelVersion, VersionRange
 
 SCRIPT = Path(__file__).with_name("compile.sh")
 _EXPORT = re.compile(rb"^\s*EXPORT_(?:UNUSED_)?SYMBOL(?:_GPL\w*)?\s*\(\s*(\w+)", re.MULTILINE)
 _SAID = re.compile(r"\S*_TARPIT\.[ch]:\d+(?::\d+)?: (?:fatal )?(?:error|warning): .*")
+_DOWNLOADED = VersionRange.parse("2.6.19-2.6.26", KernelVersion)
 _OF_THE_MODULE = {"__this_module"}
 
 
@@ -55,14 +56,18 @@ class Compiled:
 
 
 def source(version: KernelVersion) -> FetchedTree | None:
-    """The verified tree of *version*, from the clones of the environment or the cache."""
-    store, console = Store(paths.cache_dir(), offline=True), Console(quiet=True)
+    """The verified tree of *version*: from the environment's clones, the cache, or kernel.org.
+
+    From there only what the tests of the builds download anyway.
+    """
+    store = Store(paths.cache_dir(), offline=not (version.is_series and version in _DOWNLOADED))
+    console = Console(quiet=True)
     clones = os.environ.get("TARPIT_KERNEL_GIT", "").split()
     places: list[KernelSource] = [GitRepository(clone, version) for clone in clones]
     for place in [*places, Tarball(version)]:
         try:
             return fetch_kernel(place, store, console)
-        except (SourceError, UserError):  # not in that one
+        except (NetworkError, SourceError, UserError):  # it is not there
             continue
     return None
 
