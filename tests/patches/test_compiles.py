@@ -42,7 +42,7 @@ def releases() -> Iterator[object]:
 def tree_of(version: KernelVersion) -> FetchedTree:
     tree = source(version)
     if tree is None:
-        pytest.skip(f"NOT EXERCISED: linux {version}: set TARPIT_KERNEL_GIT to a clone")
+        pytest.skip(f"Linux {version} was not exercised: set TARPIT_KERNEL_GIT to a clone")
     return tree
 
 
