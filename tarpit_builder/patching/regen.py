@@ -15,7 +15,7 @@ from tarpit_builder.errors import CheckFailedError, InfrastructureError, SourceE
 from tarpit_builder.leftovers import scratch
 from tarpit_builder.patching import committed, generate, rules
 from tarpit_builder.patching.committed import Committed, ReleaseVersion
-from tarpit_builder.patching.diff import ENCODING, FilePatch, MismatchError, Patch
+from tarpit_builder.patching.diff import ENCODING, FilePatch, MismatchError, Patch, count
 from tarpit_builder.patching.rules import Range
 from tarpit_builder.patching.tree import FolderTree, MemoryTree, Tree, in_git
 from tarpit_builder.versions import IptablesVersion, KernelVersion, VersionRange
@@ -264,7 +264,7 @@ def regenerate_all(
                 missing.append(error)
                 stage.done("no tree")
                 continue
-            stage.done(_count(len(found[-1].checked), "tree"))
+            stage.done(count(len(found[-1].checked), "tree"))
     if missing and not found:
         raise missing[0]
     return found
@@ -279,7 +279,7 @@ def demand_whole(made: Sequence[Regenerated]) -> None:
     if broken:
         names = ", ".join(one.entry.name for one in broken)
         raise CheckFailedError(
-            f"{_count(len(broken), 'range')} cannot have one patch: {names}",
+            f"{count(len(broken), 'range')} cannot have one patch: {names}",
             hint=f"split as proposed in tarpit_builder/rules/{rules.FILE.name}",
         )
 
@@ -437,13 +437,9 @@ def demand_good(found: Sequence[Verdict], strays: Sequence[str]) -> None:
     wrong = [str(one.entry.path) for one in found if one.wrong] + list(strays)
     if wrong:
         raise CheckFailedError(
-            f"{_count(len(wrong), 'patch', 'patches')} not right: {', '.join(wrong)}",
+            f"{count(len(wrong), 'patch', 'patches')} not right: {', '.join(wrong)}",
             hint="`invoke regen --write` makes them from dkms/ and the rules",
         )
-
-
-def _count(number: int, noun: str, plural: str = "") -> str:
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 def strays() -> list[str]:
