@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -36,15 +37,15 @@ from tarpit_builder.versions import KernelVersion, VersionRange
 SCRIPT = Path(__file__).with_name("compile.sh")
 _EXPORT = re.compile(rb"^\s*EXPORT_(?:UNUSED_)?SYMBOL(?:_GPL\w*)?\s*\(\s*(\w+)", re.MULTILINE)
 _SAID = re.compile(r"\S*_TARPIT\.[ch]:\d+(?::\d+)?: (?:fatal )?(?:error|warning): .*")
+_HAS_IT = re.compile(r"refused: \d\d-.*\.patch does not apply")
 _DOWNLOADED = VersionRange.parse("2.6.19-2.6.26", KernelVersion)
 _OF_THE_MODULE = {"__this_module"}
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """How it went: *status* of the run, its *lines*, and the symbols that the object *needs*."""
+    """What the run said, line by line, and the symbols that the object *needs*, if there is one."""
 
-    status: int
     lines: tuple[str, ...]
     needs: frozenset[str]
 
@@ -52,7 +53,7 @@ class Compiled:
     def complaints(self) -> list[str]:
         """What the compiler says about TARPIT's files, or the run's end if there is no object."""
         said = [line for line in self.lines if _SAID.match(line)]
-        return said or (list(self.lines[-20:]) if self.status else [])
+        return said or ([] if self.needs else list(self.lines[-20:]))
 
 
 def source(version: KernelVersion) -> FetchedTree | None:
@@ -86,31 +87,44 @@ def compiled(
     tree: FetchedTree, version: KernelVersion, arch: str, patch: Patch, form: Form
 ) -> Compiled:
     """What the sealed container of the builds makes of *tree* with *patch* in it."""
-    engine = Engine.connect()
     fragment = steps.DEFAULT_CONFIG.read_bytes() + f"{form.option}=m\n".encode()
+    request = Files({"patch": str(patch).encode(ENCODING), "fragment": fragment})
+    environment = {
+        "KARCH": ARCHITECTURES[arch],
+        "JOBS": "1",
+        "SUFFIX": "",
+        "OPTION": form.option,
+        "OBJECT": form.source.removesuffix(".c") + ".o",
+    }
+    layer = _layer(version, arch)
+    lines = _run(tree, layer, request, environment)
+    if any(_HAS_IT.match(line) for line in lines):  # late point releases have it themselves
+        layer = replace(layer, fixes=tuple(fix for fix in layer.fixes if not fix.patch))
+        lines = _run(tree, layer, request, environment)
+    needs = {line.removeprefix("needs ") for line in lines if line.startswith("needs ")}
+    return Compiled(tuple(lines), frozenset(needs - _OF_THE_MODULE))
+
+
+def _run(
+    tree: FetchedTree, layer: Layer, request: Files, environment: Mapping[str, str]
+) -> Sequence[str]:
+    """What the script says."""
+    engine = Engine.connect()
     scripts = {path.name: path for path in [*sorted(steps.SCRIPTS.iterdir()), SCRIPT]}
-    request = {"patch": str(patch).encode(ENCODING), "fragment": fragment}
     done = engine.run(
         engine.ensure_image(_recipe(), Console(quiet=True)),
         ["sh", f"/scripts/{SCRIPT.name}"],
         inputs=[
             steps._module_tree(tree),
-            Input("/request", [Files(request)]),
-            Input("/layer", [Files(_layer(version, arch).files())]),
+            Input("/request", [request]),
+            Input("/layer", [Files(layer.files())]),
             Input("/scripts", [Files(scripts)]),
         ],
         output=None,
-        environment={
-            "KARCH": ARCHITECTURES[arch],
-            "JOBS": "1",
-            "SUFFIX": "",
-            "OPTION": form.option,
-            "OBJECT": form.source.removesuffix(".c") + ".o",
-        },
+        environment=environment,
         limits=Limits(),
     )
-    needs = {line.removeprefix("needs ") for line in done.lines if line.startswith("needs ")}
-    return Compiled(done.status, tuple(done.lines), frozenset(needs - _OF_THE_MODULE))
+    return done.lines
 
 
 @cache
@@ -125,12 +139,7 @@ def _layer(version: KernelVersion, arch: str) -> Layer:
     layer = toolchain.for_kernel(version, arch, image=False)
     if version in toolchain.proven():
         return layer
-    fixes = tuple(
-        fix for fix in layer.fixes if not fix.patch or version.series.numbers < (2, 6, 29)
+    why = "its headers have a file for each major version of gcc"
+    return replace(
+        layer, fixes=(*layer.fixes, Fix("gcc-4", why, cc=("-U__GNUC__", "-D__GNUC__=4")))
     )
-    major = Fix(
-        "gcc-4",
-        "its headers have a file for each version of gcc",
-        cc=("-U__GNUC__", "-D__GNUC__=4"),
-    )
-    return replace(layer, fixes=(*fixes, major))
