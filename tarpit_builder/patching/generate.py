@@ -270,7 +270,8 @@ def new_files(
     except ValueError as error:
         raise UserError(
             f"what is left of dkms/ for {version.what} {version} cannot be read: {error}",
-            hint="does each branch of its conditionals balance for itself?",
+            hint="a condition may have defined, names, numbers, &&, || and !, and each of its "
+            "branches has to balance for itself",
         ) from error
 
 
