@@ -550,13 +550,14 @@ def regen(
     from tarpit_builder.console import Console
 
     folder = report.output(output, "--output", folder=True)
-    trees = patches.Trees.choose(given.kernel_git, given.iptables_git, fetch=fetch)
-    made = patches.regenerate_all(patches.select(given.kernel, given.iptables), trees, Console())
+    trees = patches.ReleaseTrees.choose(given.kernel_git, given.iptables_git, fetch=fetch)
+    ranges = patches.select(given.kernel, given.iptables)
+    made = patches.regenerate_all(ranges, trees, Console())
     print("".join(one.difference for one in made), end="")
     if folder:
         patches.export(made, folder, format)
     wrote = [one for one in made if write and not one.breaks and patches.write(one, force=force)]
-    print(patches.regenerated(made, wrote))
+    print(patches.regenerated(made, wrote, ranges))
     patches.demand_whole(made)
 
 
@@ -570,7 +571,7 @@ def check_patches(
     from tarpit_builder import patches
     from tarpit_builder.console import Console
 
-    trees = patches.Trees.choose(given.kernel_git, given.iptables_git, fetch=fetch)
+    trees = patches.ReleaseTrees.choose(given.kernel_git, given.iptables_git, fetch=fetch)
     found = patches.check_all(patches.select(given.kernel, given.iptables), trees, Console())
     strays = patches.strays()
     print(patches.verdicts(found, strays))

@@ -5,16 +5,16 @@ made from ``dkms/`` and none is edited by hand::
 
     patches.committed(KernelVersion.parse("2.6.24")).path          # the file that serves it
     patches.apply(Path("linux-2.6.24"), None)                      # what `invoke patch` does
-    patches.regenerate(patches.select("2.6.24", ""), Trees.choose())  # what `invoke regen` does
+    patches.regenerate_all(ranges, trees, console)                 # what `invoke regen` does
 
 The work is done in :mod:`tarpit_builder.patching`.
 """
 
 from tarpit_builder.patching.apply import Applied, apply, identify
-from tarpit_builder.patching.kept import (
+from tarpit_builder.patching.committed import (
     FOLDER,
     Committed,
-    Release,
+    ReleaseVersion,
     asked_for,
     committed,
     emit,
@@ -23,7 +23,7 @@ from tarpit_builder.patching.kept import (
 )
 from tarpit_builder.patching.regen import (
     Regenerated,
-    Trees,
+    ReleaseTrees,
     Verdict,
     check,
     check_all,
@@ -43,8 +43,8 @@ __all__ = [
     "Applied",
     "Committed",
     "Regenerated",
-    "Release",
-    "Trees",
+    "ReleaseTrees",
+    "ReleaseVersion",
     "Verdict",
     "applied",
     "apply",

@@ -30,9 +30,14 @@ apply() {
 		"is it changed already? use a pristine one: leave --kernel-tree out"
 }
 
+# has PATCH TREE: the tree is as PATCH makes it, as late point releases are.
+has() {
+	patch -s -p1 -R -f -F0 --dry-run -d "$2" < "$1" > /dev/null 2>&1
+}
+
 # toolchain TREE: apply the layer's patches.
 toolchain() {
 	for patch in /layer/patches/*.patch; do
-		[ ! -e "$patch" ] || apply "$patch" "$1"
+		[ ! -e "$patch" ] || has "$patch" "$1" || apply "$patch" "$1"
 	done
 }

@@ -128,7 +128,7 @@ static inline int tarpit_ip6_local_out(struct sk_buff *skb)
 
 /* 2.6.36 */
 #ifndef tcp_flag_byte
-#define tcp_flag_byte(th) (((const u_int8_t *)(th))[13])
+#define tcp_flag_byte(th) (((const u8 *)(th))[13])
 #endif
 
 #ifndef TARPIT_HAVE_FLOWI4

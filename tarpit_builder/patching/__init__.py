@@ -12,7 +12,7 @@
 :mod:`.macros`          wrappers written out where they are used
 :mod:`.prune`           what nothing needs any more, out
 :mod:`.generate`        all of it together: the patch for one release
-:mod:`.kept`            the patches in ``patches/``
+:mod:`.committed`       the patches in ``patches/``
 :mod:`.apply`           ``invoke patch``: into a user's tree and out again
 :mod:`.regen`           ``invoke regen`` and ``check-patches``: against real trees
 :mod:`.show`            what the tasks print

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tarpit_builder import paths
 from tarpit_builder.errors import UserError
-from tarpit_builder.patching import kept, rules
+from tarpit_builder.patching import committed, rules
+from tarpit_builder.patching.committed import ReleaseVersion
 from tarpit_builder.patching.diff import ENCODING, FilePatch, MismatchError, Patch
-from tarpit_builder.patching.kept import Release
 from tarpit_builder.patching.rules import Range
 from tarpit_builder.patching.tree import FolderTree
 from tarpit_builder.versions import IptablesVersion
@@ -21,7 +21,7 @@ from tarpit_builder.versions import IptablesVersion
 class Applied:
     """What :func:`apply` did: the *release* of the tree, and what happened to which file."""
 
-    release: Release
+    release: ReleaseVersion
     entry: Range
     files: tuple[tuple[str, str], ...]
     reverse: bool
@@ -30,7 +30,7 @@ class Applied:
 
 def apply(
     folder: Path,
-    version: Release | None,
+    version: ReleaseVersion | None,
     *,
     reverse: bool = False,
     dry_run: bool = False,
@@ -52,7 +52,7 @@ def apply(
             hint=f"name the right release, or give the tree of {version}",
         )
     entry = rules.load().choose(release)
-    patch = patch or kept.read(entry).patch
+    patch = patch or committed.read(entry).patch
     tree = FolderTree(folder)
     texts = {file.path: tree.read(file.path) for file in patch.files}
     _judge(folder, patch, texts, reverse=reverse)
@@ -70,7 +70,7 @@ def apply(
     return Applied(release, entry, done, reverse, option)
 
 
-def identify(folder: Path, kind: str = "") -> Release:
+def identify(folder: Path, kind: str = "") -> ReleaseVersion:
     """The release whose tree *folder* is.
 
     :param kind: ``linux`` or ``iptables`` if it has to be that.
@@ -94,7 +94,7 @@ def identify(folder: Path, kind: str = "") -> Release:
     return release
 
 
-def _is(release: Release, wanted: Release) -> bool:
+def _is(release: ReleaseVersion, wanted: ReleaseVersion) -> bool:
     """Whether *release* is what was asked for: 2.6.22 also stands for its point releases."""
     if type(release) is not type(wanted):
         return False

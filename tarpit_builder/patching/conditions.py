@@ -6,11 +6,11 @@ macro was defined, so that ``#ifdef FEATURE`` can become the condition that FEAT
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-_WORD = re.compile(r"\s*(&&|\|\||[=!]=|[<>]=?|!|\(|\)|\w+|.)")
 _DIRECTIVE = re.compile(r"[ \t]*#[ \t]*(\w+)[ \t]*(.*)", re.DOTALL)
 _DEFINE = re.compile(r"(\w+)(\([^)]*\))?\s*(.*)", re.DOTALL)
 
@@ -42,92 +42,48 @@ class Symbols:
     def value(self, name: str) -> Known:
         """What *name* means in an ``#if``."""
         if name in self.values:
-            text = self.values[name].strip() or "0"
-            return bool(int(text, 0)) if re.fullmatch(r"\w+", text) and text[0].isdigit() else text
+            return self.values[name] not in {"", "0"}
         return False if self.owns(name) else name
 
 
 def evaluate(text: str, symbols: Symbols) -> Known:
-    """The condition *text*, decided as far as *symbols* allow."""
-    words = _WORD.findall(re.sub(r"/\*.*?\*/", " ", text.replace("\\\n", " ")))
-    result = _Parser([word for word in words if word.strip()], symbols)
-    return result.disjunction()
+    """The condition *text*, decided as far as *symbols* allow.
+
+    Python reads it, which binds ``not``, ``and`` and ``or`` as C does ``!``, ``&&`` and ``||``.
+
+    :raises ValueError: if there is more in it than these, names, numbers and ``defined``.
+    """
+    said = re.sub(r"/\*.*?\*/", " ", text.replace("\\\n", " "))
+    said = re.sub(r"\bdefined\s+(\w+)", r"defined(\1)", said)
+    said = re.sub(r"!(?!=)", " not ", said.replace("&&", " and ").replace("||", " or "))
+    try:
+        return _decided(ast.parse(said.strip(), mode="eval").body, symbols)
+    except SyntaxError as error:
+        raise ValueError(f"the condition {text.strip()!r} is not understood") from error
 
 
-class _Parser:
-    def __init__(self, words: list[str], symbols: Symbols) -> None:
-        self.words = words
-        self.at = 0
-        self.symbols = symbols
-
-    def peek(self) -> str:
-        return self.words[self.at] if self.at < len(self.words) else ""
-
-    def take(self) -> str:
-        word = self.peek()
-        self.at += 1
-        return word
-
-    def disjunction(self) -> Known:
-        parts = [self.conjunction()]
-        while self.peek() == "||":
-            self.take()
-            parts.append(self.conjunction())
-        return either(*parts)
-
-    def conjunction(self) -> Known:
-        parts = [self.comparison()]
-        while self.peek() == "&&":
-            self.take()
-            parts.append(self.comparison())
-        return both(*parts)
-
-    def comparison(self) -> Known:
-        left = self.unary()
-        if self.peek() not in {"==", "!=", "<", ">", "<=", ">="}:
-            return left
-        operator, right = self.take(), self.unary()
-        return f"{_number(left)} {operator} {_number(right)}"
-
-    def unary(self) -> Known:
-        word = self.take()
-        if word == "!":
-            return negation(self.unary())
-        if word == "(":
-            inner = self.disjunction()
-            self.take()
-            return inner
-        if word == "defined":
-            name = self.take()
-            if name == "(":
-                name = self.take()
-                self.take()
-            return self.symbols.defined(name)
-        if word.isdigit():
-            return bool(int(word))
-        if self.peek() == "(":
-            return self.call(word)
-        return self.symbols.value(word)
-
-    def call(self, name: str) -> Known:
-        depth, text = 0, name
-        while True:
-            word = self.take()
-            depth += (word == "(") - (word == ")")
-            text += word + (" " if word == "," else "")
-            if depth == 0 or not word:
-                return text
-
-
-def _number(value: Known) -> str:
-    return value if isinstance(value, str) else str(int(value))
+def _decided(node: ast.expr, symbols: Symbols) -> Known:
+    match node:
+        case ast.BoolOp(ast.And(), parts):
+            return both(*(_decided(part, symbols) for part in parts))
+        case ast.BoolOp(ast.Or(), parts):
+            return either(*(_decided(part, symbols) for part in parts))
+        case ast.UnaryOp(ast.Not(), inner):
+            return negation(_decided(inner, symbols))
+        case ast.Call(ast.Name("defined"), [ast.Name(name)]):
+            return symbols.defined(name)
+        case ast.Name(name):
+            return symbols.value(name)
+        case ast.Constant(int(number)):
+            return bool(number)
+    raise ValueError(f"the condition {ast.unparse(node)!r} is not understood")
 
 
 def negation(condition: Known) -> Known:
     """Where *condition* does not hold."""
     if isinstance(condition, bool):
         return not condition
-    if re.fullmatch(r"!(defined\(\w+\)|\w+\([^()]*\)|\w+)", condition):
+    if re.fullmatch(r"!(defined\(\w+\)|\w+)", condition):
         return condition[1:]
     return f"!{condition}" if _is_atom(condition) else f"!({condition})"
 
@@ -154,7 +110,7 @@ def _joined(conditions: Iterable[Known], operator: str, other: str) -> str:
 
 
 def _is_atom(condition: str) -> bool:
-    return re.fullmatch(r"!?(defined\(\w+\)|\w+\([^()]*\)|\w+)", condition) is not None
+    return re.fullmatch(r"!?(defined\(\w+\)|\w+)", condition) is not None
 
 
 def _outside(condition: str) -> str:
@@ -183,8 +139,8 @@ def resolve(text: str, symbols: Symbols) -> tuple[str, dict[str, Known]]:
 
     :raises ValueError: if conditionals are not balanced.
     """
-    learnt: dict[str, Known] = dict(symbols.conditions)
-    known = Symbols(symbols.values, symbols.owns, learnt)
+    features: dict[str, Known] = dict(symbols.conditions)
+    known = Symbols(symbols.values, symbols.owns, features)
     open_: list[_Branch] = []
     output: list[str] = []
 
@@ -216,11 +172,11 @@ def resolve(text: str, symbols: Symbols) -> tuple[str, dict[str, Known]]:
                 output.append("#endif\n")
         elif now() is not False:
             if keyword == "define" and (made := _DEFINE.match(rest)) and known.owns(made[1]):
-                learnt[made[1]] = either(learnt.get(made[1], False), now())
+                features[made[1]] = either(features.get(made[1], False), now())
             output.append(line)
     if open_:
         raise ValueError("#if without #endif")
-    return "".join(output), learnt
+    return "".join(output), features
 
 
 def _condition(keyword: str, rest: str, symbols: Symbols) -> Known:

@@ -85,6 +85,81 @@ def matching(tokens: Sequence[Token], at: int) -> int:
     raise ValueError(f"{tokens[at].text!r} is never closed")
 
 
+def imbalance(text: str) -> tuple[int, str] | None:
+    """The line (1-based) of the file *text* where something opens or closes alone, and what.
+
+    A brace at the beginning of a line belongs to no function around it, so that one that is
+    missing is looked for in the function that lacks it.
+    """
+    balance = _Balance()
+    try:
+        for token in tokenize(text):
+            balance.take(token)
+        balance.end()
+    except _ImbalanceError as found:
+        return found.line, str(found)
+    return None
+
+
+class _ImbalanceError(Exception):
+    def __init__(self, line: int, what: str) -> None:
+        super().__init__(what)
+        self.line = line
+
+
+class _Balance:
+    """What is open: brackets and conditionals, each with its line, and what either branch found."""
+
+    def __init__(self) -> None:
+        self.line = 1
+        self.begins = True  # a line, with the next token
+        self.brackets: list[tuple[str, int]] = []
+        self.conditionals: list[tuple[int, list[tuple[str, int]]]] = []
+
+    def take(self, token: Token) -> None:
+        if token.text in {'"', "'"} or (token.kind == "comment" and "/*" in token.text[2:]):
+            raise _ImbalanceError(
+                self.line, f"a {token.kind.replace('punct', 'string')} has no end"
+            )
+        if token.kind == "directive":
+            self.direct(re.findall(r"\w+", token.text)[0])
+        elif token.kind == "punct" and token.text in _OPEN:
+            if token.text == "{" and self.begins:
+                self.end_of_brackets()
+            self.brackets.append((token.text, self.line))
+        elif token.kind == "punct" and token.text in _CLOSE:
+            if not self.brackets:
+                raise _ImbalanceError(self.line, f"{token.text!r} closes nothing")
+            if self.begins:
+                self.end_of_brackets(1)
+            if _OPEN[self.brackets[-1][0]] != token.text:
+                self.end_of_brackets()
+            self.brackets.pop()
+        self.line += token.text.count("\n")
+        self.begins = token.text.endswith("\n")
+
+    def direct(self, word: str) -> None:
+        """Each branch begins with what was open before the first, and the last one counts."""
+        if word in {"if", "ifdef", "ifndef"}:
+            self.conditionals.append((self.line, list(self.brackets)))
+        elif word in {"else", "elif", "endif"} and not self.conditionals:
+            raise _ImbalanceError(self.line, f"#{word} without #if")
+        elif word == "endif":
+            self.conditionals.pop()
+        elif word in {"else", "elif"}:
+            self.brackets = list(self.conditionals[-1][1])
+
+    def end(self) -> None:
+        if self.conditionals:
+            raise _ImbalanceError(self.conditionals[-1][0], "#if without #endif")
+        self.end_of_brackets()
+
+    def end_of_brackets(self, depth: int = 0) -> None:
+        if len(self.brackets) > depth:
+            bracket, line = self.brackets[-1]
+            raise _ImbalanceError(line, f"{bracket!r} is never closed")
+
+
 def arguments(tokens: Sequence[Token], at: int) -> tuple[list[list[Token]], int]:
     """The arguments between the parenthesis at *at* and its end, and the index after it."""
     end = matching(tokens, at)
@@ -111,7 +186,7 @@ def _strip(tokens: list[Token]) -> list[Token]:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class TopLevel:
     """A function, declaration or directive of a file, with the comment and space before it.
 
     *name* is what a function, variable, structure or macro is called; ``""`` for anything else.
@@ -129,9 +204,9 @@ class Item:
 
 
 @lru_cache(maxsize=256)
-def items(text: str) -> tuple[Item, ...]:
+def top_level(text: str) -> tuple[TopLevel, ...]:
     """The top-level items of *text*; their texts join to it again."""
-    found: list[Item] = []
+    found: list[TopLevel] = []
     pending: list[Token] = []
     tokens = tokenize(text)
     at = 0
@@ -139,7 +214,7 @@ def items(text: str) -> tuple[Item, ...]:
         token = tokens[at]
         if token.kind == "directive" and not any(not token.is_blank for token in pending):
             text = join(pending) + token.text
-            found.append(Item("directive", _defined(token.text), text))
+            found.append(TopLevel("directive", _defined(token.text), text))
             pending = []
             at += 1
         elif token.text in {"{", "("}:
@@ -148,18 +223,18 @@ def items(text: str) -> tuple[Item, ...]:
             pending += tokens[at : end + 1]
             at = end + 1
             if is_body:
-                found.append(Item("function", _function_name(pending), join(pending)))
+                found.append(TopLevel("function", _function_name(pending), join(pending)))
                 pending = []
         elif token.text == ";":
             pending.append(token)
-            found.append(Item("declaration", _declared(pending), join(pending)))
+            found.append(TopLevel("declaration", _declared(pending), join(pending)))
             pending = []
             at += 1
         else:
             pending.append(token)
             at += 1
     if pending:
-        found.append(Item("rest", "", join(pending)))
+        found.append(TopLevel("rest", "", join(pending)))
     return tuple(found)
 
 

@@ -273,8 +273,8 @@ def mbox(patch: Patch, author: str, date: str = "") -> str:
     stat = [f" {path:<{width}} | {count:>{digits}}" for path, count in counts.items()]
     plus = sum(_changes(file)[0] for file in patch.files)
     minus = sum(_changes(file)[1] for file in patch.files)
-    total = f" {_count(len(stat), 'file')} changed, {_count(plus, 'insertion')}(+)"
-    total += f", {_count(minus, 'deletion')}(-)" if minus else ""
+    total = f" {count(len(stat), 'file')} changed, {count(plus, 'insertion')}(+)"
+    total += f", {count(minus, 'deletion')}(-)" if minus else ""
     created = [f" create mode {file.mode} {file.path}" for file in patch.files if file.adds]
     return "\n".join([*head, *stat, total, *created, "", patch.body]) + "-- \ntarpit-builder\n\n"
 
@@ -284,8 +284,9 @@ def _changes(file: FilePatch) -> tuple[int, int]:
     return lines.count("+"), lines.count("-")
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
+def count(number: int, noun: str, plural: str = "") -> str:
+    """*number* of what *noun* names, in words."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 # -- applying --------------------------------------------------------------------------------

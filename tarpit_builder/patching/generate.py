@@ -5,19 +5,20 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from tarpit_builder import paths
-from tarpit_builder.errors import InfrastructureError, SourceError
+from tarpit_builder.errors import InfrastructureError, SourceError, UserError
 from tarpit_builder.patching import rules
 from tarpit_builder.patching.conditions import Symbols
-from tarpit_builder.patching.ctokens import items, names
+from tarpit_builder.patching.ctokens import imbalance, names, top_level
 from tarpit_builder.patching.diff import EXECUTABLE, REGULAR, FilePatch, Patch, added, inserted
 from tarpit_builder.patching.layout import relaid
 from tarpit_builder.patching.macros import Macro, expand
 from tarpit_builder.patching.prune import prune
-from tarpit_builder.patching.resolve import Layer, melt, tidy, with_include
-from tarpit_builder.patching.rewrite import Rule
+from tarpit_builder.patching.resolve import CompatLayer, melt, tidy, with_include
+from tarpit_builder.patching.rewrite import Rewrite
 from tarpit_builder.patching.rules import Edit, Form, Range, Rules
 from tarpit_builder.patching.tree import Tree
 from tarpit_builder.versions import IptablesVersion, KernelVersion, VersionRange
@@ -40,7 +41,7 @@ def module(version: KernelVersion, form: Form, table: Rules, source: Path | None
     :raises InfrastructureError: if *source* (default: ``dkms/``) and the rules do not fit.
     """
     folder = source or paths.PROJECT / "dkms"
-    text = (folder / "xt_TARPIT.c").read_text()
+    text = _read(folder / "xt_TARPIT.c")
     originals = [text]
     text = _rewritten(text, table.rewrites_for(version, form, after=False), version)
     layer, layer_texts = _layer(version, form, table, folder, text)
@@ -50,17 +51,41 @@ def module(version: KernelVersion, form: Form, table: Rules, source: Path | None
     text = prune(text)
     text = _rewritten(text, table.rewrites_for(version, form, after=True), version)
     text = _includes(text, form, table)
-    return relaid(tidy(_renamed(text, form)), [_renamed(original, form) for original in originals])
+    return relaid(
+        tidy(_renamed(text, form)),
+        [_renamed(original, form) for original in originals],
+        split=version < table.style["whole_strings"],
+    )
 
 
-def header(form: Form, source: Path | None = None) -> str:
-    """The interface between module and extension, as a header of the kernel."""
+def header(version: KernelVersion, form: Form, table: Rules, source: Path | None = None) -> str:
+    """The interface between module and extension, as a header of the kernel *version*.
+
+    :raises InfrastructureError: if *source* (default: ``dkms/``) and the rules do not fit.
+    """
     folder = source or paths.PROJECT / "dkms"
-    return _renamed((folder / "xt_TARPIT.h").read_text(), form)
+    text = _read(folder / "xt_TARPIT.h")
+    return _renamed(_rewritten(text, table.header_rewrites_for(version), version), form)
+
+
+def _read(path: Path) -> str:
+    """The source *path*.
+
+    :raises UserError: if brackets or conditionals in it do not balance; the message says where.
+    """
+    text = path.read_text()
+    if found := imbalance(text):
+        line, what = found
+        inside = path.is_relative_to(paths.PROJECT)
+        raise UserError(
+            f"{path.relative_to(paths.PROJECT) if inside else path}:{line}: {what}",
+            hint="mend it; `make -C dkms` compiles the module for the kernel that runs",
+        )
+    return text
 
 
 def _rewritten(
-    text: str, rewrites: Iterable[Rule], version: KernelVersion | IptablesVersion
+    text: str, rewrites: Iterable[Rewrite], version: KernelVersion | IptablesVersion
 ) -> str:
     for rule in rewrites:
         try:
@@ -75,7 +100,7 @@ def _rewritten(
 
 def _layer(
     version: KernelVersion, form: Form, table: Rules, folder: Path, text: str
-) -> tuple[Layer, list[str]]:
+) -> tuple[CompatLayer, list[str]]:
     values = {name: "1" for name, since in table.symbols.items() if version >= since}
     have = rules.probed(folder / "compat/probes")
     values |= {name: "1" for name, since in have.items() if version >= since}
@@ -90,13 +115,13 @@ def _layer(
 
     local = folder / "compat/include"
     substitutes = [
-        (local / name).read_text()
+        _read(local / name)
         for name in _INCLUDE.findall(text)
         if lacks(name) and (local / name).is_file()
     ]
-    header = (folder / "compat/compat.h").read_text()
+    header = _read(folder / "compat/compat.h")
     includes = frozenset({"compat/compat.h", "compat/entry.h", "tarpit-probes.h"})
-    layer = Layer(Symbols(values, owns), header, includes, lacks, substitutes)
+    layer = CompatLayer(Symbols(values, owns), header, includes, lacks, substitutes)
     return layer, [header, *substitutes]
 
 
@@ -107,7 +132,7 @@ def _say_constants(text: str) -> str:
     """
     spared: frozenset[str] = frozenset()
     while True:
-        parts = items(text)
+        parts = top_level(text)
         macros = {
             item.name: macro
             for item in parts
@@ -158,7 +183,7 @@ def extension(
     :raises InfrastructureError: if *source* (default: ``dkms/``) and the rules do not fit.
     """
     folder = source or paths.PROJECT / "dkms"
-    original = (folder / "libxt_TARPIT.c").read_text()
+    original = _read(folder / "libxt_TARPIT.c")
     values = {"_init": "1"}  # a macro, which the Makefile of the time defines
     if version in _VERSION_1_3:
         values["TARPIT_IPTABLES_1_3"] = "1"
@@ -166,8 +191,8 @@ def extension(
     def owns(name: str) -> bool:
         return name.startswith(("TARPIT_", "_LIBXT_")) or name in table.extension.later
 
-    header = (folder / "libxt_TARPIT.h").read_text()
-    layer = Layer(Symbols(values, owns), header, frozenset({"libxt_TARPIT.h"}))
+    header = _read(folder / "libxt_TARPIT.h")
+    layer = CompatLayer(Symbols(values, owns), header, frozenset({"libxt_TARPIT.h"}))
     text = _rewritten(original, table.extension.rewrites_for(version, family, after=False), version)
     text = prune(melt(text, layer))
     text = _rewritten(text, table.extension.rewrites_for(version, family, after=True), version)
@@ -182,9 +207,11 @@ def _extension_files(
     """What is added to iptables *version*: path, mode and text of each file."""
     folder = source or paths.PROJECT / "dkms"
     rules_ = table.extension
-    files = [(rules_.header, REGULAR, (folder / "xt_TARPIT.h").read_text())]
-    manual = (folder / "libxt_TARPIT.man").read_text()
-    manual = _rewritten(manual, rules_.manual_rewrites_for(version), version)
+    interface, manual = (
+        _rewritten((folder / name).read_text(), rules_.rewrites_of(what, version), version)
+        for what, name in (("header", "xt_TARPIT.h"), ("man", "libxt_TARPIT.man"))
+    )
+    files = [(rules_.header, REGULAR, interface)]
     for family, releases in rules_.families.items():
         if version not in releases:
             continue
@@ -226,17 +253,26 @@ def new_files(
 ) -> tuple[FilePatch, ...]:
     """The files that the patch of *entry* adds, as all releases of *version*'s series get them.
 
+    :raises UserError: if a source does not balance; the message has file and line.
     :raises InfrastructureError: if *source* (default: ``dkms/``) and the rules do not fit.
     """
-    if isinstance(version, IptablesVersion):
-        return tuple(
-            added(path, text, mode) for path, mode, text in _extension_files(version, table, source)
+    try:
+        if isinstance(version, IptablesVersion):
+            return tuple(
+                added(path, text, mode)
+                for path, mode, text in _extension_files(version, table, source)
+            )
+        form = table.forms[entry.form]
+        return (
+            added(form.header, header(version.series, form, table, source)),
+            added(form.source, module(version.series, form, table, source)),
         )
-    form = table.forms[entry.form]
-    return (
-        added(form.header, header(form, source)),
-        added(form.source, module(version.series, form, table, source)),
-    )
+    except ValueError as error:
+        raise UserError(
+            f"what is left of dkms/ for {version.what} {version} cannot be read: {error}",
+            hint="a condition may have defined, names, numbers, &&, || and !, and each of its "
+            "branches has to balance for itself",
+        ) from error
 
 
 def edits(entry: Range, table: Rules) -> tuple[Edit, ...]:
@@ -257,6 +293,26 @@ def patch(
     """
     changed = [edited(edit, version, tree) for edit in edits(entry, table)]
     return Patch(tuple(sorted([*changed, *files], key=lambda file: file.path)), describe(entry))
+
+
+def on_demand(version: KernelVersion, tree: Tree, table: Rules) -> Patch:
+    """A patch for the release *version* alone, made from its *tree*, in a range or not.
+
+    Whoever hands it out has to compile it: nothing else tells whether a probe names the right
+    release, or a vendor's tree is what its version says.
+
+    :raises SourceError: if the tree has no place for a piece.
+    :raises UserError: if a source does not balance, or *version* is before the first range.
+    :raises InfrastructureError: if ``dkms/`` and the rules do not fit.
+    """
+    ranges = table.of_kind("linux")
+    entry = ranges[-1] if version.series > ranges[-1].releases.bounds[-1][1] else None
+    entry = replace(
+        entry or table.choose(version),
+        releases=VersionRange.parse(str(version), KernelVersion),
+        reason="asked for",
+    )
+    return patch(version, entry, table, tree, new_files(version, entry, table))
 
 
 def contributions(

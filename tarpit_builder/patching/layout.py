@@ -14,11 +14,16 @@ _BREAK_AFTER = frozenset({",", "&&", "||", "?", ":", "=", "+", "|", "&", "-"})
 _COSTS = {",": 0, "&&": 0, "||": 0, "?": 1, ":": 1, "=": 6, "+": 3, "|": 2, "&": 3, "-": 3}
 
 
-def relaid(text: str, originals: Iterable[str]) -> str:
-    """*text* with the statements laid out anew that are in none of *originals*."""
+def relaid(text: str, originals: Iterable[str], *, split: bool = True) -> str:
+    """*text* with the statements laid out anew that are in none of *originals*, or too wide.
+
+    :param split: whether a string may go on in the next line.
+    """
     known = {_squeezed(statement) for original in originals for statement in _statements(original)}
     return "".join(
-        statement if _squeezed(statement) in known else _laid_out(statement)
+        statement
+        if _squeezed(statement) in known and not (split and _too_wide(statement))
+        else _laid_out(statement, split=split)
         for statement in _statements(text)
     )
 
@@ -65,30 +70,31 @@ def _ends(pending: list[Token], depth: int) -> bool:
     )
 
 
-def _laid_out(statement: str) -> str:
+def _laid_out(statement: str, *, split: bool) -> str:
     body = statement.lstrip("\n")
     lead = statement[: len(statement) - len(body)]
     tokens = tokenize(body)
     if any(token.kind in {"comment", "directive"} for token in tokens) or "= {" in body:
         return statement
-    if "\n" not in body.rstrip("\n") and _columns(body.rstrip("\n")) <= WIDTH:
+    # What is one line stays so, and so does a text in lines of its own.
+    if not _too_wide(body) and ("\n" not in body.rstrip("\n") or re.search(r'"\n\s*"', body)):
         return statement
     indent = re.match(r"\t*", body)[0]  # type: ignore[index]
     words = _collapsed(tokens)
     single = indent + join(words)
     if _columns(single) <= WIDTH:
         return f"{lead}{single}\n"
-    if not indent and (split := re.match(r"((?:\w+ )+(?:\* ?)?)(\w+\(.*)", join(words))):
+    if not indent and (parts := re.match(r"((?:\w+ )+(?:\* ?)?)(\w+\(.*)", join(words))):
         # A function that does not fit: its type on a line of its own, if that helps.
         whole = _wrapped(tokenize(join(words)), "")
         if _too_wide(whole) or whole.count("\n") > 3:
-            rest = _wrapped(tokenize(split[2]), "")
-            return f"{lead}{split[1].rstrip()}\n{rest}\n"
+            rest = _wrapped(tokenize(parts[2]), "")
+            return f"{lead}{parts[1].rstrip()}\n{rest}\n"
         return f"{lead}{whole}\n"
-    whole = _wrapped(words, indent)
-    if _too_wide(whole) and (split := re.match(r"(\t*[\w>.-]+ =) (.*)", single)):
-        rest = _wrapped(tokenize(split[2]), indent + "\t")
-        whole = whole if _too_wide(rest) else f"{split[1]}\n{rest}"
+    whole = _wrapped(words, indent, split=split)
+    if _too_wide(whole) and (parts := re.match(r"(\t*[\w>.-]+ =) (.*)", single)):
+        rest = _wrapped(tokenize(parts[2]), indent + "\t")
+        whole = whole if _too_wide(rest) else f"{parts[1]}\n{rest}"
     return f"{lead}{whole}\n"
 
 
@@ -102,12 +108,14 @@ def _collapsed(tokens: Sequence[Token]) -> tuple[Token, ...]:
     return tokenize(re.sub(r"(?<=[(\[]) | (?=[)\]])", "", text))
 
 
-def _wrapped(tokens: Sequence[Token], indent: str) -> str:
+def _wrapped(tokens: Sequence[Token], indent: str, *, split: bool = False) -> str:
     """One statement over several lines, each as full as the cheapest place to break allows."""
     lines: list[str] = []
     margin = indent
     while tokens:
         end = _fitting(tokens, margin)
+        if split and _columns(margin + join(tokens[:end]).rstrip()) > WIDTH:
+            tokens, end = _split(tokens, end, margin)
         line = margin + join(tokens[:end]).rstrip()
         lines.append(line)
         tokens = tokens[end:]
@@ -136,6 +144,26 @@ def _fitting(tokens: Sequence[Token], margin: str) -> int:
                     return at + 1
                 places.append((4 * max(depth, 0) + _COSTS[token.text], at + 1))
     return len(tokens)
+
+
+def _split(tokens: Sequence[Token], end: int, margin: str) -> tuple[Sequence[Token], int]:
+    """*tokens* with the string in two that leads over the edge, and how many go on the line.
+
+    What is quoted within the string stays in one piece.
+    """
+    strings = [at for at in range(end) if tokens[at].kind == "string"]
+    for at in strings:
+        text = tokens[at].text
+        column = _columns(margin + join(tokens[:at]))
+        if column + len(text) > WIDTH or at == strings[-1]:
+            blanks = [
+                cut + 1 for cut in range(min(WIDTH - column, len(text)) - 1) if text[cut] == " "
+            ]
+            for cut in reversed([cut for cut in blanks if text.count('\\"', 0, cut) % 2 == 0]):
+                halves = (text[:cut] + '"', '"' + text[cut:])
+                strings_ = [Token("string", half) for half in halves]
+                return [*tokens[:at], *strings_, *tokens[at + 1 :]], at + 1
+    return tokens, end
 
 
 def _margin(lines: list[str], indent: str) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tarpit_builder.patching.ctokens import (
-    Item,
     Token,
+    TopLevel,
     arguments,
     join,
     matching,
@@ -62,7 +62,7 @@ class Macro:
         return cls(match[1], parameters, tuple(tokenize(re.sub(r"\s+", " ", body))))
 
     @classmethod
-    def from_typedef(cls, item: Item) -> Macro | None:
+    def from_typedef(cls, item: TopLevel) -> Macro | None:
         """The macro that says what a ``typedef`` of another type's name does."""
         match = re.search(r"(?:^|\n)typedef ((?:\w+ )+)(\w+);\s*\Z", item.text)
         if not match or item.kind != "declaration" or match[2] != item.name:
@@ -70,7 +70,7 @@ class Macro:
         return cls(item.name, None, tokenize(match[1].strip()))
 
     @classmethod
-    def from_function(cls, item: Item) -> Macro | None:
+    def from_function(cls, item: TopLevel) -> Macro | None:
         """The macro that says what a one-line function does; nothing if it is longer."""
         match = re.fullmatch(
             rf".*?\b{item.name}\s*\((?P<parameters>[^()]*)\)\s*"

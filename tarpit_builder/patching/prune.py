@@ -11,15 +11,15 @@ from collections import Counter
 from collections.abc import Sequence
 
 from tarpit_builder.patching.ctokens import (
-    Item,
     Token,
+    TopLevel,
     arguments,
-    items,
     join,
     matching,
     names,
     skip_blank,
     tokenize,
+    top_level,
 )
 
 # Looking at something changes nothing, so nothing is lost with an unused result of these.
@@ -41,10 +41,10 @@ def prune(text: str) -> str:
         text = _unused_parameters(text)
         text = "".join(
             _unused_locals(item.text) if item.kind == "function" else item.text
-            for item in items(text)
+            for item in top_level(text)
         )
     return "".join(
-        _documented(item) if item.kind == "function" else item.text for item in items(text)
+        _documented(item) if item.kind == "function" else item.text for item in top_level(text)
     )
 
 
@@ -52,12 +52,12 @@ def prune(text: str) -> str:
 
 
 def _unused_items(text: str) -> str:
-    parts = items(text)
+    parts = top_level(text)
     used = set[str]().union(*(names(item.text) - {item.name} for item in parts))
     return "".join(item.text for item in parts if item.name in used or not _may_go(item))
 
 
-def _may_go(item: Item) -> bool:
+def _may_go(item: TopLevel) -> bool:
     """Whether *item* is of no use unless something refers to it."""
     if item.is_static or item.kind == "directive":
         return bool(item.name) and item.name != "pr_fmt"
@@ -68,8 +68,8 @@ def _may_go(item: Item) -> bool:
 
 
 def _unused_parameters(text: str) -> str:
-    found = Counter(item.name for item in items(text) if item.kind == "function")
-    for item in items(text):
+    found = Counter(item.name for item in top_level(text) if item.kind == "function")
+    for item in top_level(text):
         # What has two bodies, one for each outcome of an #if, keeps what either of them needs.
         if item.kind != "function" or not item.is_static or found[item.name] > 1:
             continue
@@ -134,7 +134,7 @@ def _drop_arguments(text: str, name: str, number: int) -> str:
     return join(output)
 
 
-def _documented(item: Item) -> str:
+def _documented(item: TopLevel) -> str:
     """The function without what its comment says of parameters that are gone."""
     tokens = tokenize(item.text)
     given, _ = arguments(tokens, _parameters(tokens, item.name))

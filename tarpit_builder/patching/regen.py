@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from tarpit_builder import paths
 from tarpit_builder.errors import CheckFailedError, InfrastructureError, SourceError, UserError
 from tarpit_builder.leftovers import scratch
-from tarpit_builder.patching import generate, kept, rules
-from tarpit_builder.patching.diff import ENCODING, FilePatch, MismatchError, Patch
-from tarpit_builder.patching.kept import Committed, Release
+from tarpit_builder.patching import committed, generate, rules
+from tarpit_builder.patching.committed import Committed, ReleaseVersion
+from tarpit_builder.patching.diff import ENCODING, FilePatch, MismatchError, Patch, count
 from tarpit_builder.patching.rules import Range
 from tarpit_builder.patching.tree import FolderTree, MemoryTree, Tree, in_git
 from tarpit_builder.versions import IptablesVersion, KernelVersion, VersionRange
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Trees:
+class ReleaseTrees:
     """Where real trees come from: git repositories, asked in turn, then verified tarballs.
 
     ``TARPIT_KERNEL_GIT`` and ``TARPIT_IPTABLES_GIT`` name repositories, with blanks between
@@ -40,7 +40,7 @@ class Trees:
     fetch: bool = False
 
     @classmethod
-    def choose(cls, kernel: str = "", iptables: str = "", *, fetch: bool = False) -> Trees:
+    def choose(cls, kernel: str = "", iptables: str = "", *, fetch: bool = False) -> ReleaseTrees:
         """From what the user gave, else the environment."""
         from tarpit_builder.sources.catalogue import Catalogue
 
@@ -52,16 +52,16 @@ class Trees:
             fetch,
         )
 
-    def releases(self, entry: Range) -> tuple[Release, ...]:
+    def releases(self, entry: Range) -> tuple[ReleaseVersion, ...]:
         """The releases of *entry* that the catalogue knows, oldest first; no candidates."""
-        known: Iterable[Release] = (
+        known: Iterable[ReleaseVersion] = (
             self.catalogue.kernels if entry.kind == "linux" else self.catalogue.iptables
         )
         return tuple(
             sorted(version for version in known if not version.rc and version in entry.releases)
         )
 
-    def find(self, version: Release) -> Tree | None:
+    def find(self, version: ReleaseVersion) -> Tree | None:
         """The tree of *version*, or ``None`` if it is not to be had.
 
         :raises UserError: if what was named is no repository.
@@ -76,7 +76,7 @@ class Trees:
             tree = _first(places, lambda place: in_git(place, other))
         return tree or self._tarball(version)
 
-    def _tarball(self, version: Release) -> Tree | None:
+    def _tarball(self, version: ReleaseVersion) -> Tree | None:
         """The files of a release tarball that patches touch, checked as a whole."""
         from tarpit_builder.console import Console
         from tarpit_builder.sources import Tarball, fetch_iptables, fetch_kernel
@@ -107,6 +107,11 @@ def _first(places: Iterable[str], find: Callable[[str], Tree | None]) -> Tree | 
     return next((tree for place in places if (tree := find(place)) is not None), None)
 
 
+NO_TREE = (
+    "name a clone that is not shallow with --kernel-git or TARPIT_KERNEL_GIT, or `invoke fetch` "
+    "the release"
+)
+
 # -- regenerating ----------------------------------------------------------------------------
 
 
@@ -114,7 +119,7 @@ def _first(places: Iterable[str], find: Callable[[str], Tree | None]) -> Tree | 
 class Break:
     """Where a range ends: the first *release* that needs another patch, and *why*."""
 
-    release: Release
+    release: ReleaseVersion
     why: str
 
 
@@ -128,9 +133,9 @@ class Regenerated:
 
     entry: Range
     patch: Patch
-    checked: tuple[Release, ...]
-    absent: tuple[Release, ...]
-    groups: tuple[tuple[Release, ...], ...]
+    checked: tuple[ReleaseVersion, ...]
+    absent: tuple[ReleaseVersion, ...]
+    groups: tuple[tuple[ReleaseVersion, ...], ...]
     breaks: tuple[Break, ...]
 
     @property
@@ -141,7 +146,7 @@ class Regenerated:
     @property
     def difference(self) -> str:
         """What is committed against what should be, as a diff; ``""`` if they are the same."""
-        path = kept.FOLDER / self.entry.path
+        path = committed.FOLDER / self.entry.path
         old = path.read_bytes().decode(ENCODING) if path.is_file() else ""
         lines = difflib.unified_diff(
             old.splitlines(keepends=True),
@@ -192,29 +197,30 @@ def _overlapping(
     return found
 
 
-def regenerate(entry: Range, trees: Trees) -> Regenerated:
+class NoTreeError(SourceError):
+    """A tree is needed, and none of the range is to be had."""
+
+
+def regenerate(entry: Range, trees: ReleaseTrees) -> Regenerated:
     """Make the patch of *entry* anew, and look where it applies.
 
-    :raises SourceError: if a tree is needed and none of the range is to be had, or one has no
-        place for it.
+    :raises NoTreeError: if a tree is needed and none of the range is to be had.
+    :raises SourceError: if a tree has no place for it.
+    :raises UserError: if a source in ``dkms/`` does not balance.
     :raises InfrastructureError: if ``dkms/`` and the rules do not fit.
     """
     table = rules.load()
     releases = trees.releases(entry)
-    found: list[tuple[Release, Tree]] = [
+    found: list[tuple[ReleaseVersion, Tree]] = [
         (release, tree) for release in releases if (tree := trees.find(release))
     ]
     checked = [release for release, _ in found]
     if not found:
         if generate.edits(entry, table):
-            raise SourceError(
-                f"no tree of Linux {entry.name} is to be had",
-                hint="name a clone that is not shallow with --kernel-git or TARPIT_KERNEL_GIT, or "
-                "`invoke fetch` the release",
-            )
+            raise NoTreeError(f"no tree of Linux {entry.name} is to be had", hint=NO_TREE)
         found = [(entry.releases.bounds[0][1], MemoryTree("no tree", {}))]
-    files: dict[Release, tuple[FilePatch, ...]] = {}
-    groups: list[list[Release]] = []
+    files: dict[ReleaseVersion, tuple[FilePatch, ...]] = {}
+    groups: list[list[ReleaseVersion]] = []
     breaks: list[Break] = []
     leads: list[Patch] = []
     for release, tree in found:
@@ -241,13 +247,26 @@ def regenerate(entry: Range, trees: Trees) -> Regenerated:
     )
 
 
-def regenerate_all(ranges: Sequence[Range], trees: Trees, console: Console) -> list[Regenerated]:
-    """:func:`regenerate` for each of *ranges*."""
-    found = []
+def regenerate_all(
+    ranges: Sequence[Range], trees: ReleaseTrees, console: Console
+) -> list[Regenerated]:
+    """:func:`regenerate` for each of *ranges* that there is a tree for.
+
+    :raises NoTreeError: if there is one for none of them.
+    """
+    found: list[Regenerated] = []
+    missing: list[NoTreeError] = []
     for entry in ranges:
         with console.stage(f"{entry.kind} {entry.name}") as stage:
-            found.append(regenerate(entry, trees))
-            stage.done(_count(len(found[-1].checked), "tree"))
+            try:
+                found.append(regenerate(entry, trees))
+            except NoTreeError as error:
+                missing.append(error)
+                stage.done("no tree")
+                continue
+            stage.done(count(len(found[-1].checked), "tree"))
+    if missing and not found:
+        raise missing[0]
     return found
 
 
@@ -260,7 +279,7 @@ def demand_whole(made: Sequence[Regenerated]) -> None:
     if broken:
         names = ", ".join(one.entry.name for one in broken)
         raise CheckFailedError(
-            f"{_count(len(broken), 'range')} cannot have one patch: {names}",
+            f"{count(len(broken), 'range')} cannot have one patch: {names}",
             hint=f"split as proposed in tarpit_builder/rules/{rules.FILE.name}",
         )
 
@@ -272,12 +291,12 @@ def export(made: Sequence[Regenerated], folder: Path, style: str) -> None:
     :raises InfrastructureError: if *folder* cannot be written.
     """
     for one in made:
-        text = kept.formatted(one.patch, style, one.groups[0][0])
+        text = committed.formatted(one.patch, style, one.groups[0][0])
         place = paths.make_dir(folder / one.entry.path.parent)
         name = one.entry.path.with_suffix(".mbox" if style == "mbox" else ".patch").name
-        kept.emit(text, str(place / name))
+        committed.emit(text, str(place / name))
         if style == "quilt":
-            kept.emit(f"{name}\n", str(place / "series"))
+            committed.emit(f"{name}\n", str(place / "series"))
 
 
 def _refused(patch: Patch, tree: Tree) -> str:
@@ -308,7 +327,7 @@ def write(made: Regenerated, *, force: bool = False) -> bool:
         )
     if not made.difference:
         return False
-    path = kept.FOLDER / made.entry.path
+    path = committed.FOLDER / made.entry.path
     if not force and _is_dirty(path):
         raise UserError(
             f"patches/{made.entry.path} has changes that are not committed",
@@ -339,7 +358,7 @@ def joinable(made: Sequence[Regenerated]) -> list[tuple[Range, Range]]:
     ]
 
 
-def _span(releases: Sequence[Release]) -> str:
+def _span(releases: Sequence[ReleaseVersion]) -> str:
     first, last = releases[0], releases[-1]
     return str(first) if first == last else f"{first}-{last}"
 
@@ -350,17 +369,17 @@ class Verdict:
 
     entry: Range
     wrong: tuple[str, ...]
-    checked: tuple[Release, ...] = ()
-    absent: tuple[Release, ...] = ()
+    checked: tuple[ReleaseVersion, ...] = ()
+    absent: tuple[ReleaseVersion, ...] = ()
 
 
-def check(entry: Range, trees: Trees) -> Verdict:
+def check(entry: Range, trees: ReleaseTrees) -> Verdict:
     """Hold the committed patch of *entry* against ``dkms/``, and against the trees there are.
 
     What a patch adds is compared whether there are trees or not.
     """
     try:
-        there = kept.read(entry)
+        there = committed.read(entry)
     except InfrastructureError as error:
         return Verdict(entry, (error.message,))
     wrong = _content(there)
@@ -400,7 +419,7 @@ def _content(there: Committed) -> list[str]:
     return wrong
 
 
-def check_all(ranges: Sequence[Range], trees: Trees, console: Console) -> list[Verdict]:
+def check_all(ranges: Sequence[Range], trees: ReleaseTrees, console: Console) -> list[Verdict]:
     """:func:`check` for each of *ranges*."""
     found = []
     for entry in ranges:
@@ -418,21 +437,17 @@ def demand_good(found: Sequence[Verdict], strays: Sequence[str]) -> None:
     wrong = [str(one.entry.path) for one in found if one.wrong] + list(strays)
     if wrong:
         raise CheckFailedError(
-            f"{_count(len(wrong), 'patch', 'patches')} not right: {', '.join(wrong)}",
+            f"{count(len(wrong), 'patch', 'patches')} not right: {', '.join(wrong)}",
             hint="`invoke regen --write` makes them from dkms/ and the rules",
         )
 
 
-def _count(number: int, noun: str, plural: str = "") -> str:
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
-
-
 def strays() -> list[str]:
     """Files in ``patches/linux`` and ``patches/iptables`` that no range accounts for."""
-    expected = {kept.FOLDER / entry.path for entry in rules.load().ranges}
+    expected = {committed.FOLDER / entry.path for entry in rules.load().ranges}
     return [
-        str(path.relative_to(kept.FOLDER))
+        str(path.relative_to(committed.FOLDER))
         for kind in ("linux", "iptables")
-        for path in sorted((kept.FOLDER / kind).rglob("*"))
+        for path in sorted((committed.FOLDER / kind).rglob("*"))
         if path.is_file() and path not in expected
     ]

@@ -11,14 +11,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tarpit_builder.patching.ctokens import Token, items, join, tokenize
+from tarpit_builder.patching.ctokens import Token, join, tokenize, top_level
 
 _OPEN = frozenset("([{")
 _CLOSE = frozenset(")]}")
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class Rewrite:
     """Replace *find* by *replace*, in the functions named in *within* if there are any.
 
     A *raw* one is a regular expression about the text itself, comments included.  A rule has to
@@ -37,7 +37,9 @@ class Rule:
         :raises LookupError: if there is none.
         """
         pattern = [] if self.raw else _words(tokenize(self.find))
-        parts = [(item.name, item.text) for item in items(text)] if self.within else [("", text)]
+        parts = (
+            [(item.name, item.text) for item in top_level(text)] if self.within else [("", text)]
+        )
         places = 0
         output = []
         for name, part in parts:

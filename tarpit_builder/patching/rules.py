@@ -12,7 +12,7 @@ from typing import Any
 
 from tarpit_builder import paths
 from tarpit_builder.errors import InfrastructureError, UserError
-from tarpit_builder.patching.rewrite import Rule
+from tarpit_builder.patching.rewrite import Rewrite
 from tarpit_builder.versions import AnyVersion, IptablesVersion, KernelVersion, VersionRange
 
 FILE = Path(__file__).resolve().parent.parent / "rules" / "patches.toml"
@@ -83,14 +83,14 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class DatedRule:
+class DatedRewrite:
     """An idiom of certain releases; *form* and *after* narrow down where and when it counts.
 
     Those that come *after* find the layer melted in and what is superfluous gone.
     """
 
     releases: VersionRange[Any]
-    rule: Rule
+    rule: Rewrite
     form: str = ""
     after: bool = False
 
@@ -107,19 +107,15 @@ class Extension:
     families: Mapping[str, VersionRange[IptablesVersion]]
     later: frozenset[str]
     test: str
-    rewrites: tuple[DatedRule, ...]
+    rewrites: tuple[DatedRewrite, ...]
 
-    def rewrites_for(self, version: IptablesVersion, family: str, *, after: bool) -> list[Rule]:
+    def rewrites_for(self, version: IptablesVersion, family: str, *, after: bool) -> list[Rewrite]:
         """The idioms of *version*, in order."""
         return _applicable(self.rewrites, version, family, after=after)
 
-    def manual_rewrites_for(self, version: IptablesVersion) -> list[Rule]:
-        """What the manual of *version* says otherwise."""
-        return [
-            dated.rule
-            for dated in self.rewrites
-            if dated.form == "man" and version in dated.releases
-        ]
+    def rewrites_of(self, file: str, version: IptablesVersion) -> list[Rewrite]:
+        """What the *file*, ``header`` or ``man``, says otherwise in *version*."""
+        return _applicable(self.rewrites, version, file, after=False, only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +127,22 @@ class Rules:
     forms: Mapping[str, Form]
     symbols: Mapping[str, KernelVersion]
     headers: Mapping[str, KernelVersion]
+    style: Mapping[str, KernelVersion]
     includes: Mapping[str, tuple[str, ...]]
-    rewrites: tuple[DatedRule, ...]
+    rewrites: tuple[DatedRewrite, ...]
     extension: Extension
 
     def of_kind(self, kind: str) -> tuple[Range, ...]:
         """The ranges of ``linux`` or ``iptables``, oldest first."""
         return tuple(entry for entry in self.ranges if entry.kind == kind)
 
-    def rewrites_for(self, version: KernelVersion, form: Form, *, after: bool) -> list[Rule]:
+    def rewrites_for(self, version: KernelVersion, form: Form, *, after: bool) -> list[Rewrite]:
         """The idioms of *version*, in order."""
         return _applicable(self.rewrites, version, form.name, after=after)
+
+    def header_rewrites_for(self, version: KernelVersion) -> list[Rewrite]:
+        """What the interface's header says otherwise in *version*."""
+        return _applicable(self.rewrites, version, "header", after=False, only=True)
 
     def choose(self, version: KernelVersion | IptablesVersion) -> Range:
         """The range that *version* is in.
@@ -190,6 +191,7 @@ def load(file: Path = FILE) -> Rules:
             forms={name: _form(name, row) for name, row in data["form"].items()},
             symbols=_since(data["symbols"]),
             headers=_since(data["headers"]),
+            style=_since(data["style"]),
             includes={name: tuple(users) for name, users in data["includes"].items()},
             rewrites=_rewrites(data["rewrite"], KernelVersion),
             extension=_extension(data["extension"]),
@@ -227,22 +229,24 @@ def _ranges(data: Mapping[str, Any], kind: str, versions: type[AnyVersion]) -> t
 
 
 def _applicable(
-    rewrites: Iterable[DatedRule], version: Any, form: str, *, after: bool
-) -> list[Rule]:
+    rewrites: Iterable[DatedRewrite], version: Any, form: str, *, after: bool, only: bool = False
+) -> list[Rewrite]:
+    """Those for *form*, and unless *only* that is meant, those for all forms."""
+    forms = {form} if only else {form, ""}
     return [
         dated.rule
         for dated in rewrites
-        if version in dated.releases and dated.form in {"", form} and dated.after is after
+        if version in dated.releases and dated.form in forms and dated.after is after
     ]
 
 
 def _rewrites(
     rows: Iterable[Mapping[str, Any]], versions: type[AnyVersion]
-) -> tuple[DatedRule, ...]:
+) -> tuple[DatedRewrite, ...]:
     return tuple(
-        DatedRule(
+        DatedRewrite(
             VersionRange.parse(row["releases"], versions),
-            Rule(
+            Rewrite(
                 row["find"],
                 row["replace"],
                 row["reason"],

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from tarpit_builder.console import format_table
 from tarpit_builder.patching.apply import Applied
-from tarpit_builder.patching.kept import Release
-from tarpit_builder.patching.regen import Regenerated, Verdict, joinable
+from tarpit_builder.patching.committed import ReleaseVersion
+from tarpit_builder.patching.regen import NO_TREE, Regenerated, Verdict, joinable
+from tarpit_builder.patching.rules import Range
 
 _SHOWN = 6
 
@@ -28,8 +29,13 @@ def applied(done: Applied, *, dry_run: bool) -> str:
     return "\n".join([head, *lines, following])
 
 
-def regenerated(made: Sequence[Regenerated], written: Iterable[Regenerated]) -> str:
-    """The state of each range, breaks and what to do about them."""
+def regenerated(
+    made: Sequence[Regenerated], written: Iterable[Regenerated], selected: Sequence[Range] = ()
+) -> str:
+    """The state of each range, breaks and what to do about them.
+
+    :param selected: the ranges that were to be made; those without a tree are named.
+    """
     wrote = {id(one) for one in written}
     rows = []
     notes = []
@@ -43,6 +49,12 @@ def regenerated(made: Sequence[Regenerated], written: Iterable[Regenerated]) -> 
         notes += [f"{one.entry.name} breaks at {stop.release}: {stop.why}" for stop in one.breaks]
         if one.proposal:
             notes.append(f"{one.entry.name} should be split into {one.proposal}")
+    there = {one.entry for one in made}
+    without = [entry for entry in selected if entry not in there]
+    rows += [(entry.kind, entry.name, "not made", "none") for entry in without]
+    if without:
+        names = ", ".join(entry.name for entry in without)
+        notes.append(f"no tree of Linux {names}, so these were left as they are: {NO_TREE}")
     notes += [
         f"{one.name} and {other.name} have the same patch, and could be one range"
         for one, other in joinable(made)
@@ -70,12 +82,12 @@ def verdicts(found: Sequence[Verdict], strays: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _trees(checked: Sequence[Release], absent: Sequence[Release]) -> str:
+def _trees(checked: Sequence[ReleaseVersion], absent: Sequence[ReleaseVersion]) -> str:
     text = f"{len(checked)} of {len(checked) + len(absent)}"
     return f"{text}, not {_named(absent)}" if checked and absent else text
 
 
-def _named(releases: Sequence[Release]) -> str:
+def _named(releases: Sequence[ReleaseVersion]) -> str:
     names = [str(release) for release in releases[:_SHOWN]]
     more = len(releases) - len(names)
     return ", ".join(names) + (f" and {more} more" if more else "")

@@ -13,8 +13,8 @@ from tarpit_builder.patching.conditions import Symbols
 from tarpit_builder.patching.layout import WIDTH, relaid
 from tarpit_builder.patching.macros import Macro, expand
 from tarpit_builder.patching.prune import prune
-from tarpit_builder.patching.resolve import Layer, melt, with_include
-from tarpit_builder.patching.rewrite import Rule
+from tarpit_builder.patching.resolve import CompatLayer, melt, with_include
+from tarpit_builder.patching.rewrite import Rewrite
 
 
 def code(text: str) -> str:
@@ -26,7 +26,7 @@ def symbols(**values: str) -> Symbols:
 
 
 def melted(source: str, header: str, **values: str) -> str:
-    layer = Layer(symbols(**values), code(header), frozenset({"compat.h"}))
+    layer = CompatLayer(symbols(**values), code(header), frozenset({"compat.h"}))
     return melt(code(source), layer)
 
 
@@ -50,7 +50,7 @@ def test_items_are_told_apart() -> None:
         }
         MODULE_LICENSE("GPL; really");
     """)
-    found = ctokens.items(text)
+    found = ctokens.top_level(text)
     assert "".join(item.text for item in found) == text
     assert [(item.kind, item.name) for item in found[:4]] == [
         ("directive", ""),
@@ -85,6 +85,12 @@ def test_items_are_told_apart() -> None:
 )
 def test_a_condition_is_decided_as_far_as_it_goes(condition: str, outcome: object) -> None:
     assert conditions.evaluate(condition, symbols(HAVE_A="1")) == outcome
+
+
+@pytest.mark.parametrize("condition", ["LINUX_VERSION_CODE >= 3", "IS_ENABLED(CONFIG_X)", "1 &&"])
+def test_a_condition_of_another_kind_is_refused(condition: str) -> None:
+    with pytest.raises(ValueError, match="is not understood"):
+        conditions.evaluate(condition, symbols())
 
 
 def test_every_branch_of_a_chain_can_be_the_one() -> None:
@@ -174,6 +180,8 @@ def test_only_what_is_used_of_the_layer_is_carried_over() -> None:
     header = """
         #ifndef _GUARD_H
         #define _GUARD_H
+        /* stands apart */
+
         /* 2.6.30: for the old ones */
         #ifndef HAVE_A
         static inline int a(int x)
@@ -186,8 +194,9 @@ def test_only_what_is_used_of_the_layer_is_carried_over() -> None:
         static int b(int x)
         {
             x++;
-            return x;
+            return x + LIMIT;
         }
+        #define LIMIT 3
         static int unused(int x)
         {
             x++;
@@ -195,14 +204,20 @@ def test_only_what_is_used_of_the_layer_is_carried_over() -> None:
         }
         #endif
     """
-    source = '#include <z.h>\n#include "compat.h"\n\nint f(void)\n{\n\treturn a(1);\n}\n'
+    source = (
+        '#include <z.h>\n#include "compat.h"\n\nint limit;\n\nint f(void)\n{\n\treturn a(1);\n}\n'
+    )
     old = melted(source, header)
     assert "unused" not in old
     assert "compat.h" not in old
     assert "2.6.30" not in old
+    assert "apart" not in old
+    assert old.index("#define LIMIT") < old.index("int limit") < old.index("static int a(int x)")
     assert old.index("static int a(int x)") < old.index("static int b") < old.index("int f(void)")
     assert melted(source, header, HAVE_A="1") == code("""
         #include <z.h>
+
+        int limit;
 
         int f(void)
         {
@@ -292,27 +307,27 @@ def test_what_has_a_purpose_stays(kept: str) -> None:
 
 
 def test_an_idiom_is_rewritten_whatever_its_white_space() -> None:
-    rule = Rule("f($a, old($b))", "g($b, $a)", "")
+    rule = Rewrite("f($a, old($b))", "g($b, $a)", "")
     assert rule.apply("x = f(1 + h(2, 3),\n\told(y));") == "x = g(y, 1 + h(2, 3));"
 
 
 def test_a_statement_takes_its_line_with_it() -> None:
-    assert Rule("gone($x);", "", "").apply("\ta();\n\tgone(1);\n\tb();\n") == "\ta();\n\tb();\n"
+    assert Rewrite("gone($x);", "", "").apply("\ta();\n\tgone(1);\n\tb();\n") == "\ta();\n\tb();\n"
 
 
 def test_a_rule_can_be_for_one_function() -> None:
     text = "int f(void)\n{\n\treturn 0;\n}\nint g(void)\n{\n\treturn 0;\n}\n"
-    changed = Rule("return 0;", "return 1;", "", within=("g",)).apply(text)
+    changed = Rewrite("return 0;", "return 1;", "", within=("g",)).apply(text)
     assert changed == text[: text.index("int g")] + text[text.index("int g") :].replace("0", "1")
 
 
 def test_a_rule_that_finds_nothing_is_an_error() -> None:
     with pytest.raises(LookupError, match="nothing looks like 'f\\(x\\)'"):
-        Rule("f(x)", "", "").apply("g(x);")
+        Rewrite("f(x)", "", "").apply("g(x);")
 
 
 def test_the_same_name_means_the_same_text() -> None:
-    rule = Rule("max($a, $a)", "$a", "")
+    rule = Rewrite("max($a, $a)", "$a", "")
     assert rule.apply("max(1, 2) + max(3, 3)") == "max(1, 2) + 3"
 
 
@@ -332,6 +347,24 @@ def test_new_statements_are_wrapped_and_old_ones_left_alone() -> None:
 
 def test_a_statement_that_shrank_is_joined_again() -> None:
     assert relaid("\tx = f(a,\n\t      b);\n", []) == "\tx = f(a, b);\n"
+
+
+def test_a_message_goes_on_in_the_next_line_but_what_it_quotes_does_not() -> None:
+    says = 'only valid in one of the many tables and chains, not in the \\"other one\\"'
+    text = f'\terror(A_PROBLEM,\n\t      "{says}");\n'
+    assert relaid(text, [text]) == (
+        "\terror(A_PROBLEM,\n"
+        '\t      "only valid in one of the many tables and chains, not in the "\n'
+        '\t      "\\"other one\\"");\n'
+    )
+    assert relaid(text, [text], split=False) == text
+
+
+def test_a_function_that_is_used_often_is_kept() -> None:
+    header = "static inline int rol(int x)\n{\n\treturn x << 1;\n}\n"
+    used = "int f(int x)\n{\n\treturn " + " + ".join(["rol(x)"] * 4) + ";\n}\n"
+    assert "static int rol(int x)" in melted(used, header)
+    assert "rol" not in melted(used.replace(" + rol(x)", "", 1), header)
 
 
 @given(

@@ -15,10 +15,10 @@ import pytest
 from tarpit_builder import patches, paths
 from tarpit_builder.console import Console
 from tarpit_builder.errors import CheckFailedError, InfrastructureError, SourceError, UserError
-from tarpit_builder.patching import generate, kept, rules
+from tarpit_builder.patching import committed, generate, rules
 from tarpit_builder.patching.diff import ENCODING, Patch
 from tarpit_builder.patching.rules import Range
-from tarpit_builder.patching.tree import MemoryTree, Tree
+from tarpit_builder.patching.tree import FolderTree, MemoryTree, Tree
 from tarpit_builder.sources.catalogue import Catalogue, Release
 from tarpit_builder.versions import IptablesVersion, KernelVersion, VersionRange
 from tests.patches.trees import git, made_up, repositories, snapshot
@@ -29,16 +29,16 @@ RANGES = [pytest.param(entry, id=f"{entry.kind}-{entry.name}") for entry in rule
 
 
 @pytest.fixture
-def no_trees(tmp_path: Path) -> patches.Trees:
+def no_trees(tmp_path: Path) -> patches.ReleaseTrees:
     """What a machine without any source has."""
-    return patches.Trees(Catalogue.load(), cache=tmp_path / "cache")
+    return patches.ReleaseTrees(Catalogue.load(), cache=tmp_path / "cache")
 
 
 # -- without trees ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("entry", RANGES)
-def test_what_a_patch_adds_is_what_dkms_makes(entry: Range, no_trees: patches.Trees) -> None:
+def test_what_a_patch_adds_is_what_dkms_makes(entry: Range, no_trees: patches.ReleaseTrees) -> None:
     assert patches.check(entry, no_trees).wrong == ()
 
 
@@ -55,14 +55,37 @@ def test_nothing_of_the_layer_is_left(entry: Range) -> None:
     assert source.count("{") == source.count("}")
 
 
+@pytest.mark.parametrize("entry", RANGES)
+def test_it_looks_like_code_of_its_time(entry: Range) -> None:
+    table = entry.kind == "iptables" or entry.releases.bounds[0][1] < KernelVersion((2, 6, 27))
+    for file in committed.read(entry).patch.files:
+        text = (
+            file.content
+            if file.adds
+            else "".join(
+                f"{line[1:]}\n" for hunk in file.hunks for line in hunk.lines if line[0] == "+"
+            )
+        )
+        for line in text.splitlines():
+            assert line == line.rstrip()
+            assert len(line.expandtabs(8)) <= 80
+            assert not line.startswith(" ") or line.startswith(" *") or file.path.endswith(".man")
+        assert "\n\n\n" not in text
+        for later in ("SPDX", "RFC 9", "u_int8_t", "Everything of", "VRF", "nft"):
+            assert later not in text
+        assert re.findall(r"\b20[01]\d\b", text) == []
+        assert ("security" in text) <= (not table)
+
+
 @pytest.mark.parametrize("entry", LINUX, ids=lambda entry: entry.name)
-def test_it_looks_like_kernel_code(entry: Range) -> None:
-    source = patches.committed(entry.releases.bounds[0][1]).patch.files[-1].content
-    for line in source.splitlines():
-        assert line == line.rstrip()
-        assert not line.startswith(" ") or line.startswith(" *")
-        assert len(line.expandtabs(8)) <= 80 or '"' in line
-    assert "\n\n\n" not in source
+def test_constants_come_first_and_attributes_are_spelt_one_way(entry: Range) -> None:
+    source = committed.read(entry).patch.files[-1].content
+    first = re.search(r"^\{$", source, re.MULTILINE)
+    assert first
+    assert "#define" not in source[first.start() :]
+    assert "\nenum " not in source[first.start() :]
+    assert not ("__aligned" in source and "__attribute__" in source)
+    assert ("pr_fmt" in source) == ("pr_info(" in source)
 
 
 def test_the_same_bytes_whatever_the_hash_seed() -> None:
@@ -86,9 +109,9 @@ def test_the_same_bytes_whatever_the_hash_seed() -> None:
     assert len(outputs) == 1
 
 
-def test_a_changed_source_is_noticed(no_trees: patches.Trees, tmp_path: Path) -> None:
+def test_a_changed_source_is_noticed(no_trees: patches.ReleaseTrees, tmp_path: Path) -> None:
     """Whoever edits a patch by hand, or the source without regenerating, is told."""
-    there = kept.read(LINUX[0])
+    there = committed.read(LINUX[0])
     files = list(there.patch.files)
     lines = tuple(
         line.replace("TARPIT_WINDOW_OPEN\t5", "TARPIT_WINDOW_OPEN\t1")
@@ -102,7 +125,7 @@ def test_a_changed_source_is_noticed(no_trees: patches.Trees, tmp_path: Path) ->
     patch = dataclasses.replace(there.patch, files=tuple(files))
     path.write_bytes(str(patch).encode(ENCODING))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(kept, "FOLDER", folder)
+        patched.setattr(committed, "FOLDER", folder)
         verdict = patches.check(LINUX[0], no_trees)
         assert verdict.wrong == (f"{files[-1].path} is not what dkms/ makes of it",)
         (folder / "linux/stray.patch").write_text("")
@@ -122,6 +145,47 @@ def test_a_rewrite_that_has_nothing_to_do_is_an_error(tmp_path: Path) -> None:
     (source / "xt_TARPIT.c").write_text(text.replace("return verdict;", "return NF_DROP;"))
     with pytest.raises(InfrastructureError, match="a rewrite for Linux 2.6.24 is out of date"):
         generate.new_files(KernelVersion.parse("2.6.24"), V24, rules.load(), source)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "place", "says"),
+    [
+        ("xt_TARPIT.c", "\treturn th;\n}", "\treturn th;", "int *payload)\n{", "'{' is never"),
+        (
+            "xt_TARPIT.c",
+            "\treturn th;\n}",
+            "\treturn th;\n}\n}",
+            "\treturn th;\n}\n}",
+            "'}' closes",
+        ),
+        ("xt_TARPIT.c", "if (!th)", "if (!th", "if (!th", "'(' is never"),
+        ("xt_TARPIT.c", '/compat.h"', '/compat.h"\n#endif', '/compat.h"\n#', "#endif without #if"),
+        ("compat/compat.h", "#endif /* _TAR", "/* _TAR", "#ifndef _TAR", "#if without #endif"),
+        (
+            "compat/include/linux/siphash.h",
+            "_word(u64 v[4], u64 word)",
+            "_word(/*",
+            "_word(/*",
+            "a comment",
+        ),
+        ("libxt_TARPIT.c", '(one of):\\n"', "(one of):\\n", "options (one of)", "a string has no"),
+        ("xt_TARPIT.h", "\t__u8 variant;\n}", "", "struct xt_tarpit_tginfo {", "'{' is never"),
+    ],
+)
+def test_unbalanced_source_is_one_line_with_its_place(
+    file: str, old: str, new: str, place: str, says: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "dkms"
+    subprocess.run(["cp", "-r", paths.PROJECT / "dkms", source], check=True)
+    text = (source / file).read_text()
+    assert old in text
+    spoilt = text.replace(old, new, 1)
+    (source / file).write_text(spoilt)
+    line = spoilt[: spoilt.index(place) + len(place)].count("\n") + 1
+    entry = rules.load().of_kind("iptables")[0] if "libxt" in file else V24
+    with pytest.raises(UserError, match=rf"{file}:{line}: .*{re.escape(says)}") as caught:
+        generate.new_files(entry.releases.bounds[0][1], entry, rules.load(), source)
+    assert "\n" not in caught.value.message
 
 
 def test_a_probe_has_to_say_its_release(tmp_path: Path) -> None:
@@ -173,9 +237,9 @@ class Upstream:
     folder: Path
     catalogue: Catalogue
 
-    def trees(self, tmp_path: Path, folder: Path | None = None) -> patches.Trees:
+    def trees(self, tmp_path: Path, folder: Path | None = None) -> patches.ReleaseTrees:
         place = (str(folder or self.folder),)
-        return patches.Trees(self.catalogue, kernel=place, cache=tmp_path / "no-cache")
+        return patches.ReleaseTrees(self.catalogue, kernel=place, cache=tmp_path / "no-cache")
 
 
 @pytest.fixture
@@ -221,7 +285,7 @@ def test_a_range_that_holds_makes_the_committed_bytes(upstream: Upstream, tmp_pa
     made = patches.regenerate(V24, Upstream(upstream.folder, catalogue).trees(tmp_path))
     assert made.breaks == ()
     assert made.difference == ""
-    assert made.text.encode(ENCODING) == (kept.FOLDER / V24.path).read_bytes()
+    assert made.text.encode(ENCODING) == (committed.FOLDER / V24.path).read_bytes()
     assert patches.write(made) is False
 
 
@@ -235,7 +299,7 @@ def test_writing_does_not_lose_what_somebody_changed(
     git(project, "add", ".")
     git(project, "commit", "-qm", "old")
     monkeypatch.setattr(paths, "PROJECT", project)
-    monkeypatch.setattr(kept, "FOLDER", project / "patches")
+    monkeypatch.setattr(committed, "FOLDER", project / "patches")
     monkeypatch.setattr(generate, "new_files", lambda *_: ())
     kernels = dict(list(upstream.catalogue.kernels.items())[:1])
     catalogue = dataclasses.replace(upstream.catalogue, kernels=kernels)
@@ -264,6 +328,43 @@ def test_without_the_release_it_needs(upstream: Upstream, tmp_path: Path) -> Non
     empty = dataclasses.replace(upstream.catalogue, kernels={})
     with pytest.raises(SourceError, match="no tree of Linux 2.6.24 is to be had"):
         patches.regenerate(V24, Upstream(upstream.folder, empty).trees(tmp_path))
+
+
+def test_ranges_without_a_tree_are_named_and_the_others_made(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    kernels = dict(list(upstream.catalogue.kernels.items())[:2])
+    catalogue = dataclasses.replace(upstream.catalogue, kernels=kernels)
+    trees = Upstream(upstream.folder, catalogue).trees(tmp_path)
+    ranges = patches.select("2.6.23-2.6.25", "1.4.0")
+    made = patches.regenerate_all(ranges, trees, Console(quiet=True))
+    assert [one.entry.name for one in made] == ["2.6.24", "1.4.0"]
+    said = patches.regenerated(made, [], ranges)
+    assert "no tree of Linux 2.6.23, 2.6.25, so these were left as they are" in said
+    assert "--kernel-git" in said
+    with pytest.raises(SourceError, match="no tree of Linux 2.6.23 is to be had"):
+        patches.regenerate_all(patches.select("2.6.23", ""), trees, Console(quiet=True))
+
+
+@pytest.mark.parametrize("release", ["2.6.24", "2.6.24.2", "2.6.33", "3.10", "6.18"])
+def test_a_patch_can_be_made_for_one_tree(release: str, tmp_path: Path) -> None:
+    """Also for a release in no range, and a tree whose lines are elsewhere."""
+    version = KernelVersion.parse(release)
+    there = patches.committed(KernelVersion.parse("2.6.24")).patch
+    folder = made_up(tmp_path / "tree", there, KernelVersion.parse("2.6.24"))
+    kconfig = folder / "net/netfilter/Kconfig"
+    kconfig.write_text("# one line more\n" + kconfig.read_text())
+    patch = generate.on_demand(version, FolderTree(folder), rules.load())
+    assert patch.description.startswith(f"netfilter: add the TARPIT target (Linux {release})\n")
+    assert {file.path: file.fate(FolderTree(folder).read(file.path)) for file in patch.files} == {
+        file.path: "clean" for file in there.files
+    }
+    assert (patch.files[-1] == there.files[-1]) == release.startswith("2.6.24")
+
+
+def test_a_patch_cannot_be_made_for_what_was_before_the_first() -> None:
+    with pytest.raises(UserError, match="patch-o-matic"):
+        generate.on_demand(KernelVersion.parse("2.6.18"), MemoryTree("none", {}), rules.load())
 
 
 def test_what_is_no_repository_is_refused(upstream: Upstream, tmp_path: Path) -> None:
@@ -303,7 +404,9 @@ def test_a_tree_without_a_place_for_it(upstream: Upstream, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("style", ["git", "quilt", "mbox"])
-def test_patches_can_be_carried_away(tmp_path: Path, no_trees: patches.Trees, style: str) -> None:
+def test_patches_can_be_carried_away(
+    tmp_path: Path, no_trees: patches.ReleaseTrees, style: str
+) -> None:
     made = patches.regenerate_all(patches.select("", "1.4.0"), no_trees, Console(quiet=True))
     patches.export(made, tmp_path / "out", style)
     folder = tmp_path / "out/iptables/1.4.0"
@@ -321,7 +424,7 @@ def test_patches_can_be_carried_away(tmp_path: Path, no_trees: patches.Trees, st
 @pytest.mark.parametrize("entry", RANGES)
 def test_every_release_of_the_range_takes_it(entry: Range, tmp_path: Path) -> None:
     """With trees: regenerated to the byte, and in and out of each with patch(1)."""
-    trees = patches.Trees(
+    trees = patches.ReleaseTrees(
         Catalogue.load(),
         tuple(repositories("TARPIT_KERNEL_GIT")),
         tuple(repositories("TARPIT_IPTABLES_GIT")),
@@ -335,7 +438,7 @@ def test_every_release_of_the_range_takes_it(entry: Range, tmp_path: Path) -> No
         pytest.skip(f"NOT EXERCISED: {entry.kind} {names}: set {variable} to a clone")
     verdict = patches.check(entry, trees)
     assert verdict.wrong == ()
-    patch = kept.read(entry).patch
+    patch = committed.read(entry).patch
     for release, tree in found:
         if not isinstance(tree, MemoryTree):  # which holds nothing but the patched files
             assert _missing_headers(patch, tree) == []
@@ -347,7 +450,7 @@ def test_every_release_of_the_range_takes_it(entry: Range, tmp_path: Path) -> No
         folder.mkdir(exist_ok=True)
         before = snapshot(folder)
         for reverse in ((), ("-R",)):
-            with (kept.FOLDER / entry.path).open("rb") as stream:
+            with (committed.FOLDER / entry.path).open("rb") as stream:
                 done = subprocess.run(
                     ["patch", "-p1", "-NE", "-F0", *reverse],
                     cwd=folder,

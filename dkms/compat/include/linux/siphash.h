@@ -8,7 +8,6 @@
 #ifndef _TARPIT_LINUX_SIPHASH_H
 #define _TARPIT_LINUX_SIPHASH_H
 
-#include <linux/bitops.h>
 #include <linux/string.h>
 #include <linux/types.h>
 #include <asm/byteorder.h>

@@ -1,4 +1,4 @@
-"""The patches that are kept in ``patches/``, one for each range of releases."""
+"""The patches in ``patches/``, one for each range of releases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tarpit_builder.versions import IptablesVersion, KernelVersion
 
 FOLDER = paths.PROJECT / "patches"
 AUTHOR = "tarpit-builder <tarpit-builder@localhost>"
-Release = KernelVersion | IptablesVersion
+ReleaseVersion = KernelVersion | IptablesVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Committed:
     patch: Patch
 
 
-def committed(version: Release) -> Committed:
+def committed(version: ReleaseVersion) -> Committed:
     """The patch that serves *version*.
 
     :raises UserError: if it gets none; the message says why.
@@ -56,7 +56,7 @@ def read(entry: Range) -> Committed:
         ) from error
 
 
-def asked_for(kernel: str, iptables: str) -> Release | None:
+def asked_for(kernel: str, iptables: str) -> ReleaseVersion | None:
     """The release that ``--kernel`` or ``--iptables`` names, if one does.
 
     :raises UserError: if both do, or what is named is no release.
@@ -70,7 +70,7 @@ def asked_for(kernel: str, iptables: str) -> Release | None:
     return KernelVersion.parse(kernel) if kernel else None
 
 
-def formatted(patch: Patch, style: str, version: Release) -> str:
+def formatted(patch: Patch, style: str, version: ReleaseVersion) -> str:
     """*patch* as text.
 
     :param style: ``git``, ``quilt`` or ``mbox``.
@@ -99,7 +99,7 @@ def emit(text: str, output: str) -> None:
         stage.write_bytes(text.encode(ENCODING))
 
 
-def write_out(release: Release | None, style: str, output: str) -> None:
+def write_out(release: ReleaseVersion | None, style: str, output: str) -> None:
     """Write the patch that serves *release* to *output*, in a format; see :func:`emit`.
 
     :raises UserError: if it is not said which release, or where to.
