@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from tarpit_builder import kernels
 from tarpit_builder.digests import digest
 from tarpit_builder.kernels.kernel import Choice, Kernel
-from tarpit_builder.packaging import changelog
 
 if TYPE_CHECKING:
     from tarpit_builder.request import Request
@@ -68,12 +67,7 @@ class Plan:
 
     def _identity(self) -> dict[str, Any]:
         kernel = self.kernel
-        return {
-            **kernel.facts,
-            **kernel.tree.facts(),
-            **kernel.userland.facts(),
-            "version": changelog.version(),
-        }
+        return {**kernel.facts, **kernel.tree.facts(), **kernel.userland.facts()}
 
 
 def make(request: Request, archive: Archive) -> Plan:

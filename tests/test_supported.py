@@ -61,12 +61,12 @@ def test_the_readme_names_the_series_that_the_rules_do() -> None:
     assert f"{first}, {', '.join(others[:-1])} and {others[-1]}" in readme
 
 
-def test_the_matrix_proves_only_what_is_built() -> None:
+def test_the_matrix_proves_what_the_readme_says_it_does() -> None:
     cells = matrix.select(matrix.read(None), (), "")
-    tried = {
-        KernelVersion.parse(cell.request.kernel)
-        for cell in cells
-        if cell.request.kernel.startswith("2.6.")
-    }
-    assert tried
+    names = {cell.request.kernel for cell in cells if cell.origin.shares_image}
+    tried = sorted(KernelVersion.parse(name) for name in names)
+    # The kernel of 2.6.27 warns about its own clock in QEMU, so no proof of it passes there.
+    assert [str(version) for version in tried] == [f"2.6.{minor}" for minor in range(19, 27)]
     assert all(toolchain.was_seen(version) for version in tried)
+    readme = " ".join((paths.PROJECT / "README.md").read_text().split())
+    assert f"Linux {tried[0]} to {tried[-1]} are booted and proven" in readme

@@ -112,13 +112,14 @@ class Period(Userland):
         return (self._warning,) if self._warning else ()
 
     def facts(self) -> dict[str, Any]:
-        """The iptables, and what else is made."""
+        """The iptables, what else is made, and the version of the packages."""
         iptables, request = self.iptables, self.tree.places.request
         return {
             "iptables": str(iptables.version) if iptables else None,
             "iptables-headers": str(iptables.rule.headers) if iptables else None,
             "release": request.release,
             "with-kernel": request.with_kernel,
+            "version": changelog.version(),
         }
 
     def inputs(self) -> tuple[str, ...]:

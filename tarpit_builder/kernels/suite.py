@@ -86,7 +86,7 @@ class Suite(Userland):
 
     def facts(self) -> dict[str, Any]:
         """The compiler, and the version of the packages."""
-        return {"compiler": self.tree.kernel.compiler, "package-version": self.packages.version}
+        return {"compiler": self.tree.kernel.compiler, "version": self.packages.version}
 
     def inputs(self) -> tuple[str, ...]:
         """Digests of the image's recipe, the packages' source and the scripts."""

@@ -37,6 +37,7 @@ PROOF_SOURCES = (
     "tarpit_builder/prove.py",
     "tarpit_builder/proof",
     "tarpit_builder/kernels",
+    "tarpit_builder/sealed.py",
     "containers/proof",
 )
 

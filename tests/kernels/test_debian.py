@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tarpit_builder import plan, report
+from tarpit_builder import __version__, plan, report
 from tarpit_builder.errors import UserError
 from tarpit_builder.request import Request
 from tarpit_builder.sources.debian import Archive
@@ -75,6 +75,12 @@ def test_key_changes_with_the_kernel_and_not_with_its_name(archive: Archive) -> 
 def test_reproducing_command_names_the_exact_kernel(archive: Archive) -> None:
     made = plan.make(Request("debian:trixie", flavour="cloud"), archive)
     assert made.command == f"invoke build --kernel {CLOUD}"
+
+
+def test_the_version_in_the_facts_is_that_of_the_packages(archive: Archive) -> None:
+    facts = plan.make(Request("debian:trixie"), archive).facts()
+    assert facts["version"] == f"{__version__}+deb13"
+    assert plan.make(Request("2.6.24"), archive).facts()["version"] == __version__
 
 
 def test_kernels_lists_each_suite_and_why_one_is_missing(archive: Archive) -> None:
