@@ -92,12 +92,13 @@ class Given:
 
         :raises UserError: if it is no kernel.
         """
+        from tarpit_builder import report
         from tarpit_builder.request import Request
 
         names = [field.name for field in fields(Request)]
         given = {name: self.values[name] for name in names if name in self.values}
         for name in ("config", "symvers"):
-            given[name] = Path(given[name]).expanduser() if given.get(name) else None
+            given[name] = report.path(given.get(name, ""))
         given["kernel"] = given["kernel"] or self.settings.kernel
         return Request(**{**given, "arch": self.arch})
 

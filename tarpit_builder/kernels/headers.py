@@ -79,7 +79,9 @@ class Headers(Tree):
     def input(self, console: Console) -> Input:
         """The packages, unpacked below ``/kernel``; the volume is kept for the next build."""
         title = f"headers {self.kernel.abi}"
-        return unpacked(obtain(self.kernel.packages, title, self.archive, console), self.inputs())
+        files = obtain(self.kernel.packages, title, self.archive, console)
+        archives = [Tar(partial(deb_data, path)) for path in files]
+        return Input("/kernel", archives, digest(self.inputs()))
 
 
 def obtain(
@@ -95,11 +97,6 @@ def obtain(
         return [archive.store.path(blob) for blob in blobs]
     with console.stage(title) as stage:
         return [archive.store.get(blob, stage) for blob in blobs]
-
-
-def unpacked(files: Iterable[Path], sha256: Iterable[str]) -> Input:
-    """The Debian packages *files*, unpacked below ``/kernel``."""
-    return Input("/kernel", [Tar(partial(deb_data, path)) for path in files], digest(sha256))
 
 
 def deb_data(path: Path) -> IO[bytes]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from tarpit_builder import suites
 from tarpit_builder.container import Files, Input, Recipe
-from tarpit_builder.digests import tree as files_digest
 from tarpit_builder.errors import SourceError, UserError
 from tarpit_builder.kernels.headers import Headers, obtain
 from tarpit_builder.kernels.kernel import Choice, Userland
@@ -90,9 +89,7 @@ class Suite(Userland):
 
     def inputs(self) -> tuple[str, ...]:
         """Digests of the image's recipe, the packages' source and the scripts."""
-        scripts = modern.build_scripts()
-        sources = (self.source(), scripts)
-        return (self.recipe.identity, *(files_digest(files.members) for files in sources))
+        return (self.recipe.identity, self.source().digest, modern.build_scripts().digest)
 
     def source(self) -> Files:
         """The source packages."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tarpit_builder import suites
+from tarpit_builder import digests, suites
 from tarpit_builder.build import MANIFEST
 from tarpit_builder.errors import CheckFailedError, UserError
 from tarpit_builder.packaging.contents import MODULES
@@ -108,8 +107,7 @@ def collect(dist: Path, wanted: Sequence[str] = (), *, optional: bool = False) -
 def digest(path: Path) -> str:
     """The SHA-256 of the file at *path*; ``""`` if it is not there."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return digests.file(path)
     except FileNotFoundError:
         return ""
 

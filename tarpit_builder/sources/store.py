@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tarpit_builder import paths
+from tarpit_builder import digests, paths
 from tarpit_builder.console import Stage
 from tarpit_builder.errors import NetworkError, SourceError
 from tarpit_builder.sources.download import Downloader, Patience, discard
@@ -362,8 +362,7 @@ def sha256_of(path: Path) -> str:
     :raises InfrastructureError: if it cannot be read.
     """
     try:
-        with path.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
+        return digests.file(path)
     except OSError as error:
         raise paths.explain_os_error(error, path) from error
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tarpit_builder import paths, suites
+from tarpit_builder import paths
 from tarpit_builder import plan as planning
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input, Recipe, locked, tree
@@ -15,6 +15,7 @@ from tarpit_builder.kernels.suite import Suite
 from tarpit_builder.packaging import contents
 from tarpit_builder.proof.initramfs import Assembly, BootFiles, UserLand, digest
 from tarpit_builder.request import Request
+from tarpit_builder.sealed import Workshop
 from tarpit_builder.sources.debian import Archive, Mirrors
 from tarpit_builder.sources.store import Store
 
@@ -45,28 +46,19 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     archive = Archive(Store(paths.cache_dir()), Mirrors.choose(None), console)
     userland = planning.make(KERNEL, archive).kernel.userland
     assert isinstance(userland, Suite)
-    kernel = userland.tree.kernel
+    abi = userland.tree.kernel.abi
     engine = Engine.connect()
-    with console.stage("kernel") as stage:
-        images = [archive.store.get(package.blob(), stage) for package in kernel.image]
-    folder = tmp_path_factory.mktemp("kernel")
-    packages = tuple(folder / package.blob().name for package in kernel.image)
-    for link, path in zip(packages, images, strict=True):
-        link.symlink_to(path)
+    log = tmp_path_factory.mktemp("kernel") / "log"
+    subject = userland.subject(Workshop(engine, abi, console, log, 1), (), None, "")
     modules = build_modules(
-        engine, userland.recipe, kernel.abi, userland.tree.input(console), needed(request.session)
-    )
-    base = suites.known()[kernel.suite.base]
-    land = UserLand(
-        suite=base.name,
-        arch=kernel.arch,
-        mirror=archive.mirrors.main,
-        apt_sources=archive.mirrors.apt_sources(base),
+        engine, userland.recipe, abi, userland.tree.input(console), needed(request.session)
     )
     under_proof = sorted([*modules.glob("*.ko"), *modules.glob("*.so")])
     work = tmp_path_factory.mktemp("boot")
-    boot = Assembly(engine, console, land).debian(packages, under_proof, work)
-    return Bench(boot, packages, modules, land, engine)
+    boot = Assembly(engine, console, subject.land).debian(
+        subject.kernel_packages, under_proof, work
+    )
+    return Bench(boot, subject.kernel_packages, modules, subject.land, engine)
 
 
 def needed(session: pytest.Session) -> list[Path]:
