@@ -2,15 +2,25 @@
 # Build every source tree below /src with dpkg-buildpackage and leave the results in /out.
 #
 # Runs in a sealed container of the build image: no network, read-only root, an ordinary user;
-# /build is empty.  Environment: KERNEL_ABI, whose headers are unpacked below /kernel; CC_PACKAGE,
-# the compiler's package; SOURCE_DATE_EPOCH.
+# /build is empty.  Environment: KERNEL_ABI, whose headers are unpacked below /kernel; HOST_ARCH, what
+# they are for (this architecture unless set); CC_PACKAGE, the compiler's package; SOURCE_DATE_EPOCH.
 set -eu
 
 # dpkg-deb's and xz's output must not depend on how many processors there are.
 export DPKG_DEB_THREADS_MAX=1 XZ_DEFAULTS=--threads=1
-# Debian's kernel Makefiles name their compiler; the extension is built with the same one.
-export CC="${CC_PACKAGE}"
 export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin HOME=/tmp
+: "${HOST_ARCH:=$(dpkg --print-architecture)}"
+of_host() {
+	CC=true dpkg-architecture --host-arch "${HOST_ARCH}" --query "$1"
+}
+triplet=$(of_host DEB_HOST_GNU_TYPE)
+number=${CC_PACKAGE#gcc-}
+# Debian's kernel Makefiles name their compiler; the extension is built with the same one.
+export CROSS_COMPILE="${triplet}-" CC="${triplet}-gcc-${number%%-*}"
+PKG_CONFIG_LIBDIR=/usr/lib/$(of_host DEB_HOST_MULTIARCH)/pkgconfig:/usr/share/pkgconfig
+export PKG_CONFIG_LIBDIR
+# debhelper wants to be told that what is for another architecture cannot be run here.
+[ "${HOST_ARCH}" = "$(dpkg --print-architecture)" ] || export DEB_BUILD_OPTIONS=nocheck
 umask 022
 
 stage() {
@@ -28,7 +38,7 @@ build() {
 	# -nc: the tree is new.  -d: kernel headers are unpacked here, not installed.  The .buildinfo
 	# would hold the time of day and the number of processors, and .changes its digest.
 	dpkg-buildpackage --build=full --unsigned-source --unsigned-changes --no-pre-clean \
-		--no-check-builddeps --jobs=1 \
+		--no-check-builddeps --jobs=1 --host-arch="${HOST_ARCH}" \
 		--hook-changes="sed -i 's/^Build-Date: .*/Build-Date: ${release_date}/' ../*.buildinfo"
 }
 
@@ -62,11 +72,12 @@ fi
 
 stage "toolchain"
 {
-	"${CC_PACKAGE}" --version | head -n 1
-	ld --version | head -n 1
+	"${CC}" --version | head -n 1
+	"${triplet}-ld" --version | head -n 1
 	# shellcheck disable=SC2016  # the ${…} are dpkg-query's
 	dpkg-query --show --showformat='${Package} ${Version}\n' \
-		binutils "${CC_PACKAGE}" debhelper dpkg-dev kmod libc6-dev libxtables-dev make
+		binutils "${CC_PACKAGE}" debhelper dpkg-dev kmod "libc6-dev:${HOST_ARCH}" \
+		"libxtables-dev:${HOST_ARCH}" make
 } >/out/toolchain.txt
 
 find /build -mindepth 2 -maxdepth 2 -type f -exec cp {} /out/ \;

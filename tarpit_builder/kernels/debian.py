@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from tarpit_builder import suites
+from tarpit_builder import architectures, suites
 from tarpit_builder.errors import UserError
 from tarpit_builder.kernels.headers import Headers
 from tarpit_builder.kernels.kernel import Choice, Kernel, Origin
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from tarpit_builder.sources.debian import Archive, DebianKernel
 
 ABI = re.compile(r"\d[\w.+~]*-[\w.+~-]*")
-FLAVOURS = re.compile(r"[a-z]*")
+FLAVOURS = re.compile(r"[a-z0-9]*")
 
 
 class Debian(Origin):
     """Debian."""
 
-    architectures = ("amd64",)
+    architectures = architectures.built_for()
     takes = frozenset({"flavour"})
     shares_image = False
 
@@ -71,9 +71,7 @@ class Debian(Origin):
                     else f"there are {', '.join(known)}",
                 )
             return (name,)
-        if name.endswith(tuple(f"-{arch}" for arch in self.architectures)) and ABI.fullmatch(name):
-            return (name,)
-        return ()
+        return (name,) if architectures.of_kernel(name) and ABI.fullmatch(name) else ()
 
     def refusal(self, option: str, kernel: str) -> UserError:
         """Options that only releases of kernel.org take."""
@@ -109,7 +107,9 @@ def resolve(request: Request, archive: Archive) -> DebianKernel:
         suite = archive.codename(name.partition(":")[2] or "stable")
         return archive.newest(suites.known()[suite], request.flavour, request.arch)
     try:
-        return archive.exact(_with_flavour(name, request), request.arch)
+        return archive.exact(
+            _with_flavour(name, request), architectures.of_kernel(name) or request.arch
+        )
     except UserError as error:
         if request.kernel != "running":
             raise
@@ -122,17 +122,18 @@ def resolve(request: Request, archive: Archive) -> DebianKernel:
 
 def _with_flavour(abi: str, request: Request) -> str:
     """*abi* with the flavour of *request* where the ABI does not say one itself."""
-    stem = abi.removesuffix(f"-{request.arch}")
-    if not request.flavour or stem == abi or stem.endswith(f"-{request.flavour}"):
+    names = architectures.known()[request.arch]
+    if not request.flavour or names.flavour(abi) in {None, request.flavour}:
         return abi
-    return f"{stem}-{request.flavour}-{request.arch}"
+    return abi.removesuffix(names.kernel("")) + names.kernel(request.flavour)
 
 
 def _why(request: Request, kernel: DebianKernel) -> str:
     if request.kernel == "running":
         return f"this machine runs it; its headers are in {kernel.suite.name}"
     if request.kernel.startswith("debian"):
-        return f"what linux-headers-{kernel.arch} of {kernel.suite.name} installs today" + (
+        meta = f"linux-headers-{architectures.known()[kernel.arch].kernel('')}"
+        return f"what {meta} of {kernel.suite.name} installs today" + (
             f", flavour {kernel.flavour}" if kernel.flavour else ""
         )
     return f"asked for by name; found in {kernel.suite.name}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tarpit_builder import suites
+from tarpit_builder import architectures, suites
 from tarpit_builder.container import Files, Input, Recipe
 from tarpit_builder.errors import SourceError, UserError
 from tarpit_builder.kernels.headers import Headers, obtain
@@ -31,11 +31,23 @@ class Suite(Userland):
         return Recipe(
             template="build",
             suite=suites.known()[kernel.suite.base].name,
-            arch=kernel.arch,
+            arch=architectures.BUILD,
             apt_sources=mirrors.apt_sources(kernel.suite),
             mirror=mirrors.main,
-            variables={"compiler": kernel.compiler, "allow_expired": bool(kernel.expired)},
+            variables={
+                "compiler": self.compiler,
+                "host": "" if kernel.arch == architectures.BUILD else kernel.arch,
+                "allow_expired": bool(kernel.expired),
+            },
         )
+
+    @property
+    def compiler(self) -> str:
+        """The package of the compiler: the one that built the kernel, or the same for here."""
+        kernel = self.tree.kernel
+        if kernel.arch == architectures.BUILD:
+            return kernel.compiler
+        return architectures.c(kernel.arch).compiler(kernel.compiler)
 
     @property
     def recipes(self) -> tuple[Recipe, ...]:
@@ -61,8 +73,8 @@ class Suite(Userland):
         return (
             Choice(
                 "compiler",
-                kernel.compiler,
-                f"built this kernel, as {kernel.packages[0].name} says",
+                self.compiler,
+                f"{kernel.compiler} built this kernel, as {kernel.packages[0].name} says",
             ),
             Choice("image", self.recipe.tag, f"userland of {base}, so that the packages fit it"),
             Choice(
@@ -85,7 +97,7 @@ class Suite(Userland):
 
     def facts(self) -> dict[str, Any]:
         """The compiler, and the version of the packages."""
-        return {"compiler": self.tree.kernel.compiler, "version": self.packages.version}
+        return {"compiler": self.compiler, "version": self.packages.version}
 
     def inputs(self) -> tuple[str, ...]:
         """Digests of the image's recipe, the packages' source and the scripts."""
@@ -105,7 +117,11 @@ class Suite(Userland):
                 scripts=modern.build_scripts(),
                 recipe=self.recipe,
                 inputs=(self.tree.input(workshop.console), Input("/src", [self.source()])),
-                environment={"KERNEL_ABI": kernel.abi, "CC_PACKAGE": kernel.compiler},
+                environment={
+                    "KERNEL_ABI": kernel.abi,
+                    "HOST_ARCH": kernel.arch,
+                    "CC_PACKAGE": self.compiler,
+                },
                 done=lambda output: f"{len(list(output.glob('*.deb')))} packages",
             ),
             stage,

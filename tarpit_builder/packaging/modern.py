@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tarpit_builder import paths
+from tarpit_builder import architectures, paths
 from tarpit_builder.container import Files
 from tarpit_builder.packaging import changelog, contents
 from tarpit_builder.packaging.changelog import Release
@@ -114,8 +114,8 @@ def standards_version(series: str) -> str:
 
 def header_packages() -> tuple[str, ...]:
     """The metapackages whose headers follow a kernel image from version to version."""
-    table: dict[str, list[str]] = _rules()["headers"]
-    return tuple(f"linux-headers-{flavour}" for row in table.values() for flavour in row)
+    debian = (end for row in architectures.known().values() for end in row.kernels)
+    return tuple(f"linux-headers-{end}" for end in (*debian, *_rules()["headers"]["others"]))
 
 
 def header_metapackage(abi: str) -> str:

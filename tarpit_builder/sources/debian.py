@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tarpit_builder import paths, suites
+from tarpit_builder import architectures, paths, suites
 from tarpit_builder.errors import NetworkError, SourceError, ToolMissingError, UserError
 from tarpit_builder.leftovers import scratch
 from tarpit_builder.sources.mirrors import Mirrors
@@ -145,19 +145,20 @@ class Archive:
 
         :raises UserError: if the suite has no such flavour.
         """
-        stem = f"{flavour}-{arch}" if flavour else arch
+        names = architectures.known()[arch]
         indexes = self._suite(suite, arch)
-        meta = _highest(_named(indexes, f"linux-headers-{stem}"))
+        meta = _highest(_named(indexes, f"linux-headers-{names.kernel(flavour)}"))
         if meta is None:
-            have = sorted(
-                match.group(1)
-                for index in indexes
-                for package in index.packages
-                if (match := re.fullmatch(rf"linux-headers-([a-z0-9]+)-{arch}", package.name))
-            )
+            have = [end for end in names.kernels if _named(indexes, f"linux-headers-{end}")]
+            if not have:
+                raise UserError(
+                    f"{suite.name} has no kernels for {arch}",
+                    hint=f"`invoke kernels --arch {arch}` lists the suites that have some",
+                )
+            others = ", ".join(filter(None, map(names.flavour, have)))
             raise UserError(
                 f"{suite.name} has no kernel of flavour {flavour or 'default'!r} for {arch}",
-                hint=f"flavours there: {', '.join(dict.fromkeys(have)) or 'none'}",
+                hint=f"flavours there: {others or 'none'}",
             )
         target = meta.depends_on(r"linux-headers-[0-9].*")
         if target is None:
@@ -223,13 +224,15 @@ class Archive:
                 f"{suite.name} announces kernel {abi} but has no linux-headers-{abi}",
                 hint="the archive may be in the middle of an update: try again in an hour",
             )
+        # Its programs run here, whatever the kernel runs on; its scripts are the same for all.
         kbuild = headers.depends_on(r"linux-kbuild-.*")
+        native = indexes if arch == architectures.BUILD else self._suite(suite, architectures.BUILD)
         common = headers.depends_on(r"linux-headers-.*-common(?:-rt)?")
         compiler = headers.depends_on(r"(?:linux-compiler-)?gcc-\d+.*") or ""
         number = re.search(r"gcc-(\d+)", compiler)
         parts = [
-            _matching(_named(indexes, name), headers)
-            for name in (common, kbuild)
+            _matching(_named(where, name), headers)
+            for name, where in ((common, indexes), (kbuild, native))
             if name is not None
         ]
         if number is None or kbuild is None or common is None or None in parts:
@@ -247,10 +250,9 @@ class Archive:
                 if (found := _highest(_named(indexes, f"{stem}-{abi}")))
             ]
         expired = next((index.expired for index in indexes if index.expired), "")
-        flavour = re.search(rf"(?:^|[-+.0-9a-z])-(?:([a-z]+)-)?{arch}$", abi)
         return DebianKernel(
             abi=abi,
-            flavour=(flavour.group(1) or "") if flavour else "",
+            flavour=architectures.known()[arch].flavour(abi) or "",
             arch=arch,
             version=headers.version,
             suite=suite,
@@ -281,9 +283,11 @@ class Archive:
         release, stale = self._release(pocket, arch)
         digest = _release_entry(release, f"main/binary-{arch}/Packages.xz")
         if digest is None:
+            if pocket not in suites.known():  # support of an architecture may end before a suite's
+                return Index(pocket, ())
             raise UserError(
                 f"{pocket} has no packages for {arch}",
-                hint="--arch amd64 is supported at present",
+                hint=f"`invoke kernels --arch {arch}` lists the suites that have kernels for it",
             )
         sha256, size = digest
         kept = self.store.root / "debian" / f"{sha256}.json"
@@ -521,7 +525,9 @@ def _abis(indexes: Iterable[Index], arch: str) -> list[str]:
         package.name.removeprefix("linux-headers-"): package.version
         for index in indexes
         for package in index.packages
-        if re.fullmatch(rf"linux-headers-[0-9].*-{arch}", package.name)
+        if re.match(r"linux-headers-[0-9]", package.name)
+        and architectures.known()[arch].flavour(package.name) is not None
+        and not re.search(r"-common(-rt)?$", package.name)
     }
     return sorted(found, key=lambda abi: (NativeVersion(found[abi]), abi))
 
