@@ -79,19 +79,22 @@ class FakeArchive:
         """Publish *pocket* (``security:NAME`` for the security mirror) with *stanzas*."""
         place, _, name = pocket.rpartition(":")
         top = self.root / ("debian-security" if place else "debian") / "dists" / name
-        folder = top / "main" / "binary-amd64"
-        folder.mkdir(parents=True, exist_ok=True)
-        text = "\n".join(
-            "".join(f"{key}: {value}\n" for key, value in stanza.items()) for stanza in stanzas
-        )
-        packed = lzma.compress(text.encode())
-        digest = hashlib.sha256(packed).hexdigest()
-        (folder / "Packages.xz").write_bytes(packed)
         lines = [f"Suite: {name}", f"Codename: {codename or name}"]
         if valid_for is not None:
             until = email.utils.formatdate(time.time() + valid_for).replace("-0000", "UTC")
             lines.append(f"Valid-Until: {until}")
-        lines += ["SHA256:", f" {digest} {len(packed)} main/binary-amd64/Packages.xz"]
+        lines.append("SHA256:")
+        for arch in sorted({"amd64", *(stanza["Architecture"] for stanza in stanzas)} - {"all"}):
+            there = [stanza for stanza in stanzas if stanza["Architecture"] in {arch, "all"}]
+            text = "\n".join(
+                "".join(f"{key}: {value}\n" for key, value in stanza.items()) for stanza in there
+            )
+            packed = lzma.compress(text.encode())
+            digest = hashlib.sha256(packed).hexdigest()
+            index = top / f"main/binary-{arch}/Packages.xz"
+            index.parent.mkdir(parents=True, exist_ok=True)
+            index.write_bytes(packed)
+            lines.append(f" {digest} {len(packed)} {index.relative_to(top)}")
         (top / "InRelease").write_bytes(self.signer.clearsign("\n".join(lines) + "\n"))
 
 
@@ -108,15 +111,17 @@ def package(name: str, version: str, *, arch: str = "amd64", depends: str = "") 
     }
 
 
-def kernel(abi: str, version: str, *, compiler: str = "gcc-14") -> list[Mapping[str, str]]:
+def kernel(
+    abi: str, version: str, *, compiler: str = "gcc-14", arch: str = "amd64"
+) -> list[Mapping[str, str]]:
     """The packages of one kernel, laid out as in trixie."""
-    stem = abi.rpartition("-")[0].removesuffix("-cloud").removesuffix("-rt")
+    stem = abi.partition("-")[0]
     depends = f"linux-headers-{stem}-common (= {version}), linux-kbuild-{stem}, {compiler}"
     return [
-        package(f"linux-headers-{abi}", version, depends=depends),
+        package(f"linux-headers-{abi}", version, arch=arch, depends=depends),
         package(f"linux-headers-{stem}-common", version, arch="all"),
-        package(f"linux-kbuild-{stem}", version),
-        package(f"linux-image-{abi}", version),
+        package(f"linux-kbuild-{stem}", version, arch=arch),
+        package(f"linux-image-{abi}", version, arch=arch),
     ]
 
 
