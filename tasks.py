@@ -73,7 +73,7 @@ def explain(c: Context, given: Given, json: bool = False) -> None:
 
 @verb(
     *WHICH,
-    "iptables",
+    *("iptables", "userland"),
     *PLACES,
     iterable=["only"],
     help={
