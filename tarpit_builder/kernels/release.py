@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from tarpit_builder import records
 from tarpit_builder.container import Recipe
 from tarpit_builder.errors import UserError
 from tarpit_builder.kernels import configuration, own, rules, toolchain
@@ -189,11 +190,11 @@ def _check(request: Request, version: KernelVersion) -> None:
 
 def _untried(request: Request, version: KernelVersion, archive: Archive) -> tuple[str, ...]:
     """What to say of a release of a series that was not seen to build here."""
-    if request.image or toolchain.was_seen(version):
+    if request.image or records.tried(version):
         return ()
     near = archive.of_series(str(version.series))
     debian = f"; Debian's own {version.series}: --kernel {near[0]}" if near else ""
-    tried = ", ".join(map(str, toolchain.seen()))
+    tried = records.series(one for one in records.read() if not one.distribution)
     return (
         f"{toolchain.compiler()} was not yet seen to build Linux {version.series}, only {tried}: "
         f"tell us if it does not{debian}",
