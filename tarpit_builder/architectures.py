@@ -34,10 +34,6 @@ class C:
         """An ``unsigned long``, as :mod:`struct` writes it."""
         return "Q" if self.bits == 64 else "I"
 
-    def compiler(self, package: str) -> str:
-        """The package of the cross-compiler that is the same as the native one of *package*."""
-        return f"{package}-{self.triplet.replace('_', '-')}"
-
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
@@ -110,6 +106,11 @@ def c(name: str) -> C:
     found = known()[name].c
     assert found is not None
     return found
+
+
+def compiler(package: str, arch: str) -> str:
+    """The package of the compiler for *arch* that is the same as the native one of *package*."""
+    return package if arch == BUILD else f"{package}-{c(arch).triplet.replace('_', '-')}"
 
 
 def of_kernel(name: str) -> str:

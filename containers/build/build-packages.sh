@@ -2,8 +2,9 @@
 # Build every source tree below /src with dpkg-buildpackage and leave the results in /out.
 #
 # Runs in a sealed container of the build image: no network, read-only root, an ordinary user;
-# /build is empty.  Environment: KERNEL_ABI, whose headers are unpacked below /kernel; HOST_ARCH, what
-# they are for (this architecture unless set); CC_PACKAGE, the compiler's package; SOURCE_DATE_EPOCH.
+# /build is empty.  Environment: KERNEL_ABI, whose headers are unpacked below /kernel, or PREBUILT, a
+# module for it; HOST_ARCH, what it runs on (unless set, this architecture); CC_PACKAGE, the
+# compiler's package; SOURCE_DATE_EPOCH.
 set -eu
 
 # dpkg-deb's and xz's output must not depend on how many processors there are.
@@ -14,9 +15,10 @@ of_host() {
 	CC=true dpkg-architecture --host-arch "${HOST_ARCH}" --query "$1"
 }
 triplet=$(of_host DEB_HOST_GNU_TYPE)
-number=${CC_PACKAGE#gcc-}
+# Cross-compilers' packages end with what their programs begin with.
+compiler=${CC_PACKAGE%-"$(printf %s "${triplet}" | tr _ -)"}
 # Debian's kernel Makefiles name their compiler; the extension is built with the same one.
-export CROSS_COMPILE="${triplet}-" CC="${triplet}-gcc-${number%%-*}"
+export CROSS_COMPILE="${triplet}-" CC="${triplet}-${compiler}"
 PKG_CONFIG_LIBDIR=/usr/lib/$(of_host DEB_HOST_MULTIARCH)/pkgconfig:/usr/share/pkgconfig
 export PKG_CONFIG_LIBDIR
 # debhelper wants to be told that what is for another architecture cannot be run here.
@@ -42,7 +44,7 @@ build() {
 		--hook-changes="sed -i 's/^Build-Date: .*/Build-Date: ${release_date}/' ../*.buildinfo"
 }
 
-if ! [ -e "/usr/src/linux-headers-${KERNEL_ABI}/Makefile" ]; then
+if [ -z "${PREBUILT:-}" ] && ! [ -e "/usr/src/linux-headers-${KERNEL_ABI}/Makefile" ]; then
 	echo "no headers of ${KERNEL_ABI} below /usr/src" >&2
 	exit 1
 fi

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,26 +29,14 @@ class Suite(Userland):
     def recipe(self) -> Recipe:
         """The image with the suite's package tools and the kernel's compiler."""
         kernel, mirrors = self.tree.kernel, self.tree.archive.mirrors
-        return Recipe(
-            template="build",
-            suite=suites.known()[kernel.suite.base].name,
-            arch=architectures.BUILD,
-            apt_sources=mirrors.apt_sources(kernel.suite),
-            mirror=mirrors.main,
-            variables={
-                "compiler": self.compiler,
-                "host": "" if kernel.arch == architectures.BUILD else kernel.arch,
-                "allow_expired": bool(kernel.expired),
-            },
+        return modern.recipe(
+            kernel.suite, kernel.arch, kernel.compiler, mirrors, expired=bool(kernel.expired)
         )
 
     @property
     def compiler(self) -> str:
         """The package of the compiler: the one that built the kernel, or the same for here."""
-        kernel = self.tree.kernel
-        if kernel.arch == architectures.BUILD:
-            return kernel.compiler
-        return architectures.c(kernel.arch).compiler(kernel.compiler)
+        return architectures.compiler(self.tree.kernel.compiler, self.tree.kernel.arch)
 
     @property
     def recipes(self) -> tuple[Recipe, ...]:
@@ -117,14 +106,22 @@ class Suite(Userland):
                 scripts=modern.build_scripts(),
                 recipe=self.recipe,
                 inputs=(self.tree.input(workshop.console), Input("/src", [self.source()])),
-                environment={
-                    "KERNEL_ABI": kernel.abi,
-                    "HOST_ARCH": kernel.arch,
-                    "CC_PACKAGE": self.compiler,
-                },
+                environment=modern.build_environment(kernel.abi, kernel.arch, kernel.compiler),
                 done=lambda output: f"{len(list(output.glob('*.deb')))} packages",
             ),
             stage,
+        )
+
+    def install(self, manifest: Mapping[str, Any]) -> tuple[str, ...]:
+        """By apt, with the headers that follow the kernel from version to version."""
+        abi = self.tree.kernel.abi
+        # The metapackage, as headers of this kernel alone would leave out the next one.
+        headers = modern.header_metapackage(abi) or f"linux-headers-{abi}"
+        return (
+            "cd {folder}",
+            f"{modern.APT_INSTALL} ./xt-tarpit-dkms_*.deb {headers}",
+            "or, on a host without a compiler, for this kernel alone:",
+            f"{modern.APT_INSTALL} ./xt-tarpit-modules-{abi}_*.deb",
         )
 
     def demand_provable(self, *, given: bool, in_tree: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tarpit_builder import architectures, paths
-from tarpit_builder.container import Files
+from tarpit_builder.container import Files, Recipe
 from tarpit_builder.packaging import changelog, contents
 from tarpit_builder.packaging.changelog import Release
 from tarpit_builder.packaging.contents import EXTENSION_SOURCES, MAIN, MODULE_SOURCES, MODULES
@@ -24,8 +24,14 @@ from tarpit_builder.packaging.contents import EXTENSION_SOURCES, MAIN, MODULE_SO
 if TYPE_CHECKING:
     import jinja2
 
+    from tarpit_builder.sources.mirrors import Mirrors
+    from tarpit_builder.suites import Suite
+
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 SCRIPTS = paths.PROJECT / "containers" / "build"
+
+APT_INSTALL = "sudo apt install ./xt-tarpit-common_*.deb"
+"""How apt is told to install what packages of modules need."""
 
 UNITS = ("host/*.service", "host/*.timer")
 """Patterns below ``dkms/``: systemd's units of ``xt-tarpit-common``."""
@@ -37,7 +43,8 @@ class PackageSet:
 
     *version* is the package version with its suite part (``1.0.0+deb13``), *suite* the codename
     whose userland they run on, *abi* the kernel's ``uname -r``, *kernel_version* the version of
-    its Debian package, *module_dir* where that suite's kernel packages keep modules.
+    its Debian package (empty if it has none), *module_dir* where that suite's kernel packages
+    keep modules.
     """
 
     version: str
@@ -46,6 +53,11 @@ class PackageSet:
     abi: str
     kernel_version: str
     module_dir: str
+
+    @property
+    def modules(self) -> str:
+        """The package of the modules, and its source package."""
+        return f"{MODULES}-{contents.in_package_name(self.abi)}"
 
     @property
     def release(self) -> str:
@@ -72,7 +84,7 @@ def source_files(packages: PackageSet) -> Files:
     members: dict[str, Path | bytes] = {}
     for kind, source, patterns in (
         (MAIN, MAIN, MODULE_SOURCES + EXTENSION_SOURCES),
-        (MODULES, f"{MODULES}-{packages.abi}", MODULE_SOURCES),
+        (MODULES, packages.modules, MODULE_SOURCES),
     ):
         tree: dict[str, Path | bytes] = {
             str(path.relative_to(contents.DKMS)): path for path in contents.matching(patterns)
@@ -85,6 +97,32 @@ def source_files(packages: PackageSet) -> Files:
                 tree[f"debian/{MAIN}-common.{unit.name}"] = unit
         members |= {f"{source}-{packages.version}/{name}": tree[name] for name in tree}
     return Files(members)
+
+
+def recipe(suite: Suite, arch: str, compiler: str, mirrors: Mirrors, *, expired: bool) -> Recipe:
+    """The image that builds packages of *suite* for *arch*.
+
+    :param compiler: the package of the compiler, as it is called where it is a native one.
+    :param expired: whether an index past its Valid-Until will do.
+    """
+    return Recipe(
+        template="build",
+        suite=suite.base,
+        arch=architectures.BUILD,
+        apt_sources=mirrors.apt_sources(suite),
+        mirror=mirrors.main,
+        variables={
+            "compiler": architectures.compiler(compiler, arch),
+            "host": "" if arch == architectures.BUILD else arch,
+            "allow_expired": expired,
+        },
+    )
+
+
+def build_environment(abi: str, arch: str, compiler: str) -> dict[str, str]:
+    """What ``build-packages.sh`` has to know there, for the kernel *abi*."""
+    compiler = architectures.compiler(compiler, arch)
+    return {"KERNEL_ABI": abi, "HOST_ARCH": arch, "CC_PACKAGE": compiler}
 
 
 def build_scripts() -> Files:
