@@ -101,7 +101,7 @@ def for_period_image(version: KernelVersion, arch: str) -> Layer:
 
 
 def for_iptables(version: IptablesVersion, arch: str) -> Layer:
-    """The layer for a static iptables of *arch*."""
+    """The layer for an iptables of *arch*, or an extension for it."""
     section = rules.table("toolchain.toml")["iptables"]
     return Layer(
         tuple(section["cc"][arch]),
