@@ -73,7 +73,7 @@ def explain(c: Context, given: Given, json: bool = False) -> None:
 
 @verb(
     *WHICH,
-    "iptables",
+    *("iptables", "userland"),
     *PLACES,
     iterable=["only"],
     help={
@@ -141,14 +141,29 @@ def verify(
 
 @verb(
     *("arch", "mirror", "offline"),
-    help={"all": "every kernel that each suite still has, not only the current one"},
+    help={
+        "all": "every kernel that each suite still has, not only the current one",
+        "status": "what was built and proven instead, with what and when, from the records",
+        "record": "for those who maintain this: enter what is in dist/ into the records and the"
+        " README",
+    },
 )
-def kernels(c: Context, given: Given, all: bool = False) -> None:
-    """List the kernels that can be built for."""
-    from tarpit_builder import names, report, supported
+def kernels(
+    c: Context, given: Given, all: bool = False, status: bool = False, record: bool = False
+) -> None:
+    """List the kernels that can be built for, or those that were."""
+    from tarpit_builder import names, paths, records, report, supported
     from tarpit_builder.console import Console
     from tarpit_builder.sources.catalogue import Catalogue
 
+    if record:
+        entered = records.enter(paths.dist_dir())
+        records.write_readme()
+        print(records.status(entered) if entered else "nothing in dist/ that is not recorded")
+        return
+    if status:
+        print(records.status())
+        return
     archive = given.archive(Console())
     print("Debian's kernels:\n")
     print(report.kernels_table(archive, names.architecture(given.arch), everything=all))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import groupby
 
-from tarpit_builder import suites
+from tarpit_builder import records, suites
 from tarpit_builder.console import format_table
 from tarpit_builder.errors import UserError
-from tarpit_builder.kernels import rules, toolchain
+from tarpit_builder.kernels import rules
 from tarpit_builder.kernels.debian import Debian
 from tarpit_builder.kernels.release import KernelOrg
 from tarpit_builder.sources.catalogue import Catalogue
@@ -44,7 +44,7 @@ def built(version: KernelVersion) -> str:
         rules.kernel(version)
     except UserError as error:
         return f"no: {error.message.partition(': ')[2]}"
-    return "yes" if toolchain.was_seen(version) else "not tried"
+    return "yes" if records.tried(version) else "not tried"
 
 
 def patched(version: KernelVersion) -> str:
@@ -59,7 +59,7 @@ def statement() -> str:
         name if suite.number.endswith("~sid") or suite.base != name else f"{name} ({suite.number})"
         for name, suite in suites.known().items()
     )
-    tried = ", ".join(map(str, toolchain.seen()))
+    tried = records.series(one for one in records.read() if not one.distribution)
     return format_table(
         [
             ("hosts", HOSTS),

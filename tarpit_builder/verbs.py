@@ -43,6 +43,11 @@ OPTIONS: Mapping[str, tuple[str | bool, str]] = {
     "mirror": ("", "Debian mirror to use instead of the one that apt is set to on this machine"),
     "offline": (False, "download no sources: use those that the cache holds"),
     "iptables": ("", "release to build along, such as 1.4.0, or none (default: the one that fits)"),
+    "userland": (
+        "",
+        "what the packages are for: a suite of Debian, or period, a system of the kernel's age"
+        " (default: the one that fits)",
+    ),
     "config": (
         "",
         "the .config of your own kernel of that release (default: a documented one)",
@@ -53,7 +58,11 @@ OPTIONS: Mapping[str, tuple[str | bool, str]] = {
     "with_kernel": (False, "build the kernel image as well"),
     "kernel_git": ("", "git repository with the kernel's history (default: release tarballs)"),
     "ref": ("", "tag, branch or commit there, if it is not the release's own tag"),
-    "kernel_tree": ("", "folder or tarball with the kernel's tree"),
+    "kernel_tree": (
+        "",
+        "folder or tarball with the kernel's tree, or one of Debian's packages of it, such as"
+        " linux-source-6.1",
+    ),
     "iptables_git": ("", "git repository with the history of iptables (default: release tarballs)"),
     "trust_on_first_use": (False, "accept a source that cannot be verified, and pin its digest"),
 }
@@ -61,7 +70,7 @@ OPTIONS: Mapping[str, tuple[str | bool, str]] = {
 
 WHICH = ("kernel", "arch", "flavour", "mirror", "offline")
 PLACES = ("kernel_git", "ref", "kernel_tree", "iptables_git", "trust_on_first_use")
-OWN = ("iptables", "config", "symvers", "release", "image", "with_kernel")
+OWN = ("iptables", "userland", "config", "symvers", "release", "image", "with_kernel")
 """Of those, which kernel; where sources come from; what goes with a kernel of the user's own."""
 
 P = ParamSpec("P")

@@ -28,11 +28,13 @@ from tarpit_builder.sources import (
     outlook,
 )
 from tarpit_builder.sources.context import Context
+from tarpit_builder.sources.debian import Archive
 from tarpit_builder.sources.store import Store
 from tarpit_builder.versions import IptablesVersion, KernelVersion
 
 SCRIPTS = paths.PROJECT / "containers" / "upstream"
 DEFAULT_CONFIG = SCRIPTS / "default.config"
+SUITE_CONFIG = SCRIPTS / "suite.config"
 KERNEL_ARCHITECTURES = {"amd64": "x86_64", "i386": "i386"}
 """Debian's names and the kernel's."""
 
@@ -41,17 +43,22 @@ KERNEL_ARCHITECTURES = {"amd64": "x86_64", "i386": "i386"}
 class Places:
     """Where source trees come from: release tarballs, unless *request* names other places."""
 
-    store: Store
+    archive: Archive
     request: Request
 
     @classmethod
-    def of(cls, request: Request, store: Store) -> Places:
+    def of(cls, request: Request, archive: Archive) -> Places:
         """Those of *request*; the environment names git repositories, too."""
         kernel_git = request.kernel_git
         if not kernel_git and not request.kernel_tree:
             kernel_git = os.environ.get("TARPIT_KERNEL_GIT", "")
         iptables_git = request.iptables_git or os.environ.get("TARPIT_IPTABLES_GIT", "")
-        return cls(store, request.but(kernel_git=kernel_git, iptables_git=iptables_git))
+        return cls(archive, request.but(kernel_git=kernel_git, iptables_git=iptables_git))
+
+    @property
+    def store(self) -> Store:
+        """Where they are kept."""
+        return self.archive.store
 
     @property
     def options(self) -> SourceOptions:
@@ -102,7 +109,11 @@ class Places:
     def _kernel(self, version: KernelVersion) -> sources.KernelSource:
         named = self.request
         return sources.kernel_source(
-            version, git=named.kernel_git, ref=named.ref, tree=named.kernel_tree
+            version,
+            git=named.kernel_git,
+            ref=named.ref,
+            tree=named.kernel_tree,
+            archive=self.archive,
         )
 
     def _iptables(self, version: IptablesVersion) -> IptablesSource:
@@ -115,8 +126,8 @@ class Source(Tree):
     """The source of Linux *version*, from *places*, for *arch*.
 
     *layer* makes the module and *image_layer* a whole kernel, in the image of *recipe*; *files*
-    are the user's, *suffix* is what follows the version in ``uname -r``, if they say so; *untried*
-    is what to say of a release that nobody has built yet.
+    are the user's, *fragments* what ours is configured by, *suffix* is what follows the version
+    in ``uname -r``, if they say so; *untried* is what to say of a release that nobody has built.
     """
 
     version: KernelVersion
@@ -126,6 +137,7 @@ class Source(Tree):
     image_layer: Layer
     recipe: Recipe
     files: KernelFiles
+    fragments: tuple[Path, ...] = (DEFAULT_CONFIG,)
     suffix: str = ""
     untried: tuple[str, ...] = ()
     _tree: FetchedTree | None = None
@@ -163,7 +175,7 @@ class Source(Tree):
             if request.config
             else Choice(
                 "config",
-                str(DEFAULT_CONFIG.relative_to(paths.PROJECT)),
+                " and ".join(str(path.relative_to(paths.PROJECT)) for path in self.fragments),
                 "SMP, module unloading, no symbol versions; --config names another",
             ),
             compiler,
@@ -217,7 +229,10 @@ class Source(Tree):
         request = (
             {"config": files.config + settings.encode()}
             if files.config is not None
-            else {"fragment": DEFAULT_CONFIG.read_bytes() + settings.encode()}
+            else {
+                "fragment": b"".join(path.read_bytes() for path in self.fragments)
+                + settings.encode()
+            }
         )
         return request | ({"symvers": files.symvers} if files.symvers is not None else {})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,6 +110,18 @@ class Suite(Userland):
                 done=lambda output: f"{len(list(output.glob('*.deb')))} packages",
             ),
             stage,
+        )
+
+    def install(self, manifest: Mapping[str, Any]) -> tuple[str, ...]:
+        """By apt, with the headers that follow the kernel from version to version."""
+        abi = self.tree.kernel.abi
+        # The metapackage, as headers of this kernel alone would leave out the next one.
+        headers = modern.header_metapackage(abi) or f"linux-headers-{abi}"
+        return (
+            "cd {folder}",
+            f"{modern.APT_INSTALL} ./xt-tarpit-dkms_*.deb {headers}",
+            "or, on a host without a compiler, for this kernel alone:",
+            f"{modern.APT_INSTALL} ./xt-tarpit-modules-{abi}_*.deb",
         )
 
     def demand_provable(self, *, given: bool, in_tree: str) -> None:

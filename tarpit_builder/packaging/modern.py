@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 SCRIPTS = paths.PROJECT / "containers" / "build"
 
+APT_INSTALL = "sudo apt install ./xt-tarpit-common_*.deb"
+"""How apt is told to install what packages of modules need."""
+
 UNITS = ("host/*.service", "host/*.timer")
 """Patterns below ``dkms/``: systemd's units of ``xt-tarpit-common``."""
 
@@ -37,7 +40,8 @@ class PackageSet:
 
     *version* is the package version with its suite part (``1.0.0+deb13``), *suite* the codename
     whose userland they run on, *abi* the kernel's ``uname -r``, *kernel_version* the version of
-    its Debian package, *module_dir* where that suite's kernel packages keep modules.
+    its Debian package (empty if it has none), *module_dir* where that suite's kernel packages
+    keep modules.
     """
 
     version: str
@@ -46,6 +50,11 @@ class PackageSet:
     abi: str
     kernel_version: str
     module_dir: str
+
+    @property
+    def modules(self) -> str:
+        """The package of the modules, and its source package."""
+        return f"{MODULES}-{contents.in_package_name(self.abi)}"
 
     @property
     def release(self) -> str:
@@ -72,7 +81,7 @@ def source_files(packages: PackageSet) -> Files:
     members: dict[str, Path | bytes] = {}
     for kind, source, patterns in (
         (MAIN, MAIN, MODULE_SOURCES + EXTENSION_SOURCES),
-        (MODULES, f"{MODULES}-{packages.abi}", MODULE_SOURCES),
+        (MODULES, packages.modules, MODULE_SOURCES),
     ):
         tree: dict[str, Path | bytes] = {
             str(path.relative_to(contents.DKMS)): path for path in contents.matching(patterns)
