@@ -24,7 +24,7 @@ def releases_table(catalogue: Catalogue, *, everything: bool = False) -> str:
     """The releases of kernel.org, a line per series or with *everything* each: whether it is
     built, and whether there is a patch for its own tree.
     """
-    known = sorted(catalogue.kernels)
+    known = sorted(catalogue.releases())
     if everything:
         rows = [
             (str(version), catalogue.kernel(version).date or "?", built(version), patched(version))

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tarpit_builder import matrix, paths, records, supported
+from tarpit_builder import paths, records, supported
 from tarpit_builder.errors import UserError
 from tarpit_builder.plan import make
 from tarpit_builder.request import Request
@@ -17,6 +17,8 @@ ROWS = [
     re.split(r"\s{2,}", line)
     for everything in (False, True)
     for line in supported.releases_table(Catalogue.load(), everything=everything).splitlines()[2:]
+    # Of the thousands of point releases those of one series stand for all.
+    if not everything or line.startswith(("2.6.2", "7.1"))
 ]
 
 
@@ -57,10 +59,3 @@ def test_hosts_and_targets_are_stated_with_the_ranges_of_the_rules() -> None:
 def test_the_readme_says_what_the_records_do() -> None:
     readme = records.README.read_text()
     assert readme == records.readme_with(readme, records.summary())
-
-
-def test_the_matrix_proves_what_is_recorded_as_proven() -> None:
-    cells = matrix.select(matrix.read(None), (), "")
-    names = {cell.request.kernel for cell in cells if cell.origin.shares_image}
-    proven = {str(record.version.series) for record in records.read() if record.proven}
-    assert names <= proven

@@ -102,9 +102,9 @@ class KernelOrg(Origin):
         wanted = VersionRange.parse(name, KernelVersion)
         if len(wanted.bounds) == 1 and wanted.bounds[0][0] == "=":
             version = wanted.bounds[0][1]
-            # The catalogue has few point releases; those it lacks are vouched for by signatures.
-            if not {version, version.series} & catalogue.kernels.keys():
-                near = suggest(str(version), map(str, catalogue.kernels))
+            # The catalogue lacks some point releases, which are vouched for by signatures.
+            if not {version, version.series} & catalogue.releases():
+                near = suggest(str(version), map(str, catalogue.releases()))
                 raise UserError(
                     f"there is no Linux {version} in the catalogue",
                     hint=f"did you mean {' or '.join(near)}?"
@@ -113,7 +113,7 @@ class KernelOrg(Origin):
                 )
             found = [version]
         else:
-            found = sorted(v for v in catalogue.kernels if v.rc is None and v in wanted)
+            found = sorted(v for v in catalogue.releases() if v.rc is None and v in wanted)
             if take != "all":
                 series: dict[KernelVersion, KernelVersion] = {}
                 for version in found if take == "last" else reversed(found):

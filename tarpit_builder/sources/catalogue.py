@@ -16,6 +16,7 @@ from tarpit_builder.sources.signatures import PinnedKey, load_keys
 from tarpit_builder.versions import AnyVersion, IptablesVersion, KernelVersion
 
 SHIPPED = Path(__file__).resolve().parent.parent / "catalogue"
+TARBALL = re.compile(r"linux-([0-9][0-9.]*)\.tar\.")
 HEADINGS = ("#", "release\t", "file\t")
 """What the lines of a table begin with that are no rows."""
 
@@ -113,6 +114,15 @@ class Catalogue:
                 f"the catalogue in {folder} cannot be read: {error!r}",
                 hint="restore it with `git checkout`, or unset TARPIT_CATALOGUE",
             ) from error
+
+    def releases(self) -> frozenset[KernelVersion]:
+        """The releases of Linux of which a tree or a tarball can be verified by what is here."""
+        found = set(self.kernels)
+        for name, digest in self.tarballs.items():
+            match = TARBALL.match(name)
+            if match and digest.is_proof:
+                found.add(KernelVersion.parse(match[1]))
+        return frozenset(found)
 
     def kernel(self, version: KernelVersion) -> Release[KernelVersion]:
         """What is known of *version*, at least that somebody asked for it."""
