@@ -52,6 +52,7 @@ run_make M=/build/module modules > /build/make.log 2>&1 || status=$?
 probed /build/module
 cat /build/make.log
 [ "$status" -eq 0 ] || exit 1
+[ ! -e /request/symvers ] || sh /build/module/compat/exported.sh "/build/module/$MODULE.ko" /request/symvers
 finish "/build/module/$MODULE.ko"
 cp "/build/module/$MODULE.ko" /out/
 cp "$linux/.config" /out/config

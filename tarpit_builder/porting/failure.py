@@ -63,7 +63,9 @@ class Failure:
         return path
 
     def _error(self) -> list[str]:
-        error = self.log.error
+        error, names = self.log.error, self.log.unexported
+        if names:
+            return ["## What the kernel does not export", f"The module calls {', '.join(names)}."]
         if error is None:
             return []
         return ["## The first error of the compiler", str(error), _quoted(error.lines)]

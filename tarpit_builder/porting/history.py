@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import git
 
 MOST = 40  # commits that a report lists
-_WHERE = ("include/", "arch/x86/include/")
+_WHERE = ("include/", "arch/x86/include/", "net/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,8 @@ def search(
 ) -> History:
     """The commits of the clone *location* up to *version*, or *ref*, that may be the cause.
 
-    Those that changed a line of a header with one of *identifiers*, then those that touch one of
-    *headers*.
+    Those that changed a line with one of *identifiers* in a header or in ``net/``, then those
+    that touch one of *headers*.
 
     :raises UserError: if there is no clone on this machine.
     :raises SourceError: if it lacks the release or every good one before, or is damaged.

@@ -10,6 +10,7 @@ _STAMP = re.compile(r"^\[ *\d+\.\d+\] ")
 _PROBES = "tarpit-probes.h: "
 _COMPILER = "tarpit-probes.h.log: "
 _ERROR = re.compile(r"(?P<file>[^\s:]+):(?P<line>\d+)(?::\d+)?: (?:fatal )?error: (?P<message>.*)")
+_IN_VAIN = "TARPIT: the kernel does not export "
 _GAVE_UP = re.compile(r"TARPIT: (?P<message>.*)")
 _OF_PROBE = re.compile(r"TARPIT: probe (\w+) fails for a reason of its own")
 _TREE = re.compile(r"(?:^|/)((?:include|net|arch/\w+/include)/\S+\.[ch])$")
@@ -40,13 +41,14 @@ class CompilerError:
 class BuildLog:
     """A log, read: *found* and *missing* are probes, *compiler* is what was said of those.
 
-    *verdict* is why the probes gave up, if they did.
+    *verdict* is why the probes gave up, if they did; *unexported* is what the module calls in vain.
     """
 
     found: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     compiler: tuple[str, ...] = ()
     verdict: str = ""
+    unexported: tuple[str, ...] = ()
     error: CompilerError | None = None
 
     @property
@@ -61,7 +63,9 @@ def read(text: str) -> BuildLog:
     answers = [line.removeprefix(_PROBES) for line in lines if line.startswith(_PROBES)]
     compiler = [line.removeprefix(_COMPILER) for line in lines if line.startswith(_COMPILER)]
     rest = [line for line in lines if not line.startswith((_PROBES, _COMPILER))]
+    unexported = next((line.removeprefix(_IN_VAIN) for line in rest if _IN_VAIN in line), "")
     verdict = next((match["message"] for line in rest if (match := _GAVE_UP.match(line))), "")
+    verdict = "" if unexported else verdict
     if verdict:
         probe = next((match[1] for line in rest if (match := _OF_PROBE.match(line))), "")
         error = _first(compiler, f"probes/{probe}.c" if probe else "", but="probes/")
@@ -72,6 +76,7 @@ def read(text: str) -> BuildLog:
         missing=tuple(_named(answers, r"/\* no (\w+) \*/")),
         compiler=tuple(compiler),
         verdict=verdict,
+        unexported=tuple(unexported.split()),
         error=error,
     )
 

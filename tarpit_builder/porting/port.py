@@ -126,7 +126,7 @@ def _reported(
                 version,
                 ref,
                 headers=_headers(said),
-                identifiers=said.error.identifiers if said.error else (),
+                identifiers=said.unexported or (said.error.identifiers if said.error else ()),
             )
         except (UserError, SourceError) as why:
             unknown = why.message

@@ -19,10 +19,9 @@ Entries = Iterator[tuple[str, archive.Entry]]
 MODULE_BUILD = (
     "Makefile*",
     "Kbuild",
-    "Kconfig",
     ".config",
     "*/Makefile*",
-    "*/Kconfig*",
+    "*Kconfig*",
     "*/Kbuild*",
     "include/",
     "scripts/",
@@ -32,6 +31,7 @@ MODULE_BUILD = (
     "arch/x86_64/",
     "drivers/lguest/",
     "kernel/",
+    "lib/*lock*.c",
     "security/selinux/",
     "net/bridge/",
     "net/ipv4/",
@@ -42,7 +42,8 @@ MODULE_BUILD = (
 )
 """What configuring a kernel for x86 and building a netfilter module against it takes.
 
-``drivers/lguest/`` is for asm-offsets of i386, which include a header there since 2.6.23.
+``drivers/lguest/`` is for asm-offsets of i386, which include a header there since 2.6.23; RHEL 7
+makes some of ``kernel/`` from locks in ``lib/``, by a ``Makefile.qlock`` at the top.
 """
 
 

@@ -71,5 +71,17 @@ def test_a_probe_that_cannot_answer() -> None:
     assert said.error.identifiers == ("dst_entry", "dev")
 
 
+def test_symbols_that_are_not_exported() -> None:
+    lines = "/* no dst_dev */", "#define TARPIT_HAVE_RTABLE 1"
+    said = log.read(
+        "".join(f"tarpit-probes.h: {line}\n" for line in lines)
+        + 'WARNING: modpost: "nf_ct_attach" [xt_TARPIT.ko] undefined!\n'
+        + "TARPIT: the kernel does not export nf_ct_attach dst_release\n"
+    )
+    assert said.unexported == ("nf_ct_attach", "dst_release")
+    assert said.verdict == ""
+    assert said.probed
+
+
 def test_a_log_that_says_nothing() -> None:
     assert log.read("") == log.BuildLog()
