@@ -158,7 +158,11 @@ def test_an_extension_alone_is_loaded_by_its_iptables(
         return
     engine = Engine.connect()
     recipe = UserLand("bookworm", mirror=real.mirrors.main).recipe()
-    script = "XTABLES_LIBDIR=/given:/usr/lib/x86_64-linux-gnu/xtables iptables-legacy"
+    libraries = "/land/usr/lib/x86_64-linux-gnu"
+    script = (
+        f"LD_LIBRARY_PATH={libraries} XTABLES_LIBDIR=/given:{libraries}/xtables "
+        "/land/usr/sbin/iptables-legacy"
+    )
     run = engine.run(
         engine.ensure_image(recipe, Console(quiet=True)),
         ["sh", "-c", f"{script} --version; {script} -j TARPIT --help"],
