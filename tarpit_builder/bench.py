@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
+from tarpit_builder import architectures
 from tarpit_builder import build as building
 from tarpit_builder import plan as planning
 from tarpit_builder.build import BuildResult
@@ -80,7 +81,8 @@ def run(request: Request, archive: Archive, console: Console, *, cold: bool) -> 
             Measurement("no-op: nothing changed", idle, "s", "≤ 1 s"),
         ]
         if isinstance(userland, Suite):
-            found += _of_suite(userland, warm, result, console)
+            if request.arch == architectures.BUILD:  # DKMS runs where its modules do
+                found += _of_suite(userland, warm, result, console)
         else:
             with console.stage("builds, iptables included"):
                 whole = _fastest(lambda: _without_what_is_kept(once))

@@ -70,4 +70,5 @@ def statement() -> str:
 
 
 def _join(names: Iterable[str]) -> str:
-    return " and ".join(names)
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last

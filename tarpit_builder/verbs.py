@@ -35,7 +35,7 @@ OPTIONS: Mapping[str, tuple[str | bool, str]] = {
         "debian:SUITE, an ABI such as 6.1.0-56-amd64, running, or a release of kernel.org"
         " such as 2.6.24 (default: debian:stable)",
     ),
-    "arch": ("", "architecture (default: amd64)"),
+    "arch": ("", "architecture, such as arm64 (default: amd64)"),
     "flavour": (
         "",
         "kernel flavour where the ABI does not say it: cloud, rt (default: the ordinary)",

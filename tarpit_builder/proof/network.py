@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from tarpit_builder.proof.guest import Guest, GuestSocket
+from tarpit_builder.proof.qemu import card_mac
 
 SIOCADDRT, SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCSIFADDR = 0x890B, 0x8913, 0x8914, 0x8916
 SIOCSIFNETMASK, SIOCSIFMTU, SIOCGIFINDEX = 0x891C, 0x8922, 0x8933
@@ -151,6 +152,7 @@ class Configurator:
 
 def configure(guest: Guest) -> Configurator:
     """Set the guest up as the module's table says."""
+    _order_cards(guest)
     net = Configurator(guest)
     guest.sysctl("net.ipv4.ip_forward", 1)
     for which in ("all", "default"):
@@ -163,6 +165,20 @@ def configure(guest: Guest) -> Configurator:
     for side in SIDES[: len(guest.machine.cards)]:
         _side(guest, net, side)
     return net
+
+
+def _order_cards(guest: Guest) -> None:
+    """Name the cards after their places: some buses find them in no certain order."""
+    places = {card_mac(index): f"eth{index}" for index in range(len(guest.machine.cards))}
+    found = {
+        name: places[guest.read(f"/sys/class/net/{name}/address").strip()]
+        for name in places.values()
+    }
+    wrong = [name for name, place in found.items() if name != place]
+    for name in wrong:
+        guest.run("ip", "link", "set", name, "name", f"{name}-found")
+    for name in wrong:
+        guest.run("ip", "link", "set", f"{name}-found", "name", found[name])
 
 
 def _quieten(guest: Guest, interface: str) -> None:
