@@ -140,18 +140,23 @@ def verify(
 
 
 @verb(
-    *("arch", "mirror", "offline"),
-    help={"all": "every kernel that each suite still has, not only the current one"},
+    *("kernel", "arch", "mirror", "keyring", "offline"),
+    help={
+        "kernel": "of another distribution, such as ubuntu (default: Debian's and kernel.org's)",
+        "all": "every kernel that each suite still has, not only the current one",
+    },
 )
 def kernels(c: Context, given: Given, all: bool = False) -> None:
     """List the kernels that can be built for."""
-    from tarpit_builder import names, report, supported
+    from tarpit_builder import report, supported
     from tarpit_builder.console import Console
     from tarpit_builder.sources.catalogue import Catalogue
 
-    archive = given.archive(Console())
-    print("Debian's kernels:\n")
-    print(report.kernels_table(archive, names.architecture(given.arch), everything=all))
+    archive, arch = supported.archive(given.kernel, given.values["arch"], given.archive(Console()))
+    print(f"{archive.distribution.title}'s kernels:\n")
+    print(report.kernels_table(archive, arch, everything=all))
+    if given.kernel:
+        return
     print("\nReleases of kernel.org:\n")
     print(supported.releases_table(Catalogue.load(), everything=all))
     print(f"\n{supported.statement()}")

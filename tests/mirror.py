@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import email.utils
+import gzip
 import hashlib
 import lzma
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+COMPRESS: Mapping[str, Callable[[bytes], bytes]] = {
+    ".xz": lzma.compress,
+    ".gz": gzip.compress,
+    "": bytes,
+}
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
@@ -75,23 +82,28 @@ class FakeArchive:
         *,
         codename: str = "",
         valid_for: int | None = None,
+        archive: str = "debian",
+        component: str = "main",
+        arch: str = "amd64",
+        suffix: str = ".xz",
     ) -> None:
         """Publish *pocket* (``security:NAME`` for the security mirror) with *stanzas*."""
         place, _, name = pocket.rpartition(":")
-        top = self.root / ("debian-security" if place else "debian") / "dists" / name
-        folder = top / "main" / "binary-amd64"
+        top = self.root / ("debian-security" if place else archive) / "dists" / name
+        folder = top / component / f"binary-{arch}"
         folder.mkdir(parents=True, exist_ok=True)
         text = "\n".join(
             "".join(f"{key}: {value}\n" for key, value in stanza.items()) for stanza in stanzas
         )
-        packed = lzma.compress(text.encode())
+        packed = COMPRESS[suffix](text.encode())
         digest = hashlib.sha256(packed).hexdigest()
-        (folder / "Packages.xz").write_bytes(packed)
+        listing = f"{component}/binary-{arch}/Packages{suffix}"
+        (top / listing).write_bytes(packed)
         lines = [f"Suite: {name}", f"Codename: {codename or name}"]
         if valid_for is not None:
             until = email.utils.formatdate(time.time() + valid_for).replace("-0000", "UTC")
             lines.append(f"Valid-Until: {until}")
-        lines += ["SHA256:", f" {digest} {len(packed)} main/binary-amd64/Packages.xz"]
+        lines += ["SHA256:", f" {digest} {len(packed)} {listing}"]
         (top / "InRelease").write_bytes(self.signer.clearsign("\n".join(lines) + "\n"))
 
 

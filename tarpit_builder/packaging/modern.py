@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tarpit_builder import paths
+from tarpit_builder import paths, suites
 from tarpit_builder.container import Files
 from tarpit_builder.packaging import changelog, contents
 from tarpit_builder.packaging.changelog import Release
@@ -37,7 +37,8 @@ class PackageSet:
 
     *version* is the package version with its suite part (``1.0.0+deb13``), *suite* the codename
     whose userland they run on, *abi* the kernel's ``uname -r``, *kernel_version* the version of
-    its Debian package, *module_dir* where that suite's kernel packages keep modules.
+    its package and *kernel_source* what that was built from, *module_dir* where that suite's
+    kernel packages keep modules, *distribution* whose kernel it is.
     """
 
     version: str
@@ -46,6 +47,24 @@ class PackageSet:
     abi: str
     kernel_version: str
     module_dir: str
+    distribution: str = suites.DEBIAN
+    kernel_source: str = "linux"
+
+    @classmethod
+    def of(
+        cls, suite: suites.Suite, arch: str, abi: str, kernel_version: str, kernel_source: str
+    ) -> PackageSet:
+        """The packages of today's release for a kernel of *suite*."""
+        return cls(
+            version=f"{changelog.version()}{suite.suffix}",
+            suite=suite.base,
+            arch=arch,
+            abi=abi,
+            kernel_version=kernel_version,
+            module_dir=suite.module_dir,
+            distribution=suite.distribution,
+            kernel_source=kernel_source,
+        )
 
     @property
     def release(self) -> str:
@@ -58,9 +77,26 @@ class PackageSet:
         return self.version.removeprefix(self.release)
 
     @property
+    def of_whom(self) -> suites.Distribution:
+        """The distribution whose kernel it is."""
+        return suites.distributions()[self.distribution]
+
+    @property
     def series(self) -> str:
-        """The number of the suite, 13 for ``1.0.0+deb13``; of sid, that of the next one."""
-        return self.version.partition("+deb")[2].partition("~")[0]
+        """The number of the suite of the userland: 13 of trixie; of sid, that of the next one."""
+        return suites.known(self.of_whom.base)[self.suite].number.partition("~")[0]
+
+    @property
+    def kernel_packages(self) -> tuple[str, ...]:
+        """What the package of the kernel may be called."""
+        return tuple(name.format(abi=self.abi) for name in self.of_whom.image_packages)
+
+    @property
+    def headers(self) -> tuple[str, ...]:
+        """The metapackages of headers that follow the kernels of the suite."""
+        number = self.suffix.removeprefix(f"+{self.of_whom.suffix}")
+        own = tuple(name.format(number=number) for name in self.of_whom.recommends)
+        return own or header_packages()
 
 
 def source_files(packages: PackageSet) -> Files:
@@ -140,7 +176,6 @@ def _rendered(kind: str, source: str, packages: PackageSet) -> dict[str, Path | 
         "description": contents.description,
         "maintainer": contents.maintainer(),
         "homepage": contents.homepage(),
-        "header_packages": header_packages(),
         "standards_version": standards_version(packages.series),
     }
     return {

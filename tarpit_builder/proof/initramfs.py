@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tarpit_builder import paths
+from tarpit_builder import paths, suites
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input, Limits, Recipe, locked
 from tarpit_builder.errors import InfrastructureError, UserError
@@ -52,12 +52,14 @@ class BootFiles:
 
 @dataclass(frozen=True, slots=True)
 class UserLand:
-    """The Debian suite that the guest's programs are taken from."""
+    """The suite that the guest's programs are taken from."""
 
     suite: str
     arch: str = "amd64"
     mirror: str = field(default_factory=lambda: Mirrors.choose(None).main)
     apt_sources: tuple[str, ...] = field(default=())
+    distribution: str = suites.DEBIAN
+    keyring: str = ""
 
     def recipe(self) -> Recipe:
         """The image that holds them."""
@@ -67,6 +69,8 @@ class UserLand:
             arch=self.arch,
             apt_sources=self.apt_sources or (f"deb {self.mirror} {self.suite} main",),
             mirror=self.mirror,
+            distribution=self.distribution,
+            keyring=self.keyring,
         )
 
 

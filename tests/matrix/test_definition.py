@@ -28,7 +28,8 @@ def cells(*blocks: dict[str, Any], **rest: Any) -> list[str]:
 def test_default_matrix_is_every_suite_and_the_old_kernels() -> None:
     found = definition.read()
     debian = {c.request.kernel for c in found if not c.origin.shares_image}
-    assert debian == {f"debian:{suite}" for suite in suites.known()}
+    # Experimental is for a glance at what comes: nobody's host, and at times without a kernel.
+    assert debian == {f"debian:{suite}" for suite in suites.known()} - {"debian:experimental"}
     old = {
         (c.request.kernel, c.request.arch, c.request.iptables)
         for c in found
