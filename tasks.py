@@ -73,7 +73,7 @@ def explain(c: Context, given: Given, json: bool = False) -> None:
 
 @verb(
     *WHICH,
-    "iptables",
+    *("iptables", "userland"),
     *PLACES,
     iterable=["only"],
     help={
@@ -144,14 +144,27 @@ def verify(
     help={
         "kernel": "of another distribution, such as ubuntu (default: Debian's and kernel.org's)",
         "all": "every kernel that each suite still has, not only the current one",
+        "status": "what was built and proven instead, with what and when, from the records",
+        "record": "for those who maintain this: enter what is in dist/ into the records and the"
+        " README",
     },
 )
-def kernels(c: Context, given: Given, all: bool = False) -> None:
-    """List the kernels that can be built for."""
-    from tarpit_builder import report, supported
+def kernels(
+    c: Context, given: Given, all: bool = False, status: bool = False, record: bool = False
+) -> None:
+    """List the kernels that can be built for, or those that were."""
+    from tarpit_builder import paths, records, report, supported
     from tarpit_builder.console import Console
     from tarpit_builder.sources.catalogue import Catalogue
 
+    if record:
+        entered = records.enter(paths.dist_dir())
+        records.write_readme()
+        print(records.status(entered) if entered else "nothing in dist/ that is not recorded")
+        return
+    if status:
+        print(records.status())
+        return
     archive, arch = supported.archive(given.kernel, given.values["arch"], given.archive(Console()))
     print(f"{archive.distribution.title}'s kernels:\n")
     print(report.kernels_table(archive, arch, everything=all))

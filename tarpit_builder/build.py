@@ -31,13 +31,13 @@ FORMAT = 1  # of the manifest
 class BuildResult:
     """A finished build: its folder, its manifest, and whether it had to be made now.
 
-    With *period*, its packages are for a system of the kernel's own age, other than this one.
+    *install* are lines that say how to install it, with ``{folder}`` for the folder.
     """
 
     folder: Path
     manifest: Mapping[str, Any]
     fresh: bool
-    period: bool = False
+    install: tuple[str, ...] = ()
 
     def packages(self) -> tuple[Path, ...]:
         """The binary packages."""
@@ -75,16 +75,17 @@ def carry_out(
     fetched = (*kernel.tree.fetch(console), *kernel.userland.fetch(console))
     key = digests.digest([plan.key(), *fetched])
     folder = (dist or paths.dist_dir()) / plan.name
-    period = kernel.userland.period
     with locked(f"dist-{digests.digest([str(folder)])[:16]}"):
         if not force and (manifest := finished(folder, key)) is not None:
-            return BuildResult(folder, manifest, fresh=False, period=period)
+            return BuildResult(
+                folder, manifest, fresh=False, install=kernel.userland.install(manifest)
+            )
         with paths.staged_dir(folder) as stage:
             workshop = Workshop(Engine.connect(), plan.name, console, stage / LOG, cores())
             kernel.userland.build(workshop, stage)
             manifest = _manifest(plan, key, workshop, stage)
             (stage / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-    return BuildResult(folder, manifest, fresh=True, period=period)
+    return BuildResult(folder, manifest, fresh=True, install=kernel.userland.install(manifest))
 
 
 def finished(folder: Path, key: str | None = None) -> Mapping[str, Any] | None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from tarpit_builder.console import format_table
 from tarpit_builder.errors import UserError
-from tarpit_builder.packaging import modern
 
 if TYPE_CHECKING:
     from tarpit_builder.build import BuildResult
@@ -31,33 +30,13 @@ def build_summary(result: BuildResult) -> str:
         "built" if result.fresh else "nothing to do: the same build is already there",
         format_table(rows, header=("package", "size", "sha256")),
         "",
-        *_how_to_install(result, folder),
+        *(
+            f"{'install' if not number else '':9} {line.format(folder=folder)}"
+            for number, line in enumerate(result.install)
+        ),
         f"details   {folder}/manifest.json, {folder}/build.log",
     ]
     return "\n".join(lines)
-
-
-def _how_to_install(result: BuildResult, folder: str) -> list[str]:
-    if not result.period:
-        plan = result.manifest["plan"]
-        abi = plan["kernel"]
-        # The metapackage, as headers of this kernel alone would leave out the next one.
-        headers = plan.get("headers") or modern.header_metapackage(abi) or f"linux-headers-{abi}"
-        common = "sudo apt install ./xt-tarpit-common_*.deb"
-        return [
-            f"install   cd {folder}",
-            f"          {common} ./xt-tarpit-dkms_*.deb {headers}",
-            "          or, on a host without a compiler, for this kernel alone:",
-            f"          {common} ./xt-tarpit-modules-{abi}_*.deb",
-        ]
-    # apt installs files since 2014 only, and these are for another machine.
-    packages = [path.name for path in result.packages()]
-    dkms = [name for name in packages if name.startswith("xt-tarpit-dkms_")]
-    others = " ".join(sorted(set(packages) - set(dkms), reverse=True))
-    return [
-        f"install   on that machine, as root: dpkg -i {others}",
-        *(f"          where it has DKMS, {name} in place of the module" for name in dkms),
-    ]
 
 
 def build_data(result: BuildResult, stages: Sequence[tuple[str, float]]) -> str:

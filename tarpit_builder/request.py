@@ -15,7 +15,8 @@ class Request:
     """The options of ``invoke build`` and its like; each field is the option of that name.
 
     *kernel* and *arch* are as people call them, *flavour* is that of a distribution's kernel,
-    ``""`` the ordinary one.  *iptables* is a version, ``""`` for the one that fits, or ``none``.
+    ``""`` the ordinary one.  *iptables* is a version, ``""`` for the one that fits, or ``none``;
+    *userland* a suite of Debian, ``period``, or ``""`` for what fits.
     *config* and *symvers* are ``.config`` and ``Module.symvers`` of the kernel that the module is
     for, and *release* what ``uname -r`` says there.  *image* names a container image with a
     compiler of the kernel's age.  The others say where sources come from.
@@ -25,6 +26,7 @@ class Request:
     arch: str = ARCHITECTURE
     flavour: str = ""
     iptables: str = ""
+    userland: str = ""
     config: Path | None = None
     symvers: Path | None = None
     release: str = ""

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from tarpit_builder import names, suites
+from tarpit_builder import names, records, suites
 from tarpit_builder.console import format_table
 from tarpit_builder.errors import UserError
-from tarpit_builder.kernels import rules, toolchain
+from tarpit_builder.kernels import rules
 from tarpit_builder.kernels.release import KernelOrg
 from tarpit_builder.sources.catalogue import Catalogue
 from tarpit_builder.versions import KernelVersion
@@ -47,7 +47,7 @@ def built(version: KernelVersion) -> str:
         rules.kernel(version)
     except UserError as error:
         return f"no: {error.message.partition(': ')[2]}"
-    return "yes" if toolchain.was_seen(version) else "not tried"
+    return "yes" if records.tried(version) else "not tried"
 
 
 def patched(version: KernelVersion) -> str:
@@ -62,7 +62,7 @@ def statement() -> str:
         f"{one.title}'s {_suites(one)}: {_join(one.architectures)}"
         for one in suites.distributions().values()
     ]
-    tried = ", ".join(map(str, toolchain.seen()))
+    tried = records.series(one for one in records.read() if not one.distribution)
     return format_table(
         [
             ("hosts", HOSTS),

@@ -2,8 +2,8 @@
 # Build every source tree below /src with dpkg-buildpackage and leave the results in /out.
 #
 # Runs in a sealed container of the build image: no network, read-only root, an ordinary user;
-# /build is empty.  Environment: KERNEL_ABI, whose headers are unpacked below /kernel; CC_PACKAGE,
-# the compiler's package; SOURCE_DATE_EPOCH.
+# /build is empty.  Environment: KERNEL_ABI, whose headers are unpacked below /kernel, or PREBUILT, a
+# module for it; CC_PACKAGE, the compiler's package; SOURCE_DATE_EPOCH.
 set -eu
 
 # dpkg-deb's and xz's output must not depend on how many processors there are.
@@ -32,7 +32,7 @@ build() {
 		--hook-changes="sed -i 's/^Build-Date: .*/Build-Date: ${release_date}/' ../*.buildinfo"
 }
 
-if ! [ -e "/usr/src/linux-headers-${KERNEL_ABI}/Makefile" ]; then
+if [ -z "${PREBUILT:-}" ] && ! [ -e "/usr/src/linux-headers-${KERNEL_ABI}/Makefile" ]; then
 	echo "no headers of ${KERNEL_ABI} below /usr/src" >&2
 	exit 1
 fi

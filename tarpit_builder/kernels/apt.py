@@ -72,7 +72,7 @@ class Apt(Origin):
             "suite": found.suite.name,
         }
         if self.distribution.name != suites.DEBIAN:
-            facts |= {"distribution": self.distribution.name, "headers": found.metapackage}
+            facts["distribution"] = self.distribution.name
         return Kernel(
             request=Request(exact, found.arch),
             name=exact.replace("/", "-"),

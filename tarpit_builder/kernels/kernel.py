@@ -72,9 +72,6 @@ class Tree(Part):
 class Userland(Part):
     """What the packages are for: the iptables and the package tools that are there."""
 
-    period: ClassVar[bool] = False
-    """The packages are for a system of the kernel's own age, other than this one."""
-
     @property
     @abstractmethod
     def recipes(self) -> tuple[Recipe, ...]:
@@ -91,6 +88,10 @@ class Userland(Part):
         :raises BuildError: if a step fails.
         :raises UserError: if a step finds that the request cannot be met.
         """
+
+    @abstractmethod
+    def install(self, manifest: Mapping[str, Any]) -> tuple[str, ...]:
+        """How to install what *manifest* is of, in lines, with ``{folder}`` for its folder."""
 
     @abstractmethod
     def demand_provable(self, *, given: bool, in_tree: str) -> None:

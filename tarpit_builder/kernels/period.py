@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 from tarpit_builder.container import Files, Input, Recipe
 from tarpit_builder.digests import content
 from tarpit_builder.errors import UserError
-from tarpit_builder.kernels import rules
+from tarpit_builder.kernels import rules, steps
 from tarpit_builder.kernels.kernel import Choice, Userland
-from tarpit_builder.kernels.source import SCRIPTS, Source, for_modules, layer_input, whole
+from tarpit_builder.kernels.own import demand_provable
+from tarpit_builder.kernels.source import SCRIPTS, Source, for_modules, whole
 from tarpit_builder.kernels.toolchain import Layer
 from tarpit_builder.leftovers import scratch
 from tarpit_builder.packaging import changelog, contents
 from tarpit_builder.packaging import period as packages
-from tarpit_builder.sealed import Step, Workshop
+from tarpit_builder.sealed import Workshop
 from tarpit_builder.versions import IptablesVersion, KernelVersion
 
 if TYPE_CHECKING:
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 
 GROUPS = ("smoke", "wire", "honeypot", "reset", "storms")
 """Groups of checks that need no more userland than a static iptables."""
-
-SETTINGS = {"ipt_TARPIT": "IP_NF_TARGET_TARPIT", "xt_TARPIT": "NETFILTER_XT_TARGET_TARPIT"}
-"""What the patches call the setting for each module."""
 
 BOOT_SECONDS = 180.0  # a loaded machine takes its time; an idle one boots these in a second
 
@@ -61,8 +59,6 @@ class Period(Userland):
     recipe: Recipe
     mirrors: Mirrors
     _tools: tuple[FetchedTree, ...] = ()
-
-    period = True
 
     @property
     def recipes(self) -> tuple[Recipe, ...]:
@@ -162,31 +158,42 @@ class Period(Userland):
 
     def build(self, workshop: Workshop, stage: Path) -> None:
         """The module, iptables and, if asked for, the kernel; then the packages of them."""
+        module = self.rule.module
         with scratch("results") as results:
-            self._module(workshop, results)
+            steps.module(self.tree, module, workshop, results)
             if self.iptables:
                 shutil.copytree(self._programs(workshop, self.iptables), results / "iptables")
-            if self.tree.places.request.with_kernel:
-                shutil.copytree(self._kernel(workshop), results / "image")
-            self._collect(results, stage)
+                if patch := rules.patch(self.iptables.version):
+                    shutil.copyfile(patch, stage / patch.name)
+            with_kernel = self.tree.places.request.with_kernel
+            image = steps.image(self.tree, module, workshop) if with_kernel else None
+            steps.collect(self.tree, results, image, stage)
+            iptables = str(self.iptables.version) if self.iptables else ""
+            for deb in packages.make(module, self.tree.arch, iptables, results):
+                (stage / deb.file_name).write_bytes(deb.build())
+
+    def install(self, manifest: Mapping[str, Any]) -> tuple[str, ...]:
+        """By dpkg: apt installs files since 2014 only, and these are for another machine."""
+        debs = [item["file"] for item in manifest["outputs"] if item["file"].endswith(".deb")]
+        dkms = [name for name in debs if name.startswith("xt-tarpit-dkms_")]
+        others = " ".join(sorted(set(debs) - set(dkms), reverse=True))
+        return (
+            f"on that machine, as root: dpkg -i {others}",
+            *(f"where it has DKMS, {name} in place of the module" for name in dkms),
+        )
 
     def demand_provable(self, *, given: bool, in_tree: str) -> None:
         """Refuse packages and configurations of the user's, and a patch that there is not."""
-        request = self.tree.places.request
         if given:
             raise UserError(
                 "--packages is for Debian's kernels",
                 hint=f"Linux {self.tree.version} is proven with what `invoke build` makes for it",
             )
-        if request.config or request.image or self.iptables is None:
+        demand_provable(self.tree, in_tree)
+        if self.iptables is None:
             raise UserError(
-                "a kernel of kernel.org is proven in the default configuration, with an iptables",
-                hint="leave --config, --image and --iptables none out",
-            )
-        if in_tree and self.tree.patch is None:
-            raise UserError(
-                f"there is no in-tree patch for Linux {self.tree.version}",
-                hint="`invoke patch` lists the releases that have one",
+                f"without an iptables there is nothing to prove Linux {self.tree.version} with",
+                hint="leave --iptables none out, or name a suite of Debian with --userland",
             )
 
     def subject(
@@ -200,7 +207,7 @@ class Period(Userland):
         module = self.rule.module
         assert built
         assert self.iptables
-        image = self._kernel(workshop, in_tree)
+        image = steps.image(self.tree, module, workshop, in_tree)
         modules = {f"/lib/modules/{module}.ko": built / f"{module}.ko"}
         if in_tree:
             modules = {f"/lib/modules/{path.name}": path for path in image.glob("modules/*.ko")}
@@ -208,7 +215,7 @@ class Period(Userland):
         programs = _under_all_names(self._programs(workshop, self.iptables) / "sbin")
         return Subject(
             land=UserLand(suite=self.recipe.suite, arch=self.tree.arch, mirror=self.mirrors.main),
-            kernel_image=image / "bzImage",
+            kernel_image=image,
             files={
                 "/init": guest / "init",
                 "/sbin/modprobe": guest / "modprobe",
@@ -229,53 +236,17 @@ class Period(Userland):
 
     # -- steps -------------------------------------------------------------------------------
 
-    def _module(self, workshop: Workshop, output: Path) -> None:
-        """The module, in *output*, with its kernel's release and configuration."""
-        tree, module = self.tree, self.rule.module
-        step = self._step(
-            ("module.sh", "configure.sh", "lib.sh", "plain-calls.pl"),
-            tree.layer,
-            (
-                for_modules(tree.tree(workshop.console)),
-                Input("/src", [self.source()]),
-                _request(tree.configuration(), tree.patch),
-            ),
-            title=f"{module} for {workshop.name}",
-            done=_release,
-        )
-        told = {"MODULE": module, "TARPIT_VERSION": changelog.version()}
-        workshop.run(replace(step, environment={**step.environment, **told}), output)
-
-    def _kernel(self, workshop: Workshop, in_tree: str = "") -> Path:
-        """A whole kernel: ``bzImage``, ``release``, ``config`` and its ``modules/``, if any.
-
-        :param in_tree: ``m`` or ``y`` to have TARPIT in it, by the patch.
-        """
-        tree = self.tree
-        settings = f"CONFIG_{SETTINGS[self.rule.module]}={in_tree}\n" if in_tree else ""
-        step = self._step(
-            ("image.sh", "configure.sh", "lib.sh", "plain-calls.pl"),
-            tree.image_layer,
-            (
-                whole(tree.tree(workshop.console), "/kernel"),
-                _request(tree.configuration(settings), tree.patch if in_tree else None),
-            ),
-            title=f"kernel image {workshop.name}",
-            done=_release,
-        )
-        name = f"image-{tree.version}-{tree.arch}"
-        return workshop.kept(name, step, *tree.fetch(workshop.console))
-
     def _programs(self, workshop: Workshop, wanted: Iptables) -> Path:
         """A static iptables: ``sbin/`` and ``man/``."""
         source, headers = self.tools(workshop.console)
-        step = self._step(
+        step = steps.step(
+            self.tree,
             ("iptables.sh", "lib.sh"),
             wanted.layer,
             (
                 whole(source, "/iptables"),
                 for_modules(headers),
-                _request({}, rules.patch(wanted.version)),
+                steps.request({}, rules.patch(wanted.version)),
             ),
             title=f"iptables {wanted.version} ({self.tree.arch})",
         )
@@ -284,51 +255,10 @@ class Period(Userland):
     def _guest(self, workshop: Workshop, wanted: Iptables, agent: Path) -> Path:
         """What else a guest has: ``init``, made from *agent*, and ``modprobe``."""
         given = (Input("/request", [Files({"agent.c": agent})]),)
-        step = self._step(("guest.sh", "modprobe.c"), Layer(wanted.layer.compiler), given)
-        return workshop.kept(f"guest-{self.tree.arch}", replace(step, recipe=self.recipe))
-
-    def _step(
-        self,
-        scripts: tuple[str, ...],
-        layer: Layer,
-        inputs: tuple[Input, ...],
-        *,
-        title: str = "",
-        done: Callable[[Path], str] = lambda _: "",
-    ) -> Step:
-        """The first of *scripts* of ``containers/upstream/``, with the compiler of *layer*."""
-        return Step(
-            script=scripts[0],
-            scripts=Files({name: SCRIPTS / name for name in scripts}),
-            recipe=self.tree.recipe,
-            inputs=(*inputs, layer_input(layer)),
-            environment={"KARCH": self.tree.karch, "SUFFIX": self.tree.suffix},
-            title=title,
-            done=done,
+        step = steps.step(
+            self.tree, ("guest.sh", "modprobe.c"), Layer(wanted.layer.compiler), given
         )
-
-    # -- results -----------------------------------------------------------------------------
-
-    def _collect(self, results: Path, stage: Path) -> None:
-        """Put what the user gets from *results* into *stage*."""
-        release = _release(results)
-        module = f"{self.rule.module}.ko"
-        shutil.copyfile(results / module, stage / module)
-        shutil.copyfile(results / "config", stage / f"config-{release}")
-        shutil.copyfile(results / "toolchain.txt", stage / "toolchain.txt")
-        patches = [self.tree.patch]
-        patches += [rules.patch(self.iptables.version)] if self.iptables else []
-        for patch in filter(None, patches):
-            shutil.copyfile(patch, stage / patch.name)
-        if (results / "patched").is_dir():
-            shutil.copytree(results / "patched", stage / "patched")
-        if (results / "image").is_dir():
-            shutil.copyfile(results / "image" / "bzImage", stage / f"vmlinuz-{release}")
-            if (results / "image" / "modules").is_dir():
-                shutil.copytree(results / "image" / "modules", stage / "modules")
-        iptables = str(self.iptables.version) if self.iptables else ""
-        for deb in packages.make(self.rule.module, self.tree.arch, iptables, results):
-            (stage / deb.file_name).write_bytes(deb.build())
+        return workshop.kept(f"guest-{self.tree.arch}", replace(step, recipe=self.recipe))
 
 
 def families(version: IptablesVersion) -> tuple[int, ...]:
@@ -336,16 +266,6 @@ def families(version: IptablesVersion) -> tuple[int, ...]:
     patch = rules.patch(version)
     both = patch is not None and "extensions/libip6t_TARPIT.c" in patch.read_text()
     return (4, 6) if both else (4,)
-
-
-def _release(results: Path) -> str:
-    """What ``uname -r`` says of the kernel that *results* are for."""
-    return (results / "release").read_text().strip()
-
-
-def _request(files: Mapping[str, bytes], patch: Path | None) -> Input:
-    """What the scripts are asked to do."""
-    return Input("/request", [Files({**files, **({"patch": patch} if patch else {})})])
 
 
 def _under_all_names(folder: Path) -> Mapping[str, Path]:

@@ -5,14 +5,21 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from tarpit_builder import records
 from tarpit_builder.container import Recipe
 from tarpit_builder.errors import UserError
-from tarpit_builder.kernels import configuration, rules, toolchain
+from tarpit_builder.kernels import configuration, own, rules, toolchain
 from tarpit_builder.kernels.kernel import Choice, Kernel, Origin
 from tarpit_builder.kernels.period import Iptables, Period
-from tarpit_builder.kernels.source import KERNEL_ARCHITECTURES, Places, Source
+from tarpit_builder.kernels.source import (
+    DEFAULT_CONFIG,
+    KERNEL_ARCHITECTURES,
+    SUITE_CONFIG,
+    Places,
+    Source,
+)
 from tarpit_builder.request import ARCHITECTURE
-from tarpit_builder.suites import known
+from tarpit_builder.suites import Suite, known
 from tarpit_builder.versions import IptablesVersion, KernelVersion, VersionRange, suggest
 
 if TYPE_CHECKING:
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
     from tarpit_builder.sources.debian import Archive
     from tarpit_builder.sources.mirrors import Mirrors
 
+PERIOD = "period"
 RELEASE_SUFFIX = re.compile(r"[-+.][A-Za-z0-9.+~_-]{0,60}", re.ASCII)
 
 
@@ -30,7 +38,7 @@ class KernelOrg(Origin):
     architectures = tuple(KERNEL_ARCHITECTURES)
     takes = frozenset(
         {
-            *("iptables", "config", "symvers", "release", "image", "with_kernel"),
+            *("iptables", "userland", "config", "symvers", "release", "image", "with_kernel"),
             *("kernel_git", "ref", "kernel_tree", "iptables_git", "trust_on_first_use"),
         }
     )
@@ -55,6 +63,7 @@ class KernelOrg(Origin):
         places = Places.of(request.but(kernel=str(version)), archive.store)
         layer, image_layer = _layers(request, version)
         ours = image(archive.mirrors)
+        suite = _suite(request, rule)
         source = Source(
             version=version,
             arch=request.arch,
@@ -63,16 +72,21 @@ class KernelOrg(Origin):
             image_layer=image_layer,
             recipe=_users_image(request, archive.mirrors) if request.image else ours,
             files=configuration.read(request),
+            fragments=(DEFAULT_CONFIG, SUITE_CONFIG) if suite else (DEFAULT_CONFIG,),
             untried=_untried(request, version, archive),
             suffix=request.release.removeprefix(str(version)),
         )
         release = request.release or str(version)
-        iptables = f"-iptables-{request.iptables}" if request.iptables else ""
+        others = [f"-iptables-{request.iptables}" if request.iptables else ""]
+        others += [f"-{request.userland}" if request.userland else ""]
+        mirrors = archive.mirrors
         return Kernel(
             request=places.request,
-            name=f"{release}-{request.arch}{iptables}",
+            name=f"{release}-{request.arch}{''.join(others)}",
             tree=source,
-            userland=Period(source, rule, _iptables(request, rule), ours, archive.mirrors),
+            userland=own.userland(source, rule, suite, mirrors)
+            if suite
+            else Period(source, rule, _iptables(request, rule), ours, mirrors),
             choices=(
                 Choice("kernel", f"Linux {version}, {request.arch}", _why(version)),
                 Choice("module", f"{rule.module}, from dkms/", rule.reason),
@@ -176,15 +190,41 @@ def _check(request: Request, version: KernelVersion) -> None:
 
 def _untried(request: Request, version: KernelVersion, archive: Archive) -> tuple[str, ...]:
     """What to say of a release of a series that was not seen to build here."""
-    if request.image or toolchain.was_seen(version):
+    if request.image or records.tried(version):
         return ()
     near = archive.of_series(str(version.series))
     debian = f"; Debian's own {version.series}: --kernel {near[0]}" if near else ""
-    tried = ", ".join(map(str, toolchain.seen()))
+    tried = records.series(one for one in records.read() if not one.distribution)
     return (
         f"{toolchain.compiler()} was not yet seen to build Linux {version.series}, only {tried}: "
         f"tell us if it does not{debian}",
     )
+
+
+def _suite(request: Request, rule: rules.KernelRule) -> Suite | None:
+    """The suite that the packages are for; none if they are for a system of the kernel's age.
+
+    :raises UserError: if there is no such suite, or an iptables is asked for that it does not take.
+    """
+    # Whoever asks for an iptables means the one that is built along.
+    name = request.userland or (PERIOD if request.iptables else rule.userland)
+    if name == PERIOD:
+        return None
+    if request.iptables:
+        raise UserError(
+            f"--iptables is for --userland {PERIOD}: Debian {name} has its own",
+            hint="leave one of the two out",
+        )
+    suites = {one: suite for one, suite in known().items() if suite.base == one}
+    if name not in suites:
+        near = suggest(name, [*suites, PERIOD])
+        raise UserError(
+            f"--userland {name}: no suite of Debian that packages are made for",
+            hint=f"did you mean {' or '.join(near)}?"
+            if near
+            else f"there are {', '.join(suites)}, and {PERIOD} for a system of the kernel's age",
+        )
+    return suites[name]
 
 
 def _iptables(request: Request, rule: rules.KernelRule) -> Iptables | None:

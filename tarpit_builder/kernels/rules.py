@@ -26,6 +26,8 @@ class KernelRule:
     reason: str
     iptables: IptablesVersion | None
     pairing: str
+    userland: str
+    no_suite: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ def kernel(version: KernelVersion) -> KernelRule:
         reason=row["reason"],
         iptables=None if row["iptables"] == "none" else IptablesVersion.parse(row["iptables"]),
         pairing=row["pairing"],
+        userland=row["userland"],
+        no_suite=row.get("no_suite", ""),
     )
 
 

@@ -33,6 +33,7 @@ from tarpit_builder.versions import IptablesVersion, KernelVersion
 
 SCRIPTS = paths.PROJECT / "containers" / "upstream"
 DEFAULT_CONFIG = SCRIPTS / "default.config"
+SUITE_CONFIG = SCRIPTS / "suite.config"
 KERNEL_ARCHITECTURES = {"amd64": "x86_64", "i386": "i386"}
 """Debian's names and the kernel's."""
 
@@ -115,8 +116,8 @@ class Source(Tree):
     """The source of Linux *version*, from *places*, for *arch*.
 
     *layer* makes the module and *image_layer* a whole kernel, in the image of *recipe*; *files*
-    are the user's, *suffix* is what follows the version in ``uname -r``, if they say so; *untried*
-    is what to say of a release that nobody has built yet.
+    are the user's, *fragments* what ours is configured by, *suffix* is what follows the version
+    in ``uname -r``, if they say so; *untried* is what to say of a release that nobody has built.
     """
 
     version: KernelVersion
@@ -126,6 +127,7 @@ class Source(Tree):
     image_layer: Layer
     recipe: Recipe
     files: KernelFiles
+    fragments: tuple[Path, ...] = (DEFAULT_CONFIG,)
     suffix: str = ""
     untried: tuple[str, ...] = ()
     _tree: FetchedTree | None = None
@@ -163,7 +165,7 @@ class Source(Tree):
             if request.config
             else Choice(
                 "config",
-                str(DEFAULT_CONFIG.relative_to(paths.PROJECT)),
+                " and ".join(str(path.relative_to(paths.PROJECT)) for path in self.fragments),
                 "SMP, module unloading, no symbol versions; --config names another",
             ),
             compiler,
@@ -217,7 +219,10 @@ class Source(Tree):
         request = (
             {"config": files.config + settings.encode()}
             if files.config is not None
-            else {"fragment": DEFAULT_CONFIG.read_bytes() + settings.encode()}
+            else {
+                "fragment": b"".join(path.read_bytes() for path in self.fragments)
+                + settings.encode()
+            }
         )
         return request | ({"symvers": files.symvers} if files.symvers is not None else {})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,6 +113,19 @@ class Suite(Userland):
                 done=lambda output: f"{len(list(output.glob('*.deb')))} packages",
             ),
             stage,
+        )
+
+    def install(self, manifest: Mapping[str, Any]) -> tuple[str, ...]:
+        """By apt, with the headers that follow the kernel from version to version."""
+        abi = self.tree.kernel.abi
+        # The metapackage, as headers of this kernel alone would leave out the next one.
+        kernel = self.tree.kernel
+        headers = kernel.metapackage or kernel.packages[0].name
+        return (
+            "cd {folder}",
+            f"{modern.APT_INSTALL} ./xt-tarpit-dkms_*.deb {headers}",
+            "or, on a host without a compiler, for this kernel alone:",
+            f"{modern.APT_INSTALL} ./xt-tarpit-modules-{abi}_*.deb",
         )
 
     def demand_provable(self, *, given: bool, in_tree: str) -> None:

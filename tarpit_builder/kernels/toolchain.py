@@ -72,17 +72,6 @@ def compiler() -> str:
     return str(rules.table("toolchain.toml")["suite"]["compiler"])
 
 
-def seen() -> tuple[VersionRange[KernelVersion], ...]:
-    """The series that the layer was seen to build, as ranges in ascending order."""
-    texts = rules.table("toolchain.toml")["suite"]["seen"]
-    return tuple(VersionRange.parse(text, KernelVersion) for text in texts)
-
-
-def was_seen(version: KernelVersion) -> bool:
-    """Whether the layer was seen to build a release of the series of *version*."""
-    return any(version.series in found for found in seen())
-
-
 def for_kernel(version: KernelVersion, arch: str, *, image: bool) -> Layer:
     """The layer for *version* on *arch*; with *image* for a whole kernel, else for modules."""
     return Layer(

@@ -83,6 +83,11 @@ def _git_config(key: str) -> str:
     return found.stdout.strip()
 
 
+def in_package_name(release: str) -> str:
+    """*release*, as ``uname -r`` says it, in the letters that a package's name may have."""
+    return re.sub(r"[^a-z0-9.+-]", "-", release.lower())
+
+
 def matching(patterns: Sequence[str]) -> list[Path]:
     """The files below ``dkms/`` that fit one of *patterns*."""
     return sorted(path for pattern in patterns for path in DKMS.glob(pattern) if path.is_file())

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 SCRIPTS = paths.PROJECT / "containers" / "build"
 
+APT_INSTALL = "sudo apt install ./xt-tarpit-common_*.deb"
+"""How apt is told to install what packages of modules need."""
+
 UNITS = ("host/*.service", "host/*.timer")
 """Patterns below ``dkms/``: systemd's units of ``xt-tarpit-common``."""
 
@@ -37,8 +40,8 @@ class PackageSet:
 
     *version* is the package version with its suite part (``1.0.0+deb13``), *suite* the codename
     whose userland they run on, *abi* the kernel's ``uname -r``, *kernel_version* the version of
-    its package and *kernel_source* what that was built from, *module_dir* where that suite's
-    kernel packages keep modules, *distribution* whose kernel it is.
+    its package (empty if it has none) and *kernel_source* what that was built from, *module_dir*
+    where that suite's kernel packages keep modules, *distribution* whose kernel it is.
     """
 
     version: str
@@ -65,6 +68,11 @@ class PackageSet:
             distribution=suite.distribution,
             kernel_source=kernel_source,
         )
+
+    @property
+    def modules(self) -> str:
+        """The package of the modules, and its source package."""
+        return f"{MODULES}-{contents.in_package_name(self.abi)}"
 
     @property
     def release(self) -> str:
@@ -108,7 +116,7 @@ def source_files(packages: PackageSet) -> Files:
     members: dict[str, Path | bytes] = {}
     for kind, source, patterns in (
         (MAIN, MAIN, MODULE_SOURCES + EXTENSION_SOURCES),
-        (MODULES, f"{MODULES}-{packages.abi}", MODULE_SOURCES),
+        (MODULES, packages.modules, MODULE_SOURCES),
     ):
         tree: dict[str, Path | bytes] = {
             str(path.relative_to(contents.DKMS)): path for path in contents.matching(patterns)
@@ -152,13 +160,6 @@ def header_packages() -> tuple[str, ...]:
     """The metapackages whose headers follow a kernel image from version to version."""
     table: dict[str, list[str]] = _rules()["headers"]
     return tuple(f"linux-headers-{flavour}" for row in table.values() for flavour in row)
-
-
-def header_metapackage(abi: str) -> str:
-    """Of those, the one for the kernel *abi*: ``linux-headers-cloud-amd64``, or ``""``."""
-    known = [name.removeprefix("linux-headers-") for name in header_packages()]
-    fitting = [flavour for flavour in known if abi.endswith(f"-{flavour}")]
-    return f"linux-headers-{max(fitting, key=len)}" if fitting else ""
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,7 +34,7 @@ def make(name: str, arch: str, iptables: str, results: Path) -> Iterator[Deb]:
         "kernel": f"Linux {release}",
         "maintainer": contents.maintainer(),
         "module": name,
-        "package_suffix": re.sub(r"[^a-z0-9.+-]", "-", release.lower()),
+        "package_suffix": contents.in_package_name(release),
         "release": release,
         "version": version,
     }

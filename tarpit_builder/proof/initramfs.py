@@ -105,10 +105,32 @@ class Assembly:
         :raises UserError: if *kernel* are not the packages of one kernel, or a package cannot
             be unpacked.
         """
-        kernel, packages = tuple(kernel), tuple(packages)
-        kernel_dir = self._kernel(kernel)
-        release = (kernel_dir / "release").read_text().strip()
-        overlay = self._overlay(kernel_dir, release, packages)
+        folder = self._kernel(tuple(kernel))
+        tree = folder / "modules"
+        modules = {str(p.relative_to(tree)): p for p in tree.rglob("*") if p.is_file()}
+        return self._boot(folder, folder / "vmlinuz", modules, tuple(packages), work)
+
+    def built(self, kernel: Path, packages: Iterable[Path], work: Path) -> BootFiles:
+        """The same for a kernel that was built: *kernel* is the folder of its image and modules."""
+        release = (kernel / "release").read_text().strip()
+        tree = f"lib/modules/{release}"
+        modules: dict[str, Path | bytes] = {
+            f"{tree}/kernel/{path.name}": path for path in sorted((kernel / "modules").glob("*.ko"))
+        }
+        # depmod looks for both.
+        modules |= {f"{tree}/modules.order": b"", f"{tree}/modules.builtin": b""}
+        return self._boot(kernel, kernel / "bzImage", modules, tuple(packages), work)
+
+    def _boot(
+        self,
+        folder: Path,
+        kernel: Path,
+        modules: Mapping[str, Path | bytes],
+        packages: tuple[Path, ...],
+        work: Path,
+    ) -> BootFiles:
+        release = (folder / "release").read_text().strip()
+        overlay = self._overlay(folder.name, release, modules, packages)
         initrd = work / "initrd"
         with initrd.open("wb") as out:
             out.write(nodes())
@@ -116,10 +138,10 @@ class Assembly:
                 out.write(bytes(-out.tell() % 4))
                 with layer.open("rb") as stream:
                     shutil.copyfileobj(stream, out, 1 << 20)
-        return BootFiles(kernel_dir / "vmlinuz", initrd, release)
+        return BootFiles(kernel, initrd, release)
 
     def bare(self, kernel: Path, files: Mapping[str, Path], work: Path) -> BootFiles:
-        """Boot files from a kernel image, the agent and *files* (path in the guest → file).
+        """Boot files from the folder of a kernel, the agent and *files* (path in the guest → file).
 
         For kernels that no suite's user land runs on; *files* bring a static iptables, and may
         bring the agent as ``/init``, where it has to be of another architecture.
@@ -129,7 +151,7 @@ class Assembly:
         with initrd.open("wb") as out:
             out.write(nodes(trailer=False))
             out.write(_archive({"init": agent, **{k.lstrip("/"): v for k, v in files.items()}}))
-        return BootFiles(kernel, initrd, "")
+        return BootFiles(kernel / "bzImage", initrd, "")
 
     # -- layers ------------------------------------------------------------------------------
 
@@ -187,11 +209,15 @@ class Assembly:
         key = digest([SCRIPTS / "kernel.sh", " ".join(MODULES), *sorted(packages)])
         return self._layer("kernel", key, make)
 
-    def _overlay(self, kernel: Path, release: str, packages: tuple[Path, ...]) -> Path:
+    def _overlay(
+        self,
+        kernel: str,
+        release: str,
+        modules: Mapping[str, Path | bytes],
+        packages: tuple[Path, ...],
+    ) -> Path:
         def make(stage: Path) -> None:
             with self._console.stage("packages under proof"):
-                tree = kernel / "modules"
-                modules = {str(p.relative_to(tree)): p for p in tree.rglob("*") if p.is_file()}
                 inputs = [
                     Input("/in/modules", [Files(modules)]),
                     Input("/in/packages", [Files({p.name: p for p in packages})]),
@@ -201,7 +227,7 @@ class Assembly:
 
         script = SCRIPTS / "overlay.sh"
         names = (path.name for path in packages)
-        parts: list[str | Path] = [self._recipe.tag, script, kernel.name, *names, *packages]
+        parts: list[str | Path] = [self._recipe.tag, script, kernel, *names, *packages]
         return self._layer("overlay", digest(parts), make)
 
 

@@ -29,8 +29,9 @@ GUEST_MIB = 768  # of memory that a guest, its QEMU and its judge take
 class Subject:
     """What is to be proven, on what.
 
-    Either *kernel_packages* (a Debian kernel's) or *kernel_image* (an old kernel's, with *files*
-    that bring the module and a static iptables: path in the guest → file here).
+    Either *kernel_packages* (a Debian kernel's) or *kernel_image* (the folder of one that was
+    built), below the programs of *land*, or, with *files*, below nothing but these: path in the
+    guest → file here.
     *packages* are those under proof: ``.deb``, or bare ``.ko`` and ``.so``; *given* says that they
     are not known to be our own.  *groups* of checks can be judged on it (none named: all), with
     these *backends* of iptables; *boot_seconds* a boot may take.
@@ -193,6 +194,9 @@ def setup(subject: Subject, options: VerifyOptions, boot: BootFiles) -> Setup:
 def assemble(subject: Subject, engine: Engine, console: Console, work: Path) -> BootFiles:
     """Boot files for *subject*."""
     assembly = Assembly(engine, console, subject.land)
-    if subject.kernel_image:
+    if subject.files:
+        assert subject.kernel_image
         return assembly.bare(subject.kernel_image, subject.files, work)
+    if subject.kernel_image:
+        return assembly.built(subject.kernel_image, subject.packages, work)
     return assembly.debian(subject.kernel_packages, subject.packages, work)

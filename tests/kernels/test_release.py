@@ -12,6 +12,7 @@ import pytest
 from tarpit_builder import plan as planning
 from tarpit_builder.errors import UserError
 from tarpit_builder.kernels import rules, toolchain
+from tarpit_builder.kernels.own import OwnKernel
 from tarpit_builder.kernels.period import Period
 from tarpit_builder.kernels.release import KernelOrg
 from tarpit_builder.kernels.source import Source
@@ -30,7 +31,12 @@ class Made:
 
     plan: Plan
     tree: Source
-    userland: Period
+
+    @property
+    def userland(self) -> Period:
+        """A system of the kernel's age."""
+        assert isinstance(self.plan.kernel.userland, Period)
+        return self.plan.kernel.userland
 
 
 @pytest.fixture
@@ -40,8 +46,7 @@ def make(archive: Archive) -> Make:
     def made(kernel: str, **options: object) -> Made:
         plan = planning.make(Request(kernel, **options), archive)  # type: ignore[arg-type]
         assert isinstance(plan.kernel.tree, Source)
-        assert isinstance(plan.kernel.userland, Period)
-        return Made(plan, plan.kernel.tree, plan.kernel.userland)
+        return Made(plan, plan.kernel.tree)
 
     return made
 
@@ -86,17 +91,6 @@ def test_what_nobody_has_built_yet_is_built_and_said_to_be(
 ) -> None:
     warnings = make(release).plan.warnings
     assert any("was not yet seen to build" in text for text in warnings) is not tried
-
-
-@pytest.mark.parametrize(
-    ("release", "iptables"), [("3.12", True), ("3.13", False), ("6.12", False)]
-)
-def test_systems_that_load_extensions_keep_their_iptables(
-    release: str, iptables: bool, make: Make
-) -> None:
-    made = make(release)
-    assert bool(made.userland.iptables) is iptables
-    assert all(choice.reason for choice in made.plan.choices)
 
 
 def test_an_image_with_a_compiler_of_the_age_needs_no_fixes_for_ours(make: Make) -> None:
@@ -209,3 +203,44 @@ def test_every_row_of_the_tables_is_well_formed() -> None:
         assert row["why"]
         if "patch" in row:
             assert (toolchain.PATCHES / row["patch"]).is_file()
+
+
+def suite_of(made: Made) -> str:
+    """The suite of Debian whose programs the packages are for."""
+    assert isinstance(made.plan.kernel.userland, OwnKernel)
+    return made.plan.kernel.userland.suite.name
+
+
+def test_a_suite_of_debian_goes_with_kernels_that_its_programs_run_on(make: Make) -> None:
+    assert suite_of(make("3.13")) == "bookworm"
+    assert suite_of(make("7.3")) == "bookworm"
+    assert suite_of(make("3.2", userland="trixie")) == "trixie"
+    assert make("6.12", userland="trixie").plan.name == "6.12-amd64-trixie"
+    assert make("3.12").userland.iptables
+    for made in (make("3.12"), make("6.12")):
+        assert all(choice.reason for choice in made.plan.choices)
+    # An iptables that is named is built along, whatever the kernel.
+    assert str(make("6.12", iptables="1.4.0").userland.iptables.version) == "1.4.0"  # type: ignore[union-attr]
+    assert make("6.12", userland="period", iptables="none").userland.iptables is None
+
+
+def test_a_kernel_for_a_suite_has_what_its_programs_talk_to(make: Make) -> None:
+    assert b"CONFIG_NF_TABLES=y" in make("6.12").tree.configuration()["fragment"]
+    assert b"CONFIG_NF_TABLES=y" not in make("2.6.32").tree.configuration()["fragment"]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "options", "message"),
+    [
+        ("3.1", {"userland": "bookworm"}, "does not run on Linux 3.1: the C library"),
+        ("6.12", {"userland": "bookwurm"}, "did you mean bookworm"),
+        ("6.12", {"userland": "bookworm-backports"}, "no suite of Debian that packages are made"),
+        ("6.12", {"userland": "trixie", "iptables": "1.4.0"}, "Debian trixie has its own"),
+    ],
+)
+def test_a_userland_that_cannot_be_is_refused(
+    kernel: str, options: dict[str, str], message: str, make: Make
+) -> None:
+    with pytest.raises(UserError) as caught:
+        make(kernel, **options)
+    assert message in f"{caught.value.message} {caught.value.hint}"

@@ -1,11 +1,11 @@
-"""What is kept of a proof, and how to install what was built."""
+"""What is kept of a proof."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from tarpit_builder import evidence, report
+from tarpit_builder import evidence
 from tarpit_builder.build import BuildResult
 from tarpit_builder.proof.report import CheckResult, Verdict, VerifyReport
 
@@ -43,11 +43,3 @@ def test_a_proof_of_another_build_is_none(tmp_path: Path) -> None:
     evidence.record(built(tmp_path), proof(Verdict.PASS))
     built(tmp_path, "another key")
     assert evidence.proven(tmp_path) is None
-
-
-def test_the_summary_names_the_headers_that_follow_the_kernel_and_exact_packages(
-    tmp_path: Path,
-) -> None:
-    text = report.build_summary(built(tmp_path))
-    assert "./xt-tarpit-dkms_*.deb linux-headers-cloud-amd64\n" in text
-    assert f"./xt-tarpit-common_*.deb ./xt-tarpit-modules-{ABI}_*.deb\n" in text
