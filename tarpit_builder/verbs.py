@@ -61,7 +61,11 @@ OPTIONS: Mapping[str, tuple[str | bool, str]] = {
     "with_kernel": (False, "build the kernel image as well"),
     "kernel_git": ("", "git repository with the kernel's history (default: release tarballs)"),
     "ref": ("", "tag, branch or commit there, if it is not the release's own tag"),
-    "kernel_tree": ("", "folder or tarball with the kernel's tree"),
+    "kernel_tree": (
+        "",
+        "folder or tarball with the kernel's tree, or one of Debian's packages of it, such as"
+        " linux-source-6.1",
+    ),
     "iptables_git": ("", "git repository with the history of iptables (default: release tarballs)"),
     "trust_on_first_use": (False, "accept a source that cannot be verified, and pin its digest"),
 }

@@ -60,7 +60,7 @@ class KernelOrg(Origin):
         version = KernelVersion.parse(request.kernel)
         rule = rules.kernel(version)
         _check(request, version)
-        places = Places.of(request.but(kernel=str(version)), archive.store)
+        places = Places.of(request.but(kernel=str(version)), archive)
         layer, image_layer = _layers(request, version)
         ours = image(archive.mirrors)
         suite = _suite(request, rule)

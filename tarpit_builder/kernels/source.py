@@ -28,6 +28,7 @@ from tarpit_builder.sources import (
     outlook,
 )
 from tarpit_builder.sources.context import Context
+from tarpit_builder.sources.debian import Archive
 from tarpit_builder.sources.store import Store
 from tarpit_builder.versions import IptablesVersion, KernelVersion
 
@@ -42,17 +43,22 @@ KERNEL_ARCHITECTURES = {"amd64": "x86_64", "i386": "i386"}
 class Places:
     """Where source trees come from: release tarballs, unless *request* names other places."""
 
-    store: Store
+    archive: Archive
     request: Request
 
     @classmethod
-    def of(cls, request: Request, store: Store) -> Places:
+    def of(cls, request: Request, archive: Archive) -> Places:
         """Those of *request*; the environment names git repositories, too."""
         kernel_git = request.kernel_git
         if not kernel_git and not request.kernel_tree:
             kernel_git = os.environ.get("TARPIT_KERNEL_GIT", "")
         iptables_git = request.iptables_git or os.environ.get("TARPIT_IPTABLES_GIT", "")
-        return cls(store, request.but(kernel_git=kernel_git, iptables_git=iptables_git))
+        return cls(archive, request.but(kernel_git=kernel_git, iptables_git=iptables_git))
+
+    @property
+    def store(self) -> Store:
+        """Where they are kept."""
+        return self.archive.store
 
     @property
     def options(self) -> SourceOptions:
@@ -103,7 +109,11 @@ class Places:
     def _kernel(self, version: KernelVersion) -> sources.KernelSource:
         named = self.request
         return sources.kernel_source(
-            version, git=named.kernel_git, ref=named.ref, tree=named.kernel_tree
+            version,
+            git=named.kernel_git,
+            ref=named.ref,
+            tree=named.kernel_tree,
+            archive=self.archive,
         )
 
     def _iptables(self, version: IptablesVersion) -> IptablesSource:

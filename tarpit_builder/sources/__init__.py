@@ -57,7 +57,7 @@ class GitRepository(Generic[AnyVersion]):
 
 @dataclass(frozen=True, slots=True)
 class DebianSource:
-    """The newest *package* (``linux-source-6.1``) of a Debian *suite*."""
+    """The newest *package* (``linux-source-6.1``) of a Debian *suite*, of any if none is named."""
 
     package: str
     suite: str
@@ -76,10 +76,17 @@ IptablesSource = Tarball[IptablesVersion] | GitRepository[IptablesVersion]
 
 
 def kernel_source(
-    version: KernelVersion | None, *, git: str = "", ref: str = "", tree: str = ""
+    version: KernelVersion | None,
+    *,
+    git: str = "",
+    ref: str = "",
+    tree: str = "",
+    archive: Archive | None = None,
 ) -> KernelSource:
     """What ``--kernel``, ``--kernel-git``, ``--ref`` and ``--kernel-tree`` mean together.
 
+    :param archive: where ``--kernel-tree linux-source-6.1``, or ``linux-source-6.1/bookworm``,
+        is looked for.
     :raises UserError: if they contradict each other, or say nothing.
     """
     if tree and (git or ref):
@@ -88,6 +95,9 @@ def kernel_source(
         )
     if ref and not git:
         raise UserError("--ref names a commit of a repository", hint="add --kernel-git URL|PATH")
+    if tree and archive and tree.startswith("linux-source-"):
+        package, _, suite = tree.partition("/")
+        return DebianSource(package, suite, archive)
     if tree:
         return LocalTree(Path(tree))
     if git:

@@ -19,7 +19,8 @@ from tarpit_builder.versions import KernelVersion
 def fetch(package: str, suite: str, archive_of: Archive, context: Context) -> FetchedTree:
     """The tree in the newest *package* (``linux-source-6.1``) of *suite*, vouched for by apt.
 
-    :raises UserError: if the suite has no such package.
+    :param suite: one of Debian's; all are looked at if it is ``""``.
+    :raises UserError: if there is no such package.
     :raises SourceError: if a signature or digest of the archive is wrong.
     :raises NetworkError: if the mirror cannot be reached.
     """
@@ -62,9 +63,13 @@ def fetch(package: str, suite: str, archive_of: Archive, context: Context) -> Fe
 def _newest(package: str, suite: str, archive_of: Archive) -> Package:
     from debian.debian_support import NativeVersion
 
-    known = suites.known()[archive_of.codename(suite)]
+    if suite:
+        looked = [suites.known()[archive_of.codename(suite)]]
+    else:
+        looked = [known for known in suites.known().values() if known.base == known.name]
     packages = [
         found
+        for known in looked
         for pocket in (known.name, *known.pockets)
         for found in archive_of.index(pocket, "amd64").packages
         if re.fullmatch(r"linux-source-[0-9.]+", found.name)
@@ -73,7 +78,7 @@ def _newest(package: str, suite: str, archive_of: Archive) -> Package:
     if not chosen:
         names = sorted({found.name for found in packages})
         raise UserError(
-            f"{known.name} has no package {package!r}{did_you_mean(package, names)}",
+            f"{suite or 'Debian'} has no package {package!r}{did_you_mean(package, names)}",
             hint=f"it has {', '.join(names) or 'no linux-source at all'}",
         )
     return max(chosen, key=lambda found: NativeVersion(found.version))

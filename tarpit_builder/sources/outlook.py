@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tarpit_builder.errors import UserError
 from tarpit_builder.sources import (
+    DebianSource,
     GitRepository,
     IptablesSource,
     KernelSource,
@@ -39,6 +40,9 @@ def of_kernel(source: KernelSource, version: KernelVersion, context: Context) ->
     match source:
         case LocalTree(path):
             return Outlook(str(_tree(path, version)), _by_tree(release, context))
+        case DebianSource(package, suite, _):
+            where = f" of {suite}" if suite else ""
+            return Outlook(f"Debian's package {package}{where}", "Debian's archive, as by apt")
         case GitRepository(location, _, ref):
             return _repository(location, ref or version.tag, _by_tree(release, context))
     places = context.places("TARPIT_KERNEL_MIRROR", context.catalogue.places.kernel)

@@ -40,7 +40,7 @@ def real() -> Archive:
 @pytest.fixture(scope="session")
 def places(real: Archive) -> Places:
     """Trees from the cache, kernel.org, or the repositories that the environment names."""
-    return Places.of(Request("2.6.24"), real.store)
+    return Places.of(Request("2.6.24"), real)
 
 
 def _or_skip(name: str, fetch: Callable[[], FetchedTree]) -> FetchedTree:

@@ -346,15 +346,15 @@ def test_iptables_answers_to_its_own_table(world: World, tmp_path: Path) -> None
 
 
 def test_options_that_contradict_each_other_are_refused() -> None:
-    for options in (
-        {"tree": "x", "git": "y"},
-        {"tree": "x", "ref": "y"},
-        {"ref": "v2.6.24"},
-        {"git": "x"},
-        {},
+    for tree, git, ref in (
+        ("x", "y", ""),
+        ("x", "", "y"),
+        ("", "", "v2.6.24"),
+        ("", "x", ""),
+        ("", "", ""),
     ):
         with pytest.raises(UserError):
-            kernel_source(None, **options)
+            kernel_source(None, tree=tree, git=git, ref=ref)
     assert kernel_source(V, git="x", ref="y") == GitRepository("x", V, "y")
 
 
