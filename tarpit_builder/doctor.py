@@ -7,10 +7,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tarpit_builder import paths
+from tarpit_builder import architectures, paths
 from tarpit_builder.console import format_table
 from tarpit_builder.errors import InfrastructureError, TarpitError
 
@@ -57,9 +57,7 @@ def _findings(mirror: str) -> Iterator[Finding]:
     yield _disk("cache disk", paths.cache_dir(), NEEDED_CACHE, "TARPIT_CACHE")
     yield _disk("result disk", paths.dist_dir(), 1, "TARPIT_DIST")
     yield from _network(mirror)
-    yield _tool(
-        "QEMU", "qemu-system-x86_64", "qemu-system-x86", "invoke verify boots kernels with it"
-    )
+    yield _qemu()
     yield _tool("mmdebstrap", "mmdebstrap", "mmdebstrap", "makes images where no registry answers")
     yield _tool("gpgv", "gpgv", "gpgv debian-archive-keyring", "checks signatures")
 
@@ -146,6 +144,15 @@ def _tool(topic: str, program: str, packages: str, use: str) -> Finding:
             topic, False, f"{program} is not installed ({use})", f"apt-get install {packages}"
         )
     return Finding(topic, True, _version(program))
+
+
+def _qemu() -> Finding:
+    """The machine of this architecture's kernels, and of which others there are."""
+    machines = {name: row.machine for name, row in architectures.known().items() if row.machine}
+    usual = machines[architectures.BUILD]
+    found = _tool("QEMU", usual.emulator, usual.package, "invoke verify boots kernels with it")
+    there = [name for name, machine in machines.items() if shutil.which(machine.emulator)]
+    return replace(found, seen=f"{found.seen}, for {', '.join(there)}") if found.good else found
 
 
 def _version(program: str) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from tarpit_builder import names
+from tarpit_builder import architectures, names
 
-ARCHITECTURE = "amd64"
+ARCHITECTURE = architectures.BUILD
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,10 @@ class Request:
         :raises UserError: if it is no kernel, and what is meant can be guessed.
         """
         object.__setattr__(self, "kernel", names.kernel(self.kernel))
-        object.__setattr__(self, "arch", names.architecture(self.arch))
+        arch = names.architecture(self.arch)
+        if arch == ARCHITECTURE:  # a kernel's full name says it as well
+            arch = architectures.of_kernel(self.kernel) or arch
+        object.__setattr__(self, "arch", arch)
 
     def given(self) -> dict[str, str]:
         """The options beside the kernel that differ from their default, with their values."""

@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tarpit_builder import architectures
+
 RULES = Path(__file__).parent / "rules"
 DEBIAN = "debian"
 ALIASES = ("stable", "oldstable", "oldoldstable", "testing", "unstable")
@@ -88,7 +90,7 @@ class Distribution:
     origin: str = ""
     base: str = ""
     image: str = ""
-    flavoured: str = ""
+    programs: str = ""
     one_name: bool = False
     recommends: tuple[str, ...] = ()
 
@@ -111,7 +113,8 @@ class Distribution:
 
         A flavour may be a short name, such as ``hwe``.
         """
-        values = {"number": suite.number, "arch": arch}
+        kernel = architectures.known()[arch].kernel(flavour)
+        values = {"number": suite.number, "kernel": kernel}
         usual = self.usual.get(arch) or self.usual["any"]
         if not flavour or flavour == self.flavours.get("default"):
             return usual.format(**values)
@@ -120,9 +123,13 @@ class Distribution:
 
     def flavour_of(self, metapackage: str, arch: str) -> str:
         """Which flavour the headers of *metapackage* are of; ``""`` if it is no such package."""
+        if "{kernel}" in self.newest:
+            known = architectures.known()[arch]
+            ends = {self.newest.format(kernel=end): end for end in known.kernels}
+            return known.flavour(ends[metapackage]) or "" if metapackage in ends else ""
         flavour = r"(?P<flavour>[a-z0-9][a-z0-9.-]*)"
         pattern = re.escape(self.newest).replace(r"\{flavour\}", flavour)
-        match = re.fullmatch(pattern.replace(r"\{arch\}", re.escape(arch)), metapackage)
+        match = re.fullmatch(pattern, metapackage)
         return match["flavour"] if match and not self.is_abi(match["flavour"]) else ""
 
     def is_abi(self, text: str) -> bool:
@@ -139,10 +146,15 @@ class Distribution:
 
     def flavour(self, abi: str, arch: str) -> str:
         """Which flavour the kernel *abi* is of; ``""`` is the ordinary one."""
-        pattern = self.flavoured or f"^(?:{self.abi})$"
-        match = re.search(pattern.replace("{arch}", re.escape(arch)), abi)
-        found = (match["flavour"] if match else "") or ""
+        match = re.fullmatch(self.abi, abi)
+        if match is None or "flavour" not in match.groupdict():
+            return architectures.known()[arch].flavour(abi) or ""
+        found = match["flavour"]
         return "" if found == self.flavours.get("default") else found
+
+    def made_for(self, abi: str, arch: str) -> bool:
+        """Whether the kernel *abi* is for *arch*, as far as its name says."""
+        return "?P<flavour>" in self.abi or architectures.known()[arch].flavour(abi) is not None
 
     def likely(self, abi: str) -> tuple[Suite, ...]:
         """The suites that may have the kernel *abi*: those whose own look like it, or else all."""
@@ -201,7 +213,12 @@ def _distribution(name: str, row: Mapping[str, Any]) -> Distribution:
         mirrors=row["mirror"],
         usual=usual if isinstance(usual, Mapping) else {"any": usual},
         flavours=row.get("flavours", {}),
-        **{"origin": row["title"], "base": name, **values},
+        **{
+            "origin": row["title"],
+            "base": name,
+            "architectures": architectures.built_for(),
+            **values,
+        },
     )
 
 

@@ -84,26 +84,27 @@ class FakeArchive:
         valid_for: int | None = None,
         archive: str = "debian",
         component: str = "main",
-        arch: str = "amd64",
         suffix: str = ".xz",
     ) -> None:
         """Publish *pocket* (``security:NAME`` for the security mirror) with *stanzas*."""
         place, _, name = pocket.rpartition(":")
         top = self.root / ("debian-security" if place else archive) / "dists" / name
-        folder = top / component / f"binary-{arch}"
-        folder.mkdir(parents=True, exist_ok=True)
-        text = "\n".join(
-            "".join(f"{key}: {value}\n" for key, value in stanza.items()) for stanza in stanzas
-        )
-        packed = COMPRESS[suffix](text.encode())
-        digest = hashlib.sha256(packed).hexdigest()
-        listing = f"{component}/binary-{arch}/Packages{suffix}"
-        (top / listing).write_bytes(packed)
         lines = [f"Suite: {name}", f"Codename: {codename or name}"]
         if valid_for is not None:
             until = email.utils.formatdate(time.time() + valid_for).replace("-0000", "UTC")
             lines.append(f"Valid-Until: {until}")
-        lines += ["SHA256:", f" {digest} {len(packed)} {listing}"]
+        lines.append("SHA256:")
+        for arch in sorted({"amd64", *(stanza["Architecture"] for stanza in stanzas)} - {"all"}):
+            there = [stanza for stanza in stanzas if stanza["Architecture"] in {arch, "all"}]
+            text = "\n".join(
+                "".join(f"{key}: {value}\n" for key, value in stanza.items()) for stanza in there
+            )
+            packed = COMPRESS[suffix](text.encode())
+            digest = hashlib.sha256(packed).hexdigest()
+            index = top / f"{component}/binary-{arch}/Packages{suffix}"
+            index.parent.mkdir(parents=True, exist_ok=True)
+            index.write_bytes(packed)
+            lines.append(f" {digest} {len(packed)} {index.relative_to(top)}")
         (top / "InRelease").write_bytes(self.signer.clearsign("\n".join(lines) + "\n"))
 
 
@@ -120,15 +121,17 @@ def package(name: str, version: str, *, arch: str = "amd64", depends: str = "") 
     }
 
 
-def kernel(abi: str, version: str, *, compiler: str = "gcc-14") -> list[Mapping[str, str]]:
+def kernel(
+    abi: str, version: str, *, compiler: str = "gcc-14", arch: str = "amd64"
+) -> list[Mapping[str, str]]:
     """The packages of one kernel, laid out as in trixie."""
-    stem = abi.rpartition("-")[0].removesuffix("-cloud").removesuffix("-rt")
+    stem = abi.partition("-")[0]
     depends = f"linux-headers-{stem}-common (= {version}), linux-kbuild-{stem}, {compiler}"
     return [
-        package(f"linux-headers-{abi}", version, depends=depends),
+        package(f"linux-headers-{abi}", version, arch=arch, depends=depends),
         package(f"linux-headers-{stem}-common", version, arch="all"),
-        package(f"linux-kbuild-{stem}", version),
-        package(f"linux-image-{abi}", version),
+        package(f"linux-kbuild-{stem}", version, arch=arch),
+        package(f"linux-image-{abi}", version, arch=arch),
     ]
 
 

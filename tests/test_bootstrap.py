@@ -52,6 +52,17 @@ def test_only_tests_and_documentation_need_mandoc(bare: str) -> None:
         assert ("mandoc" in text.split()) is needed, command
 
 
+def test_each_architecture_brings_its_qemu(bare: str) -> None:
+    for command, needed in (
+        ("build --kernel debian:trixie", set()),
+        ("verify --arch arm64 --kernel debian:trixie", {"qemu-system-arm"}),
+        ("verify --kernel debian:trixie --arch=s390x", {"qemu-system-misc"}),
+        ("test", {"qemu-system-arm", "qemu-system-misc"}),
+    ):
+        _, text = bootstrap("--no-install", "invoke", *command.split(), path=bare)
+        assert {word for word in text.split() if "qemu" in word} == {"qemu-system-x86"} | needed
+
+
 def test_second_run_is_silent_and_runs_the_command(tmp_path: Path) -> None:
     status, text = bootstrap("--no-install", "sh", "-c", "command -v invoke >&2", DOCKER_HOST="x:")
     assert status == 0, text

@@ -3,14 +3,26 @@
 #
 # Runs in a sealed container of the build image: no network, read-only root, an ordinary user;
 # /build is empty.  Environment: KERNEL_ABI, whose headers are unpacked below /kernel, or PREBUILT, a
-# module for it; CC_PACKAGE, the compiler's package; SOURCE_DATE_EPOCH.
+# module for it; HOST_ARCH, what it runs on (unless set, this architecture); CC_PACKAGE, the
+# compiler's package; SOURCE_DATE_EPOCH.
 set -eu
 
 # dpkg-deb's and xz's output must not depend on how many processors there are.
 export DPKG_DEB_THREADS_MAX=1 XZ_DEFAULTS=--threads=1
-# Debian's kernel Makefiles name their compiler; the extension is built with the same one.
-export CC="${CC_PACKAGE}"
 export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin HOME=/tmp
+: "${HOST_ARCH:=$(dpkg --print-architecture)}"
+of_host() {
+	CC=true dpkg-architecture --host-arch "${HOST_ARCH}" --query "$1"
+}
+triplet=$(of_host DEB_HOST_GNU_TYPE)
+# Cross-compilers' packages end with what their programs begin with.
+compiler=${CC_PACKAGE%-"$(printf %s "${triplet}" | tr _ -)"}
+# Debian's kernel Makefiles name their compiler; the extension is built with the same one.
+export CROSS_COMPILE="${triplet}-" CC="${triplet}-${compiler}"
+PKG_CONFIG_LIBDIR=/usr/lib/$(of_host DEB_HOST_MULTIARCH)/pkgconfig:/usr/share/pkgconfig
+export PKG_CONFIG_LIBDIR
+# debhelper wants to be told that what is for another architecture cannot be run here.
+[ "${HOST_ARCH}" = "$(dpkg --print-architecture)" ] || export DEB_BUILD_OPTIONS=nocheck
 umask 022
 
 stage() {
@@ -28,7 +40,7 @@ build() {
 	# -nc: the tree is new.  -d: kernel headers are unpacked here, not installed.  The .buildinfo
 	# would hold the time of day and the number of processors, and .changes its digest.
 	dpkg-buildpackage --build=full --unsigned-source --unsigned-changes --no-pre-clean \
-		--no-check-builddeps --jobs=1 \
+		--no-check-builddeps --jobs=1 --host-arch="${HOST_ARCH}" \
 		--hook-changes="sed -i 's/^Build-Date: .*/Build-Date: ${release_date}/' ../*.buildinfo"
 }
 
@@ -62,11 +74,12 @@ fi
 
 stage "toolchain"
 {
-	"${CC_PACKAGE}" --version | head -n 1
-	ld --version | head -n 1
+	"${CC}" --version | head -n 1
+	"${triplet}-ld" --version | head -n 1
 	# shellcheck disable=SC2016  # the ${…} are dpkg-query's
 	dpkg-query --show --showformat='${Package} ${Version}\n' \
-		binutils "${CC_PACKAGE}" debhelper dpkg-dev kmod libc6-dev libxtables-dev make
+		binutils "${CC_PACKAGE}" debhelper dpkg-dev kmod "libc6-dev:${HOST_ARCH}" \
+		"libxtables-dev:${HOST_ARCH}" make
 } >/out/toolchain.txt
 
 find /build -mindepth 2 -maxdepth 2 -type f -exec cp {} /out/ \;

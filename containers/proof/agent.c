@@ -2,8 +2,8 @@
 /*
  * The guest's only own program: PID 1 of the proving machine.
  *
- * It knows nothing about TARPIT.  It executes one request after the other that arrive on the second serial port and
- * sends one reply for each: run a program, read or write a file, make a system call on a socket.  Everything that
+ * It knows nothing about TARPIT.  It executes one request after the other that arrive on the port that AGENT_PORT in the
+ * kernel's command line names, else on the second serial port, and sends one reply for each: run a program, read or write a file, make a system call on a socket.  Everything that
  * judges lives on the host, in tarpit_builder/proof/guest.py, which is also where the protocol's other half is.
  *
  * Must run on every Linux from 2.6.19 on, so: static (musl), no system call younger than that without a fallback
@@ -43,7 +43,7 @@
 #include <unistd.h>
 
 #define PROTOCOL	2
-#define PORT		"/dev/ttyS1"
+#define SERIAL_PORT	"/dev/ttyS1"
 #define BLOCK		1024
 #define ACKNOWLEDGE	0x06
 #define MAX_FRAME	(8 << 20)
@@ -83,6 +83,7 @@ struct job {
 	int status;		/* -1 until it has ended */
 };
 
+static const char *port_name;
 static int port = -1;
 static int initial_netns = -1;
 static char current_netns[64];
@@ -201,7 +202,7 @@ static char *string(const struct value *v)
 	return copy;
 }
 
-/* --- the serial port --- */
+/* --- the port --- */
 
 static void read_port(char *data, size_t len)
 {
@@ -210,8 +211,10 @@ static void read_port(char *data, size_t len)
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n <= 0)
-			die("read " PORT);
+		if (n < 0)
+			die(port_name);
+		if (!n)
+			usleep(1000);	/* a port of virtio whose other end is not known to be there yet */
 		data += n;
 		len -= n;
 	}
@@ -225,7 +228,7 @@ static void write_port(const char *data, size_t len)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
-			die("write " PORT);
+			die(port_name);
 		data += n;
 		len -= n;
 	}
@@ -265,18 +268,45 @@ static void transmit(const struct buffer *b)
 	free(length.data);
 }
 
+/* Those of a port of virtio, which some kernels have as modules. */
+static void load_drivers(void)
+{
+	char *argv[] = { "modprobe", "-q", "-a", "virtio_pci", "virtio_console", NULL };
+	pid_t pid = fork();
+
+	if (!pid) {
+		execvp(argv[0], argv);
+		_exit(127);
+	}
+	if (pid > 0)
+		waitpid(pid, NULL, 0);
+}
+
 static void open_port(void)
 {
 	struct termios t;
+	int i;
 
-	port = open(PORT, O_RDWR | O_NOCTTY);
-	if (port < 0 || fcntl(port, F_SETFD, FD_CLOEXEC) < 0 || tcgetattr(port, &t) < 0)
-		die(PORT);
+	port_name = getenv("AGENT_PORT") ? getenv("AGENT_PORT") : SERIAL_PORT;
+	if (access(port_name, F_OK) < 0)
+		load_drivers();
+	for (i = 0; i < 1000; i++) {
+		port = open(port_name, O_RDWR | O_NOCTTY);
+		if (port >= 0 || errno != ENOENT)
+			break;
+		usleep(10000);
+	}
+	if (port < 0 || fcntl(port, F_SETFD, FD_CLOEXEC) < 0)
+		die(port_name);
+	if (!isatty(port))
+		return;
+	if (tcgetattr(port, &t) < 0)
+		die(port_name);
 	cfmakeraw(&t);
 	t.c_cflag |= CLOCAL;
 	cfsetspeed(&t, B115200);
 	if (tcsetattr(port, TCSANOW, &t) < 0)
-		die(PORT);
+		die(port_name);
 }
 
 /* --- programs --- */
@@ -911,7 +941,7 @@ int main(void)
 		device("/dev/zero", 1, 5);
 		device("/dev/urandom", 1, 9);
 		device("/dev/kmsg", 1, 11);
-		device("/dev/ttyS1", 4, 65);
+		device(SERIAL_PORT, 4, 65);
 	}
 	mount("debugfs", "/sys/kernel/debug", "debugfs", 0, NULL);	/* a debugging kernel has it */
 	mount_or_die("tmpfs", "/run");

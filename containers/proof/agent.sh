@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# The agent alone, for kernels that no suite's user land runs on.  Result: /out/agent.
-#   agent.sh DIRECTORY-OF-AGENT
+# The agent, for the guest's architecture, as /out/agent or FILE.  TRIPLET is set in the image.
+#   agent.sh DIRECTORY-OF-AGENT [FILE]
 set -eu
-musl-gcc -std=gnu11 -O2 -Wall -Wextra -Werror -static -s -o /out/agent "$1/agent.c"
+"$TRIPLET-gcc" -specs /usr/lib/*-linux-musl/musl-gcc.specs -std=gnu11 -O2 -Wall -Wextra -Werror -static -s \
+	-o "${2:-/out/agent}" "$1/agent.c"

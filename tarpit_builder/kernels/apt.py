@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from tarpit_builder import suites
+from tarpit_builder import architectures, suites
 from tarpit_builder.errors import UserError
 from tarpit_builder.kernels.headers import Headers
 from tarpit_builder.kernels.kernel import Choice, Kernel, Origin
@@ -102,8 +102,7 @@ class Apt(Origin):
             return (name,)
         abi = name.partition("/")[0]
         if it.name == suites.DEBIAN:
-            arch = any(name.endswith(f"-{arch}") for arch in self.architectures)
-            return (name,) if arch and ABI.fullmatch(name) else ()
+            return (name,) if architectures.of_kernel(name) and ABI.fullmatch(name) else ()
         return (name,) if it.is_abi(abi) else ()
 
     def refusal(self, option: str, kernel: str) -> UserError:
@@ -140,7 +139,8 @@ class Apt(Origin):
             suite = archive.codename(name.partition(":")[2] or it.default)
             return archive.newest(it.suites[suite], request.flavour, request.arch)
         try:
-            return archive.exact(_with_flavour(it, name, request), request.arch, suite)
+            arch = architectures.of_kernel(name) or request.arch
+            return archive.exact(_with_flavour(it, name, request), arch, suite)
         except UserError as error:
             if request.kernel != "running":
                 raise
@@ -194,10 +194,10 @@ def _with_flavour(distribution: suites.Distribution, abi: str, request: Request)
                 hint="leave --flavour out: the kernel's own name says it",
             )
         return abi
-    stem = abi.removesuffix(f"-{request.arch}")
-    if not request.flavour or stem == abi or stem.endswith(f"-{request.flavour}"):
+    names = architectures.known()[request.arch]
+    if not request.flavour or names.flavour(abi) in {None, request.flavour}:
         return abi
-    return f"{stem}-{request.flavour}-{request.arch}"
+    return abi.removesuffix(names.kernel("")) + names.kernel(request.flavour)
 
 
 def _why(request: Request, kernel: DebianKernel) -> str:

@@ -42,14 +42,7 @@ class OwnKernel(Userland):
     @property
     def recipe(self) -> Recipe:
         """The image with the suite's package tools; what the module takes is in another."""
-        return Recipe(
-            template="build",
-            suite=self.suite.name,
-            arch=self.tree.arch,
-            apt_sources=self.mirrors.apt_sources(self.suite),
-            mirror=self.mirrors.main,
-            variables={"compiler": "gcc", "allow_expired": False},
-        )
+        return modern.recipe(self.suite, self.tree.arch, "gcc", self.mirrors, expired=False)
 
     @property
     def recipes(self) -> tuple[Recipe, ...]:
@@ -128,8 +121,7 @@ class OwnKernel(Userland):
                         Input("/src", [modern.source_files(self.packages(release))]),
                     ),
                     environment={
-                        "KERNEL_ABI": release,
-                        "CC_PACKAGE": "gcc",
+                        **modern.build_environment(release, self.tree.arch, "gcc"),
                         "PREBUILT": f"{PREBUILT}/{MODULE}.ko",
                     },
                     done=lambda output: f"{len(list(output.glob('*.deb')))} packages",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tarpit_builder import architectures
 from tarpit_builder.container import Files, Input, Recipe
 from tarpit_builder.errors import SourceError, UserError
 from tarpit_builder.kernels.headers import Headers, obtain
@@ -31,16 +32,14 @@ class Suite(Userland):
         base = kernel.suite.userland
         # With the pockets that its kernels are in, where those are of the same archive.
         suite = kernel.suite if kernel.suite.of is base.of else base
-        return Recipe(
-            template="build",
-            suite=base.name,
-            arch=kernel.arch,
-            apt_sources=mirrors.apt_sources(suite),
-            mirror=mirrors.main,
-            distribution=base.distribution,
-            keyring=mirrors.keyring,
-            variables={"compiler": kernel.compiler, "allow_expired": bool(kernel.expired)},
+        return modern.recipe(
+            suite, kernel.arch, kernel.compiler, mirrors, expired=bool(kernel.expired)
         )
+
+    @property
+    def compiler(self) -> str:
+        """The package of the compiler: the one that built the kernel, or the same for here."""
+        return architectures.compiler(self.tree.kernel.compiler, self.tree.kernel.arch)
 
     @property
     def recipes(self) -> tuple[Recipe, ...]:
@@ -61,8 +60,8 @@ class Suite(Userland):
         return (
             Choice(
                 "compiler",
-                kernel.compiler,
-                f"built this kernel, as {kernel.packages[0].name} says",
+                self.compiler,
+                f"{kernel.compiler} built this kernel, as {kernel.packages[0].name} says",
             ),
             Choice("image", self.recipe.tag, f"userland of {base}, so that the packages fit it"),
             Choice(
@@ -85,8 +84,8 @@ class Suite(Userland):
 
     def facts(self) -> dict[str, Any]:
         """The compiler, the version of the packages, and what the kernel was built from."""
-        kernel, packages = self.tree.kernel, self.packages
-        facts = {"compiler": kernel.compiler, "version": packages.version}
+        packages = self.packages
+        facts = {"compiler": self.compiler, "version": packages.version}
         if packages.kernel_source != "linux":
             facts["kernel-source"] = packages.kernel_source
         return facts
@@ -109,7 +108,7 @@ class Suite(Userland):
                 scripts=modern.build_scripts(),
                 recipe=self.recipe,
                 inputs=(self.tree.input(workshop.console), Input("/src", [self.source()])),
-                environment={"KERNEL_ABI": kernel.abi, "CC_PACKAGE": kernel.compiler},
+                environment=modern.build_environment(kernel.abi, kernel.arch, kernel.compiler),
                 done=lambda output: f"{len(list(output.glob('*.deb')))} packages",
             ),
             stage,

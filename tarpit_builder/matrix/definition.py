@@ -11,7 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from tarpit_builder import kernels, paths
+from tarpit_builder import architectures, kernels, paths
 from tarpit_builder.console import format_table
 from tarpit_builder.errors import UserError
 from tarpit_builder.kernels import rules
@@ -45,7 +45,7 @@ class Cell:
         """What it is called everywhere; fit for a file and a CI job."""
         request = self.request
         parts = [request.kernel.replace(":", "-").replace("/", "-")]
-        if not request.kernel.endswith(f"-{request.arch}"):
+        if not architectures.of_kernel(request.kernel):
             parts += [request.flavour, request.arch]
         if request.iptables:
             parts.append(f"iptables-{request.iptables}")

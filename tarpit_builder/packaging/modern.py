@@ -15,14 +15,16 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tarpit_builder import paths, suites
-from tarpit_builder.container import Files
+from tarpit_builder import architectures, paths, suites
+from tarpit_builder.container import Files, Recipe
 from tarpit_builder.packaging import changelog, contents
 from tarpit_builder.packaging.changelog import Release
 from tarpit_builder.packaging.contents import EXTENSION_SOURCES, MAIN, MODULE_SOURCES, MODULES
 
 if TYPE_CHECKING:
     import jinja2
+
+    from tarpit_builder.sources.mirrors import Mirrors
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 SCRIPTS = paths.PROJECT / "containers" / "build"
@@ -131,6 +133,36 @@ def source_files(packages: PackageSet) -> Files:
     return Files(members)
 
 
+def recipe(
+    suite: suites.Suite, arch: str, compiler: str, mirrors: Mirrors, *, expired: bool
+) -> Recipe:
+    """The image that builds packages of *suite* for *arch*.
+
+    :param compiler: the package of the compiler, as it is called where it is a native one.
+    :param expired: whether an index past its Valid-Until will do.
+    """
+    return Recipe(
+        template="build",
+        suite=suite.base,
+        arch=architectures.BUILD,
+        apt_sources=mirrors.apt_sources(suite),
+        mirror=mirrors.main,
+        distribution=suite.distribution,
+        keyring=mirrors.keyring,
+        variables={
+            "compiler": architectures.compiler(compiler, arch),
+            "host": "" if arch == architectures.BUILD else arch,
+            "allow_expired": expired,
+        },
+    )
+
+
+def build_environment(abi: str, arch: str, compiler: str) -> dict[str, str]:
+    """What ``build-packages.sh`` has to know there, for the kernel *abi*."""
+    compiler = architectures.compiler(compiler, arch)
+    return {"KERNEL_ABI": abi, "HOST_ARCH": arch, "CC_PACKAGE": compiler}
+
+
 def build_scripts() -> Files:
     """The scripts that run inside the build container."""
     return Files({path.name: path for path in sorted(SCRIPTS.glob("*.sh"))})
@@ -158,8 +190,8 @@ def standards_version(series: str) -> str:
 
 def header_packages() -> tuple[str, ...]:
     """The metapackages whose headers follow a kernel image from version to version."""
-    table: dict[str, list[str]] = _rules()["headers"]
-    return tuple(f"linux-headers-{flavour}" for row in table.values() for flavour in row)
+    debian = (end for row in architectures.known().values() for end in row.kernels)
+    return tuple(f"linux-headers-{end}" for end in (*debian, *_rules()["headers"]["others"]))
 
 
 @cache

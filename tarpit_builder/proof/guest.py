@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, auto
 
+from tarpit_builder import architectures
 from tarpit_builder.errors import InfrastructureError
 from tarpit_builder.proof.qemu import Machine
 
 PROTOCOL = 2
+ETH_P_ALL = 0x0003
 BLOCK = 1024
 GRACE = 15.0  # seconds that the agent gets beyond what an operation itself may take
 
@@ -155,6 +157,8 @@ class Guest:
         assert isinstance(release, bytes)
         assert isinstance(version, bytes)
         assert isinstance(arch, bytes)
+        self.c = architectures.c(machine.spec.arch)
+        """How structures look that its kernel reads."""
         self.release = release.decode()
         self.version = version.decode()
         self.arch = arch.decode()
@@ -319,6 +323,23 @@ class Guest:
         self.call(Request(Op.SOCKET, (sock.slot, family, kind, protocol), netns))
         return sock
 
+    def sockaddr(self, address: str, port: int) -> bytes:
+        """A ``sockaddr_in`` or ``sockaddr_in6``."""
+        six = ":" in address
+        family = socket.AF_INET6 if six else socket.AF_INET
+        raw = socket.inet_pton(family, address)
+        head = struct.pack(f"{self.c.mark}H", family) + struct.pack(">H", port)
+        return head + (bytes(4) + raw + bytes(4) if six else raw + bytes(8))
+
+    def packet_address(self, interface: int, protocol: int = ETH_P_ALL) -> bytes:
+        """A ``sockaddr_ll``: an interface by number, every protocol unless told otherwise."""
+        head = struct.pack(f"{self.c.mark}H", socket.AF_PACKET) + struct.pack(">H", protocol)
+        return head + struct.pack(f"{self.c.mark}iHBB8s", interface, 0, 0, 6, bytes(8))
+
+    def htons(self, number: int) -> int:
+        """*number* as the guest has it after htons(3)."""
+        return int.from_bytes(number.to_bytes(2, "big"), self.c.order)
+
     def _new_slot(self) -> int:
         self._slots += 1
         return self._slots
@@ -347,7 +368,7 @@ class GuestSocket:
         return self.guest.call(Request(op, (self.slot, *args), seconds=seconds))
 
     def bind(self, address: bytes) -> None:
-        """Bind to *address*, as :func:`sockaddr` or :func:`packet_address` make it."""
+        """Bind to *address*, as :meth:`Guest.sockaddr` or :meth:`Guest.packet_address` make it."""
         self._call(Op.BIND, address)
 
     def listen(self, backlog: int = 5) -> None:
@@ -389,7 +410,8 @@ class GuestSocket:
 
     def setsockopt(self, level: int, name: int, value: int | bytes) -> None:
         """Set an option; a number becomes a C ``int``."""
-        raw = struct.pack("<i", value) if isinstance(value, int) else value
+        order = self.guest.c.mark
+        raw = struct.pack(f"{order}i", value) if isinstance(value, int) else value
         self._call(Op.SETSOCKOPT, level, name, raw)
 
     def getsockopt(self, level: int, name: int, size: int = 4, given: bytes = b"") -> bytes:
@@ -438,21 +460,3 @@ class GuestSocket:
         (job,) = self._call(Op.SPAWN_FLOOD, *frames)
         assert isinstance(job, int)
         return job
-
-
-def sockaddr(address: str, port: int) -> bytes:
-    """A ``sockaddr_in`` or ``sockaddr_in6``."""
-    if ":" in address:
-        raw = socket.inet_pton(socket.AF_INET6, address)
-        return struct.pack("<H", socket.AF_INET6) + struct.pack(">HI", port, 0) + raw + bytes(4)
-    raw = socket.inet_pton(socket.AF_INET, address)
-    return struct.pack("<H", socket.AF_INET) + struct.pack(">H", port) + raw + bytes(8)
-
-
-def packet_address(interface: int, protocol: int = 0x0003) -> bytes:
-    """A ``sockaddr_ll``: an interface by number, every protocol unless told otherwise."""
-    return (
-        struct.pack("<H", socket.AF_PACKET)
-        + struct.pack(">H", protocol)
-        + struct.pack("<iHBB8s", interface, 0, 0, 6, bytes(8))
-    )

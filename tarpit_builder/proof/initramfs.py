@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tarpit_builder import paths, suites
+from tarpit_builder import architectures, paths, suites
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input, Limits, Recipe, locked
 from tarpit_builder.errors import InfrastructureError, UserError
@@ -22,7 +22,17 @@ from tarpit_builder.sources.mirrors import Mirrors
 
 MODULES = (
     # cards and links
-    *("virtio_net", "virtio_pci", "e1000", "veth", "bridge", "br_netfilter", "8021q", "vrf"),
+    *(
+        "virtio_net",
+        "virtio_pci",
+        "virtio_console",
+        "e1000",
+        "veth",
+        "bridge",
+        "br_netfilter",
+        "8021q",
+        "vrf",
+    ),
     *("dummy", "ifb", "tun"),
     # tables
     *("ip_tables", "ip6_tables", "iptable_filter", "iptable_mangle", "iptable_raw"),
@@ -66,11 +76,16 @@ class UserLand:
         return Recipe(
             template="proof",
             suite=self.suite,
-            arch=self.arch,
+            arch=architectures.BUILD,
             apt_sources=self.apt_sources or (f"deb {self.mirror} {self.suite} main",),
             mirror=self.mirror,
             distribution=self.distribution,
             keyring=self.keyring,
+            variables={
+                "host": self.arch,
+                "compiler": architectures.compiler("gcc", self.arch),
+                "triplet": architectures.c(self.arch).triplet,
+            },
         )
 
 
@@ -183,13 +198,13 @@ class Assembly:
             )
 
     def _rootfs(self) -> Path:
-        script, agent = SCRIPTS / "rootfs.sh", SCRIPTS / "agent.c"
+        scripts = (SCRIPTS / name for name in ("rootfs.sh", "agent.sh", "agent.c"))
 
         def make(stage: Path) -> None:
             with self._console.stage(f"user land of {self._land.suite}"):
                 self._run(["sh", "/in/scripts/rootfs.sh", "/in/scripts"], [], stage)
 
-        return self._layer("rootfs", digest([self._recipe.tag, script, agent]), make)
+        return self._layer("rootfs", digest([self._recipe.tag, *scripts]), make)
 
     def _agent(self) -> Path:
         def make(stage: Path) -> None:

@@ -66,7 +66,7 @@ class Tools:
     *module* is the module's name, *file* that of its file where it is another, *builtin* whether
     it is a part of the kernel's image instead, *families* those that its iptables knows the
     target for, *wait* the option of iptables that waits for the lock (none before 1.4.20), *card*
-    QEMU's name of a network card that the kernel has a driver for.
+    QEMU's name of a network card that the kernel has a driver for (empty for the usual one).
     """
 
     module: str = "xt_TARPIT"
@@ -74,7 +74,7 @@ class Tools:
     builtin: bool = False
     families: tuple[int, ...] = (4, 6)
     wait: tuple[str, ...] = ("-w",)
-    card: str = "virtio-net-pci"
+    card: str = ""
 
 
 class Lab:
@@ -359,7 +359,9 @@ class Lab:
         """
         kind = socket.AF_INET6 if family == 6 else socket.AF_INET
         sock = self.guest.socket(kind, socket.SOCK_STREAM, netns=netns)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("<ii", 1, 0))
+        sock.setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack(f"{self.guest.c.mark}ii", 1, 0)
+        )
         return sock
 
     def close(self) -> None:

@@ -25,7 +25,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.packet import Packet
 
 from tarpit_builder.proof import segment
-from tarpit_builder.proof.guest import GuestSocket, sockaddr
+from tarpit_builder.proof.guest import GuestSocket
 from tarpit_builder.proof.lab import Deviation, Lab
 from tarpit_builder.proof.network import SIDES
 from tarpit_builder.proof.segment import Segment
@@ -70,7 +70,7 @@ class Mirror:
         """
         client = self.lab.client(family)
         try:
-            client.connect(sockaddr(self.server(family), port), seconds=PATIENCE)
+            client.connect(client.guest.sockaddr(self.server(family), port), seconds=PATIENCE)
         except OSError as error:
             late = error.errno == errno.ETIME
             why = f"nothing within {PATIENCE} s" if late else os.strerror(error.errno or 0)

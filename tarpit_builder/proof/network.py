@@ -67,15 +67,12 @@ def _name(interface: str) -> bytes:
     return interface.encode().ljust(16, b"\0")
 
 
-def _inet(address: str) -> bytes:
-    return struct.pack("<HH4s8s", socket.AF_INET, 0, socket.inet_aton(address), bytes(8))
-
-
 class Configurator:
     """Interfaces, addresses and routes of one namespace."""
 
     def __init__(self, guest: Guest, *, netns: str = "") -> None:
         self._guest = guest
+        self._order = guest.c.mark
         self._four = guest.socket(socket.AF_INET, socket.SOCK_DGRAM, netns=netns)
         self._six: GuestSocket | None = None
         try:
@@ -92,53 +89,63 @@ class Configurator:
     def index(self, interface: str) -> int:
         """Number of *interface*."""
         answer = self._four.ioctl(SIOCGIFINDEX, _name(interface) + bytes(24))
-        return int(struct.unpack_from("<i", answer, 16)[0])
+        return int(struct.unpack_from(f"{self._order}i", answer, 16)[0])
 
     def up(self, interface: str, *, up: bool = True) -> None:
         """Bring *interface* up, or down."""
         answer = self._four.ioctl(SIOCGIFFLAGS, _name(interface) + bytes(24))
-        flags = struct.unpack_from("<H", answer, 16)[0]
+        flags = struct.unpack_from(f"{self._order}H", answer, 16)[0]
         flags = flags | IFF_UP if up else flags & ~IFF_UP
-        self._four.ioctl(SIOCSIFFLAGS, _name(interface) + struct.pack("<H22x", flags))
+        self._four.ioctl(SIOCSIFFLAGS, _name(interface) + struct.pack(f"{self._order}H22x", flags))
 
     def mtu(self, interface: str, size: int) -> None:
         """Set the largest packet that *interface* carries."""
-        self._four.ioctl(SIOCSIFMTU, _name(interface) + struct.pack("<i20x", size))
+        self._four.ioctl(SIOCSIFMTU, _name(interface) + struct.pack(f"{self._order}i20x", size))
 
     def address(self, interface: str, address: str, prefix: int) -> None:
         """Give *interface* an address."""
         if ":" in address:
             assert self._six
             raw = socket.inet_pton(socket.AF_INET6, address)
-            request = raw + struct.pack("<Ii", prefix, self.index(interface))
+            request = raw + struct.pack(f"{self._order}Ii", prefix, self.index(interface))
             self._six.ioctl(SIOCSIFADDR, request)
             return
         mask = socket.inet_ntoa(struct.pack(">I", 0xFFFFFFFF << (32 - prefix) & 0xFFFFFFFF))
         for what, value in ((SIOCSIFADDR, address), (SIOCSIFNETMASK, mask)):
-            self._four.ioctl(what, _name(interface) + _inet(value) + bytes(8))
+            self._four.ioctl(what, _name(interface) + self._inet(value) + bytes(8))
 
     def neighbour(self, interface: str, address: str, mac: str) -> None:
         """Tell *interface* once and for all who has an IPv4 *address*."""
-        hardware = struct.pack("<H", 1) + bytes.fromhex(mac.replace(":", "")) + bytes(8)
-        request = _inet(address) + hardware + struct.pack("<I", ATF_COM | ATF_PERM)
-        self._four.ioctl(SIOCSARP, request + _inet("255.255.255.255") + _name(interface))
+        hardware = (
+            struct.pack(f"{self._order}H", 1) + bytes.fromhex(mac.replace(":", "")) + bytes(8)
+        )
+        request = (
+            self._inet(address) + hardware + struct.pack(f"{self._order}I", ATF_COM | ATF_PERM)
+        )
+        self._four.ioctl(SIOCSARP, request + self._inet("255.255.255.255") + _name(interface))
+
+    def _inet(self, address: str) -> bytes:
+        return self._guest.sockaddr(address, 0)
 
     def route(self, network: str, prefix: int, gateway: str, interface: str) -> None:
         """Send what is for *network* to *gateway*."""
         flags = RTF_UP | RTF_GATEWAY
+        wide = self._guest.c.bits == 64
         if ":" in network:
             assert self._six
             addresses = [socket.inet_pton(socket.AF_INET6, a) for a in (network, "::", gateway)]
-            long = "4xQ" if self._guest.arch == "x86_64" else "I"  # struct in6_rtmsg
-            rest = struct.pack(f"<IHHI{long}Ii", 0, prefix, 0, 1, 0, flags, self.index(interface))
+            long = "4xQ" if wide else "I"  # struct in6_rtmsg
+            rest = struct.pack(
+                f"{self._order}IHHI{long}Ii", 0, prefix, 0, 1, 0, flags, self.index(interface)
+            )
             self._six.ioctl(SIOCADDRT, b"".join(addresses) + rest)
             return
         mask = socket.inet_ntoa(struct.pack(">I", 0xFFFFFFFF << (32 - prefix) & 0xFFFFFFFF))
-        body = b"".join(_inet(value) for value in (network, gateway, mask))
-        if self._guest.arch == "x86_64":
-            request = bytes(8) + body + struct.pack("<H62x", flags)
+        body = b"".join(self._inet(value) for value in (network, gateway, mask))
+        if wide:
+            request = bytes(8) + body + struct.pack(f"{self._order}H62x", flags)
         else:
-            request = bytes(4) + body + struct.pack("<H34x", flags)
+            request = bytes(4) + body + struct.pack(f"{self._order}H34x", flags)
         self._four.ioctl(SIOCADDRT, request)
 
 

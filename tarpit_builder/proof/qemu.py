@@ -1,8 +1,8 @@
 """A machine to prove things on: QEMU, a kernel, an initramfs, and sockets instead of a network.
 
-The guest has a console (its first serial port, which is only read), a port to its agent (the
-second) and network cards whose other ends are sockets of this process.  Nothing else leaves the
-machine; no root, no bridge, no tap device.
+The guest has a console (its first serial port, which is only read), a port to its agent (a second
+one, or what the machine has in place of it) and network cards whose other ends are sockets of this
+process. Nothing else leaves the machine; no root, no bridge, no tap device.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from tarpit_builder import architectures
+from tarpit_builder.architectures import Hardware
 from tarpit_builder.errors import InfrastructureError, ToolMissingError, UserError
 from tarpit_builder.machine import end_with_parent
 from tarpit_builder.proof.reactor import Reactor
 
-SYSTEMS = {"amd64": "qemu-system-x86_64", "i386": "qemu-system-i386"}
-
 TROUBLE = re.compile(
     r"Kernel panic|\bBUG:|\bOops\b|general protection|KASAN|UBSAN|KCSAN|KMSAN|"
-    r"WARNING: |unable to handle|divide error|stack segment|double fault|"
+    r"WARNING: |[Uu]nable to handle|divide error|stack segment|double fault|"
     r"possible recursive locking|possible circular locking|inconsistent lock state|"
     r"suspicious RCU usage|sleeping function called|scheduling while atomic|"
     r"soft lockup|rcu_sched (self-)?detected|rcu: INFO|hung_task|blocked for more than|"
@@ -38,7 +38,10 @@ TROUBLE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class MachineSpec:
-    """A machine: *memory* in MiB, *icount* as QEMU's option of that name takes it."""
+    """A machine: *memory* in MiB, *icount* as QEMU's option of that name takes it.
+
+    Without a *card_model* the cards are those that the machine usually has.
+    """
 
     kernel: Path
     initrd: Path
@@ -47,25 +50,27 @@ class MachineSpec:
     cpus: int = 1
     accel: str = "tcg"
     cards: int = 2
-    card_model: str = "virtio-net-pci"
+    card_model: str = ""
     icount: str | None = None
     cmdline: str = ""
 
 
-def emulator(arch: str) -> str:
-    """Name of the QEMU for *arch*.
+def emulator(arch: str) -> Hardware:
+    """The machine that QEMU shows to kernels for *arch*.
 
     :raises UserError: if none is known.
-    :raises ToolMissingError: if it is not installed.
+    :raises ToolMissingError: if its QEMU is not installed.
     """
-    if arch not in SYSTEMS:
-        raise UserError(f"no machine to prove {arch} on", hint="there are " + ", ".join(SYSTEMS))
-    if shutil.which(SYSTEMS[arch]) is None:
+    machines = {name: row.machine for name, row in architectures.known().items() if row.machine}
+    if arch not in machines:
+        raise UserError(f"no machine to prove {arch} on", hint="there are " + ", ".join(machines))
+    hardware = machines[arch]
+    if shutil.which(hardware.emulator) is None:
         raise ToolMissingError(
-            f"{SYSTEMS[arch]} is not installed",
-            hint="apt-get install qemu-system-x86, or run ./bootstrap",
+            f"{hardware.emulator} is not installed",
+            hint=f"apt-get install {hardware.package}, or run ./bootstrap",
         )
-    return SYSTEMS[arch]
+    return hardware
 
 
 def card_mac(index: int) -> str:
@@ -130,24 +135,27 @@ class Machine:
     def command(self) -> list[str]:
         """QEMU's command line."""
         spec = self.spec
-        program = emulator(spec.arch)
+        hardware = emulator(spec.arch)
         console, agent, *cards = (sock.fileno() for sock in self._theirs)
-        command = [program, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
-        command += ["-machine", f"pc,accel={spec.accel}", "-m", str(spec.memory)]
-        command += ["-smp", str(spec.cpus), "-kernel", str(spec.kernel)]
-        command += ["-cpu", "host" if spec.accel == "kvm" else "qemu64,+rdrand"]
-        command += ["-initrd", str(spec.initrd)]
-        # lpj spares the guest the calibration of its delay loop, the rest what it cannot use.
+        command = [hardware.emulator, "-nodefaults", "-no-user-config", "-no-reboot"]
+        command += ["-display", "none", "-m", str(spec.memory), "-smp", str(spec.cpus)]
+        command += ["-machine", f"{hardware.machine},accel={spec.accel}"]
+        command += ["-cpu", "host" if spec.accel == "kvm" else hardware.cpu]
+        command += ["-kernel", str(spec.kernel), "-initrd", str(spec.initrd)]
+        # What a kernel does not know, it hands to init, which is the agent, in the environment.
         command += [
             "-append",
-            "console=ttyS0 panic=-1 oops=panic loglevel=5 tsc=reliable no_timer_check "
-            f"random.trust_cpu=on nokaslr mitigations=off net.ifnames=0 {spec.cmdline}".strip(),
+            f"console={hardware.console} panic=-1 oops=panic loglevel=5 {hardware.arguments} "
+            "random.trust_cpu=on nokaslr mitigations=off net.ifnames=0 "
+            f"AGENT_PORT={hardware.port} {spec.cmdline}".strip(),
         ]
-        command += ["-chardev", f"socket,id=console,fd={console}", "-serial", "chardev:console"]
-        command += ["-chardev", f"socket,id=agent,fd={agent}", "-serial", "chardev:agent"]
+        command += ["-chardev", f"socket,id=console,fd={console}"]
+        command += ["-chardev", f"socket,id=agent,fd={agent}", *hardware.devices]
+        model = spec.card_model or hardware.card
+        rom = "" if model.endswith("-ccw") else ",romfile="
         for index, card in enumerate(cards):
             command += ["-netdev", f"socket,id=net{index},fd={card}"]
-            device = f"{spec.card_model},netdev=net{index},mac={card_mac(index)},romfile="
+            device = f"{model},netdev=net{index},mac={card_mac(index)}{rom}"
             command += ["-device", device]
         if not cards:
             command += ["-nic", "none"]

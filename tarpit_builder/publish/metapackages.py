@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cmp_to_key
 from pathlib import Path
 
+from tarpit_builder import architectures
 from tarpit_builder.packaging import changelog, contents, modern
 from tarpit_builder.packaging.deb import Deb
 from tarpit_builder.publish.incoming import File, digest
@@ -39,7 +40,7 @@ class Kind:
     @property
     def suffix(self) -> str:
         """What Debian's metapackage of these kernels is called after ``linux-image-``."""
-        return f"{self.flavour}-{self.arch}" if self.flavour else self.arch
+        return architectures.known()[self.arch].kernel(self.flavour)
 
     @property
     def package(self) -> str:
@@ -105,13 +106,14 @@ def version(modules: Modules) -> str:
 
 def _modules(file: File) -> tuple[Kind, Modules] | None:
     """What *file* is, if it is a package of modules for one of Debian's kernels."""
-    name = file.name.partition("_")[0]
-    arch = re.escape(file.architecture)
-    match = re.fullmatch(rf"{STEM}-(?P<abi>\d.*?-(?:(?P<flavour>[a-z]+)-)?{arch})", name)
-    if match is None or not file.architecture:
+    abi = file.name.partition("_")[0].removeprefix(f"{STEM}-")
+    if not architectures.of_kernel(abi):
         return None
-    kind = Kind(file.suite, file.architecture, match["flavour"] or "", BACKPORT in file.kernel)
-    return kind, Modules(file, match["abi"], file.kernel)
+    flavour = architectures.known()[file.architecture].flavour(abi)
+    if flavour is None:
+        return None
+    kind = Kind(file.suite, file.architecture, flavour, BACKPORT in file.kernel)
+    return kind, Modules(file, abi, file.kernel)
 
 
 def _older(one: Modules, other: Modules) -> int:

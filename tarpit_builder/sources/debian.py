@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from tarpit_builder import paths, suites
+from tarpit_builder import architectures, paths, suites
 from tarpit_builder.errors import NetworkError, SourceError, ToolMissingError, UserError
 from tarpit_builder.leftovers import scratch
 from tarpit_builder.sources import deb, signatures
@@ -186,15 +186,21 @@ class Archive:
         it = self.distribution
         meta = _highest(_named(indexes, it.metapackage(suite, flavour, arch)))
         if meta is None:
+            if not _abis(indexes, it, arch):
+                raise UserError(
+                    f"{suite.name} has no kernels for {arch}",
+                    hint=f"`invoke kernels --arch {arch}` lists the suites that have some",
+                )
             have = sorted(
                 found
                 for index in indexes
                 for package in index.packages
                 if (found := it.flavour_of(package.name, arch)) and _target(package, it, indexes)
             )
+            others = ", ".join(dict.fromkeys(have))
             raise UserError(
                 f"{suite.name} has no kernel of flavour {flavour or 'default'!r} for {arch}",
-                hint=f"flavours there: {', '.join(dict.fromkeys(have)) or 'none'}",
+                hint=f"flavours there: {others or 'none'}",
             )
         target = _target(meta, it, indexes)
         if not target:
@@ -222,7 +228,7 @@ class Archive:
                 continue
             if self._headers(abi, indexes):
                 return self._kernel(one, abi, arch, indexes)
-            seen += _abis(indexes, it)
+            seen += _abis(indexes, it, arch)
         if absent is not None and not seen:
             raise absent
         raise UserError(
@@ -249,7 +255,7 @@ class Archive:
 
     def kernels(self, suite: suites.Suite, arch: str) -> tuple[str, ...]:
         """Every ABI that *suite* has headers for, newest last."""
-        return tuple(_abis(self._suite(suite, arch), self.distribution))
+        return tuple(_abis(self._suite(suite, arch), self.distribution, arch))
 
     def _headers(self, abi: str, indexes: Sequence[Index]) -> Package | None:
         """The package to build against for *abi*."""
@@ -267,6 +273,8 @@ class Archive:
             )
         names = [headers.depends_on(pattern) for pattern in it.parts]
         parts = [_matching(_named(indexes, name), headers) if name else None for name in names]
+        if it.programs:
+            parts.append(self._programs(suite, headers, arch, indexes))
         if None in parts:
             raise SourceError(
                 f"the packages that {headers.name} depends on are not all in {suite.name}",
@@ -289,6 +297,29 @@ class Archive:
             expired=next((index.expired for index in indexes if index.expired), ""),
             metapackage=_metapackage(suite, abi, arch, indexes),
         )
+
+    def _programs(
+        self, suite: suites.Suite, headers: Package, arch: str, indexes: Sequence[Index]
+    ) -> Package | None:
+        """The programs of the kernel's build system, which run here, whatever it is for.
+
+        :raises SourceError: if there are none for here.
+        """
+        name = headers.depends_on(self.distribution.programs) or ""
+        if arch != architectures.BUILD:
+            try:
+                indexes = self._suite(suite, architectures.BUILD)
+            except UserError:
+                indexes = ()
+        found = _matching(_named(indexes, name), headers)
+        if name and found is None and arch != architectures.BUILD:
+            raise SourceError(
+                f"{self.distribution.title} has no {name} for {architectures.BUILD}, where its "
+                "modules would be built",
+                hint=f"take xt-tarpit-dkms of --kernel {suite.userland.request} --arch {arch}: "
+                "DKMS builds the module on the host itself",
+            )
+        return found
 
     def _compiler(self, headers: Package) -> str:
         """The package of the compiler that built the kernel, as its configuration says."""
@@ -327,9 +358,12 @@ class Archive:
         release, stale = self._release(pocket)
         entry = _packages_entry(release, self.distribution.components[0], arch)
         if entry is None:
+            # Support of an architecture may end before a suite's.
+            if pocket not in self.distribution.suites:
+                return Index(pocket, ())
             raise UserError(
                 f"{pocket} has no packages for {arch}",
-                hint=f"supported: --arch {', '.join(self.distribution.architectures)}",
+                hint=f"`invoke kernels --arch {arch}` lists the suites that have kernels for it",
             )
         listing, sha256, size = entry
         kept = self.store.root / "debian" / f"{sha256}.json"
@@ -629,14 +663,16 @@ def _metapackage(suite: suites.Suite, abi: str, arch: str, indexes: Sequence[Ind
     return usual if _named(indexes, usual) else ""
 
 
-def _abis(indexes: Iterable[Index], distribution: suites.Distribution) -> list[str]:
+def _abis(indexes: Iterable[Index], distribution: suites.Distribution, arch: str) -> list[str]:
     from debian.debian_support import NativeVersion
 
     found = {
         abi: package.version
         for index in indexes
         for package in index.packages
-        if package.arch != "all" and (abi := distribution.abi_of(package.name))
+        if package.arch != "all"
+        and (abi := distribution.abi_of(package.name))
+        and distribution.made_for(abi, arch)
     }
     return sorted(found, key=lambda abi: (NativeVersion(found[abi]), abi))
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,7 @@ COMPILERS = {
 }
 
 
-def meta(name: str, target: str) -> Mapping[str, str]:
+def meta(name: str, target: str) -> dict[str, str]:
     """A metapackage that installs *target*."""
     return package(name, "1", depends=target)
 
@@ -116,7 +116,7 @@ def _proxmox(fake: FakeArchive) -> None:
     )
 
 
-def _raspios(fake: FakeArchive) -> None:
+def _raspios(fake: FakeArchive, *, programs: bool = True) -> None:
     depends = "linux-headers-6.12.25+rpt-common-rpi (= 1), linux-kbuild-6.12.25+rpt, gcc-12"
     fake.suite(
         "bookworm",
@@ -125,10 +125,10 @@ def _raspios(fake: FakeArchive) -> None:
             package("linux-headers-6.12.25+rpt-common-rpi", "1", arch="all"),
             package("linux-kbuild-6.12.25+rpt", "1", arch="arm64"),
             package(f"linux-image-{RPI}", "1", arch="arm64"),
-            meta("linux-headers-rpi-v8", f"linux-headers-{RPI}"),
+            *([package("linux-kbuild-6.12.25+rpt", "1")] if programs else []),
+            meta("linux-headers-rpi-v8", f"linux-headers-{RPI}") | {"Architecture": "arm64"},
         ],
         archive="rpi",
-        arch="arm64",
     )
 
 
@@ -193,7 +193,7 @@ def test_a_raspberry_pi_has_headers_as_debian_has(archive: Archive) -> None:
     facts = plan.make(Request("raspios:bookworm", arch="arm64", flavour="v8"), archive).facts()
     assert (facts["kernel"], facts["compiler"], facts["version"].partition("+")[2]) == (
         RPI,
-        "gcc-12",
+        "gcc-12-aarch64-linux-gnu",
         "rpios12",
     )
     assert plan.make(Request(RPI, arch="arm64"), archive).kernel.name == RPI
@@ -219,6 +219,19 @@ def test_packages_are_made_for_the_userland_that_the_distribution_has(
     sources = " ".join(userland.recipe.apt_sources)
     assert ("main restricted universe" in sources) == name.startswith(GA)
     assert ("/pve" in sources) is False
+
+
+def test_programs_that_are_not_for_the_machine_that_builds(
+    tmp_path: Path, signer: Signer, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeArchive(tmp_path / "www", signer)
+    _raspios(fake, programs=False)
+    with serve(fake.root) as url:
+        monkeypatch.setenv("TARPIT_RASPIOS_MIRROR", f"{url}/rpi")
+        with pytest.raises(
+            SourceError, match=r"no linux-kbuild-6\.12.* for amd64.*debian:bookworm"
+        ):
+            plan.make(Request("raspios:bookworm", arch="arm64"), archive)
 
 
 def test_what_it_takes_to_boot(archive: Archive) -> None:

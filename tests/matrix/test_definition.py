@@ -107,7 +107,7 @@ def test_limits_of_a_block_win() -> None:
         ({"build": [{"kernels": "2.6.18"}]}, "targets had another interface before 2.6.19"),
         ({"build": [{"kernels": "windows"}]}, "not a version of Linux"),
         ({"build": [{"kernels": "2.6.24", "arch": "sparc"}]}, "supported: amd64, i386"),
-        ({"build": [{"kernels": "debian:sid", "arch": "i386"}]}, "'i386' is not supported"),
+        ({"build": [{"kernels": "debian:sid", "arch": "mips"}]}, "'mips' is not supported"),
         ({"build": [{"kernels": "2.6.24", "iptables": "1.4.0rc3"}]}, "no iptables 1.4.0rc3"),
         ({"build": [{"kernels": "2.6.24", "iptables": "1.4.5"}]}, "iptables 1.4.5 is not built"),
         ({"build": [{"kernels": "debian:sid", "iptables": "1.4.0"}]}, "no choice of `iptables`"),

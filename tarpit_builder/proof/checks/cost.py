@@ -12,7 +12,6 @@ import socket
 from dataclasses import dataclass
 
 from tarpit_builder.console import format_table
-from tarpit_builder.proof.guest import packet_address
 from tarpit_builder.proof.lab import Deviation, Lab, Unavailable
 from tarpit_builder.proof.namespaces import Pair
 from tarpit_builder.proof.network import CLIENT, Configurator
@@ -71,7 +70,7 @@ class Bench:
         self._socket = guest.socket(socket.AF_PACKET, socket.SOCK_RAW, 0, netns=pair.netns)
         there = Configurator(guest, netns=pair.netns)
         self._socket.setsockopt(263, PACKET_QDISC_BYPASS, 1)
-        self._socket.bind(packet_address(there.index(pair.there), 0x88B5))
+        self._socket.bind(guest.packet_address(there.index(pair.there), 0x88B5))
 
     def instructions(self, family: int, payload: bytes, target: tuple[str, ...]) -> float:
         """Instructions that a packet costs when it meets *target*."""

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tarpit_builder.proof.guest import Op, Reply, Request, packet_address, sockaddr
+from tarpit_builder.proof.guest import ETH_P_ALL, Op, Reply, Request
 from tarpit_builder.proof.lab import Deviation, Lab, Unavailable
 from tarpit_builder.proof.namespaces import Pair
 from tarpit_builder.proof.network import Configurator
@@ -24,7 +24,6 @@ held = Group(
 )
 
 PORT = 25
-ETH_P_ALL = 0x0300  # in network order
 WATCHED = 1800  # seconds of the guest's time
 INTERVAL = 10
 FIN_WAIT_1 = 4
@@ -113,8 +112,8 @@ class RealClients:
     def server(self) -> bytes:
         """Where they connect to."""
         if self._pair:
-            return sockaddr(self._pair.address(self.family), PORT)
-        return sockaddr("::1" if self.family == 6 else "127.0.0.1", PORT)
+            return self.lab.guest.sockaddr(self._pair.address(self.family), PORT)
+        return self.lab.guest.sockaddr("::1" if self.family == 6 else "127.0.0.1", PORT)
 
     def delay(self) -> None:
         """Put a distance between client and tarpit."""
@@ -160,8 +159,7 @@ class RealClients:
             sock.setsockopt(socket.IPPROTO_TCP, TCP_KEEPINTVL, 1)
             sock.setsockopt(socket.IPPROTO_TCP, TCP_KEEPCNT, 3)
 
-    @staticmethod
-    def _evaluate(clients: list[Client], done: list[tuple[Request, Reply]]) -> None:
+    def _evaluate(self, clients: list[Client], done: list[tuple[Request, Reply]]) -> None:
         connected = [reply for request, reply in done if request.op is Op.CONNECT]
         names = [reply for request, reply in done if request.op is Op.GETSOCKNAME]
         for client, connection, name in zip(clients, connected, names, strict=True):
@@ -175,7 +173,8 @@ class RealClients:
             if request.op is Op.GETSOCKOPT:
                 (info,) = reply.results
                 assert isinstance(info, bytes)
-                asked[request.args[0]].rto = int.from_bytes(info[8:12], "little") / 1e6
+                rto = int.from_bytes(info[8:12], self.lab.guest.c.order)
+                asked[request.args[0]].rto = rto / 1e6
             if request.op is Op.READ:
                 text = reply.results[0]
                 assert isinstance(text, bytes)
@@ -256,8 +255,10 @@ def once(lab: Lab, family: int) -> None:
     with Pair(lab) as pair:
         lab.tarpit(families=(family,))
         there = Configurator(lab.guest, netns=pair.netns)
-        tap = lab.guest.socket(socket.AF_PACKET, socket.SOCK_RAW, ETH_P_ALL, netns=pair.netns)
-        tap.bind(packet_address(there.index(pair.there)))
+        tap = lab.guest.socket(
+            socket.AF_PACKET, socket.SOCK_RAW, lab.guest.htons(ETH_P_ALL), netns=pair.netns
+        )
+        tap.bind(lab.guest.packet_address(there.index(pair.there)))
         mac = lab.guest.read(f"/sys/class/net/{pair.here}/address").strip()
         syn = Segment(Flow(pair.other(family), pair.address(family), 1234, PORT), "S", seq=1)
         # Its own host answers the SYN+ACK with a RST; that must not be what ends it.

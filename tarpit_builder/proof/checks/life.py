@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import socket
 
-from tarpit_builder.proof.guest import packet_address, sockaddr
 from tarpit_builder.proof.lab import MODES, Deviation, Lab, Unavailable
 from tarpit_builder.proof.namespaces import Pair
 from tarpit_builder.proof.network import CLIENT, Configurator
@@ -41,10 +40,10 @@ class Traffic:
                 ):
                     frames.append(frame(segment.packet(), src="02:00:00:00:00:99", dst=mac))
         self._socket = lab.guest.socket(
-            socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88B5), netns=pair.netns
+            socket.AF_PACKET, socket.SOCK_RAW, lab.guest.htons(0x88B5), netns=pair.netns
         )
         there = Configurator(lab.guest, netns=pair.netns)
-        self._socket.bind(packet_address(there.index(pair.there)))
+        self._socket.bind(lab.guest.packet_address(there.index(pair.there)))
         self._job = self._socket.spawn_flood(frames)
         return self
 
@@ -115,7 +114,7 @@ def namespaces(lab: Lab) -> None:
                 if done.status:
                     raise Deviation(f"{done.command}: {done.stderr.strip()}")
             client = lab.client(4)
-            client.connect(sockaddr(pair.other(4), 25), seconds=5)
+            client.connect(lab.guest.sockaddr(pair.other(4), 25), seconds=5)
             client.send(b"x" * 100)
             client.close()
     lab.unload()  # every rule went with its namespace

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-from tarpit_builder.proof.guest import sockaddr
 from tarpit_builder.proof.lab import Deviation, Lab
 from tarpit_builder.proof.mirror import Mirror
 from tarpit_builder.proof.registry import Group
@@ -103,7 +102,7 @@ def honeypot_client(lab: Lab, family: int) -> None:
             client.send(b"x" * 20000)
 
             def unsent() -> int:
-                return int.from_bytes(client.ioctl(SIOCOUTQ, bytes(4)), "little")
+                return int.from_bytes(client.ioctl(SIOCOUTQ, bytes(4)), client.guest.c.order)
 
             for _ in range(100):
                 if not unsent():
@@ -166,7 +165,7 @@ def reset_client(lab: Lab, family: int) -> None:
         with Mirror(lab) as mirror:
             client = lab.client(family)
             try:
-                client.connect(sockaddr(mirror.server(family), 80), seconds=5)
+                client.connect(lab.guest.sockaddr(mirror.server(family), 80), seconds=5)
             except ConnectionRefusedError:
                 pass
             except OSError as error:

@@ -7,7 +7,7 @@ import shlex
 
 from scapy.layers.inet import IP
 
-from tarpit_builder.proof.guest import GuestSocket, sockaddr
+from tarpit_builder.proof.guest import GuestSocket
 from tarpit_builder.proof.lab import Deviation, Lab, Unavailable
 from tarpit_builder.proof.mirror import Mirror
 from tarpit_builder.proof.namespaces import Pair
@@ -99,7 +99,7 @@ def listener(lab: Lab, family: int, where: str, port: int) -> GuestSocket:
     """A service in the guest."""
     server = lab.client(family)
     server.setsockopt(1, 2, 1)  # SOL_SOCKET, SO_REUSEADDR
-    server.bind(sockaddr(where, port))
+    server.bind(server.guest.sockaddr(where, port))
     server.listen()
     return server
 

@@ -204,8 +204,9 @@ def entries(lab: Lab, family: int, level: int) -> tuple[bytes, bytes]:
     sock = raw_socket(lab, family)
     name = b"filter".ljust(32, b"\0")
     info = sock.getsockopt(level, IPT_SO_GET_INFO, 84, name + bytes(52))
-    size = struct.unpack_from("<I", info, 80)[0]
-    request = name + struct.pack("<II", size, 0)
+    order = lab.guest.c.mark
+    size = struct.unpack_from(f"{order}I", info, 80)[0]
+    request = name + struct.pack(f"{order}II", size, 0)
     whole = sock.getsockopt(level, IPT_SO_GET_ENTRIES, len(request) + size, request + bytes(size))
     sock.close()
     return info, whole[40:]
@@ -216,25 +217,29 @@ def target_of(lab: Lab, family: int, level: int) -> tuple[bytes, int, int, int]:
     _, table = entries(lab, family, level)
     # struct xt_entry_target: size, name[29], revision, data
     at = table.index(b"TARPIT\0") - 2
-    size = struct.unpack_from("<H", table, at)[0]
+    size = struct.unpack_from(f"{lab.guest.c.mark}H", table, at)[0]
     return table, at + 32, size - 32, table[at + 31]
 
 
 def replace_with_variant(lab: Lab, family: int, level: int, variant: int) -> OSError | None:
     """Put the table back with another variant; the error, or None if it was accepted."""
+    c = lab.guest.c
     info, _ = entries(lab, family, level)
     table, at, _, _ = target_of(lab, family, level)
     changed = table[:at] + bytes([variant]) + table[at + 1 :]
     hooks_and_numbers = info[32:84]  # valid_hooks, hook_entry[5], underflow[5], num, size
-    valid, *rest = struct.unpack("<13I", hooks_and_numbers)
+    valid, *rest = struct.unpack(f"{c.mark}13I", hooks_and_numbers)
     entry, underflow, count, size = rest[0:5], rest[5:10], rest[10], rest[11]
-    long = "Q" if lab.guest.arch == "x86_64" else "I"
-    header = info[0:32] + struct.pack("<III5I5II", valid, count, size, *entry, *underflow, count)
-    if long == "Q":
+    header = info[0:32] + struct.pack(
+        f"{c.mark}III5I5II", valid, count, size, *entry, *underflow, count
+    )
+    if c.bits == 64:
         header += bytes(-len(header) % 8)
     sock = raw_socket(lab, family)
     try:
-        sock.setsockopt(level, IPT_SO_SET_REPLACE, header + struct.pack(f"<{long}", 0) + changed)
+        sock.setsockopt(
+            level, IPT_SO_SET_REPLACE, header + struct.pack(f"{c.mark}{c.long}", 0) + changed
+        )
     except OSError as error:
         return error
     finally:

@@ -14,7 +14,7 @@ from scapy.layers.inet6 import (
 )
 
 from tarpit_builder.proof.checks.wire import establish
-from tarpit_builder.proof.guest import packet_address, sockaddr
+from tarpit_builder.proof.guest import ETH_P_ALL
 from tarpit_builder.proof.lab import Deviation, Lab, Unavailable
 from tarpit_builder.proof.namespaces import Pair
 from tarpit_builder.proof.network import UNUSED
@@ -25,7 +25,6 @@ shapes = Group("shapes", "packets of every size and make", order=50, fresh=True)
 
 JUMBO = 9000
 LARGEST = 4000
-ETH_P_ALL = 0x0300  # in network order
 
 
 @shapes.setup
@@ -165,8 +164,8 @@ def headers(lab: Lab, family: int) -> None:
 
 @shapes.check("a packet that somebody else looks at (tcpdump) is not changed")
 def shared(lab: Lab, family: int) -> None:
-    tap = lab.guest.socket(socket.AF_PACKET, socket.SOCK_RAW, ETH_P_ALL)
-    tap.bind(packet_address(lab.network.index("eth0")))
+    tap = lab.guest.socket(socket.AF_PACKET, socket.SOCK_RAW, lab.guest.htons(ETH_P_ALL))
+    tap.bind(lab.guest.packet_address(lab.network.index("eth0")))
     try:
         tap.drain()
         syn, accepted = establish(lab, family)
@@ -237,12 +236,12 @@ def let_send_at_once(lab: Lab, pair: Pair, family: int) -> None:
 def upload(lab: Lab, pair: Pair, family: int, data: bytes) -> list[bytes]:
     """Have a client send *data* to a server that reads nothing; the frames on their wire."""
     server = lab.client(family)
-    server.bind(sockaddr(pair.address(family), 80))
+    server.bind(lab.guest.sockaddr(pair.address(family), 80))
     server.listen()
-    tap = lab.guest.socket(socket.AF_PACKET, socket.SOCK_RAW, ETH_P_ALL)
-    tap.bind(packet_address(lab.network.index(pair.here)))
+    tap = lab.guest.socket(socket.AF_PACKET, socket.SOCK_RAW, lab.guest.htons(ETH_P_ALL))
+    tap.bind(lab.guest.packet_address(lab.network.index(pair.here)))
     client = lab.client(family, netns=pair.netns)
-    client.connect(sockaddr(pair.address(family), 80), seconds=5)
+    client.connect(lab.guest.sockaddr(pair.address(family), 80), seconds=5)
     peer = server.accept(seconds=5)
     client.send(data)
     lab.guest.sleep(0.3)

@@ -9,7 +9,6 @@ from typing import Any
 from scapy.layers.inet import TCP, in4_chksum
 from scapy.layers.inet6 import in6_chksum
 
-from tarpit_builder.proof.guest import sockaddr
 from tarpit_builder.proof.lab import PORT, Deviation, Lab
 from tarpit_builder.proof.network import CLIENT, SIDES, UNUSED
 from tarpit_builder.proof.registry import Group
@@ -309,7 +308,7 @@ def ttl(lab: Lab, family: int) -> None:
 @wire.check("nothing reaches a local socket, and nothing is forwarded")
 def dropped(lab: Lab, family: int) -> None:
     server = lab.client(family)
-    server.bind(sockaddr(SIDES[0].guest(family), PORT))
+    server.bind(lab.guest.sockaddr(SIDES[0].guest(family), PORT))
     server.listen()
     try:
         syn, accepted = establish(lab, family)
