@@ -140,6 +140,24 @@ def verify(
 
 
 @verb(
+    *WHICH,
+    *("iptables", "userland"),
+    *PLACES,
+    help={
+        "kernel-git": "clone of Linux: the release, and the commits that a failure may come from"
+    },
+)
+def port(c: Context, given: Given) -> None:
+    """Try a kernel that nobody has tried yet: fetch, probe, build, boot, verify, or a report."""
+    request = given.request()
+    from tarpit_builder import porting
+    from tarpit_builder.console import Console
+
+    console = Console()
+    print(porting.port(request, given.archive(console), console).table())
+
+
+@verb(
     *("kernel", "arch", "mirror", "keyring", "offline"),
     help={
         "kernel": "of another distribution, such as ubuntu (default: Debian's and kernel.org's)",
@@ -500,20 +518,23 @@ def docs(c: Context, output: str = "") -> None:
 
 
 @verb(
+    *("kernel", "iptables", "kernel_git", "ref", "kernel_tree", "trust_on_first_use"),
+    *("mirror", "offline"),
     help={
-        "kernel": "release of Linux, such as 2.6.22 (default: the one that the tree is)",
+        "kernel": "release of Linux, such as 2.6.22 or 5.10 (default: the one that the tree is)",
         "iptables": "release of iptables instead: 1.3.8 or 1.4.0",
+        "kernel-git": "clone that has the tree, for a release that no patch is kept for",
+        "kernel-tree": "folder or tarball of that tree, which stays as it is",
         "tree": "folder of the unpacked source to patch",
         "reverse": "take the patch out again",
         "dry-run": "only say whether and how it applies",
         "output": "write the patch to this file, or - for standard output",
         "format": "of --output: git (default), quilt or mbox",
-    }
+    },
 )
 def patch(
     c: Context,
-    kernel: str = "",
-    iptables: str = "",
+    given: Given,
     tree: str = "",
     reverse: bool = False,
     dry_run: bool = False,
@@ -522,8 +543,10 @@ def patch(
 ) -> None:
     """Patch a kernel or iptables tree of your own, or write the patch."""
     from tarpit_builder import patches, report
+    from tarpit_builder.console import Console
+    from tarpit_builder.kernels.source import Places
 
-    release = patches.asked_for(kernel, iptables)
+    release = patches.asked_for(given.kernel, given.iptables, given.kernel_tree)
     if output != "-":
         report.output(output, "--output")
     if folder := report.path(tree):
@@ -531,7 +554,9 @@ def patch(
         print(patches.applied(done, dry_run=dry_run))
         release = done.release
     if output or not folder:
-        patches.write_out(release, format, output)
+        tree_of = Places.of(given.request(), given.archive(Console())).kernel
+        named = bool(given.kernel_git or given.kernel_tree)
+        patches.write_out(release, format, output, folder=folder, fetch=tree_of, named=named)
 
 
 PATCHED = ("kernel", "iptables", "kernel_git", "iptables_git")

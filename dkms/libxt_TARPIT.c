@@ -4,6 +4,7 @@
  * compile with -DTARPIT_IPTABLES_1_3 (IPv4) inside its source tree.
  */
 #include <getopt.h>
+#include <limits.h>
 #include <netdb.h>
 #include <stdbool.h>
 #include <stdio.h>

@@ -17,6 +17,7 @@ code  meaning
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -75,10 +76,13 @@ class SourceError(TarpitError):
 
 
 class BuildError(TarpitError):
-    """Compiler or packaging failed; ``tail`` holds the last lines of its output."""
+    """Compiler or packaging failed; ``tail`` holds the last lines of its output, ``log`` all."""
 
     exit_code = 5
 
-    def __init__(self, message: str, *, hint: str, tail: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, message: str, *, hint: str, tail: tuple[str, ...] = (), log: Path | None = None
+    ) -> None:
         super().__init__(message, hint=hint)
         self.tail = tail
+        self.log = log

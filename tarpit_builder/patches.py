@@ -19,8 +19,8 @@ from tarpit_builder.patching.committed import (
     committed,
     emit,
     formatted,
-    write_out,
 )
+from tarpit_builder.patching.demand import write_out
 from tarpit_builder.patching.regen import (
     Regenerated,
     ReleaseTrees,

@@ -128,4 +128,4 @@ class Workshop:
         kept = paths.make_dir(paths.cache_dir() / "logs") / f"{self.name}-{stamp}.log"
         shutil.copyfile(self.log, kept)
         hint = f"the full log is {kept}; {error.hint}"
-        return BuildError(error.message, hint=hint, tail=error.tail)
+        return BuildError(error.message, hint=hint, tail=error.tail, log=kept)

@@ -97,7 +97,7 @@ class Given:
     @property
     def arch(self) -> str:
         """The architecture, as it was typed."""
-        return str(self.values["arch"] or self.settings.arch)
+        return str(self.values.get("arch") or self.settings.arch)
 
     def request(self) -> Request:
         """The kernel that is asked for, and what else was said of it.

@@ -68,4 +68,4 @@ def test_a_patch_that_there_is_not_is_told_before_where_to_write_it() -> None:
     )  # fmt: skip
     assert result.returncode == 2
     assert "no patch for Linux 6.12" in result.stderr
-    assert "invoke build --kernel debian:SUITE" in result.stderr
+    assert "with --output FILE" in result.stderr

@@ -50,6 +50,13 @@ if [ -z "${PREBUILT:-}" ] && ! [ -e "/usr/src/linux-headers-${KERNEL_ABI}/Makefi
 fi
 release_date=$(date --utc --rfc-email --date="@${SOURCE_DATE_EPOCH}")
 
+# probed: what the module's probes found; tarpit_builder/porting/log.py reads these lines.
+probed() {
+	find /build -name 'tarpit-probes.h*' ! -name '*.cmd' | sort | while read -r file; do
+		sed "s/^/${file##*/}: /" "${file}"
+	done
+}
+
 # Most of the time goes into dpkg's and debhelper's many small programs, so the trees are built
 # side by side.  What each says comes out in one piece, and last what a failed one says.
 for source in /src/*/; do
@@ -57,6 +64,7 @@ for source in /src/*/; do
 	(build "${name}"; : >"/tmp/${name}.built") >"/tmp/${name}.log" 2>&1 &
 done
 wait
+probed
 status=0
 for log in /tmp/*.log; do
 	if [ -e "${log%.log}.built" ]; then

@@ -19,6 +19,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -94,6 +95,7 @@ static void die(const char *what)
 {
 	fprintf(stderr, "agent: %s: %s\n", what, strerror(errno));
 	sync();
+	usleep(200000);	/* not every console is written to at once */
 	reboot(RB_AUTOBOOT);	/* the host runs QEMU with -no-reboot: this ends the machine */
 	_exit(1);
 }
@@ -285,17 +287,18 @@ static void load_drivers(void)
 static void open_port(void)
 {
 	struct termios t;
+	glob_t found;
 	int i;
 
 	port_name = getenv("AGENT_PORT") ? getenv("AGENT_PORT") : SERIAL_PORT;
-	if (access(port_name, F_OK) < 0)
-		load_drivers();
-	for (i = 0; i < 1000; i++) {
-		port = open(port_name, O_RDWR | O_NOCTTY);
-		if (port >= 0 || errno != ENOENT)
-			break;
+	for (i = 0; i < 1000 && glob(port_name, 0, NULL, &found); i++) {
+		if (!i)
+			load_drivers();
 		usleep(10000);
 	}
+	if (i < 1000)
+		port_name = found.gl_pathv[0];
+	port = open(port_name, O_RDWR | O_NOCTTY);
 	if (port < 0 || fcntl(port, F_SETFD, FD_CLOEXEC) < 0)
 		die(port_name);
 	if (!isatty(port))

@@ -27,9 +27,13 @@ run_kconfig() {
 	fi
 }
 
-# finish MODULE: the layer's last steps.
+# finish MODULE: the layer's last steps, each where the tree does not have what makes it superfluous.
 finish() {
-	while read -r program; do perl "/scripts/$program" "$1"; done < /layer/finish
+	while IFS='	' read -r program file pattern; do
+		if [ -z "$file" ] || ! grep -qs -e "$pattern" "/kernel/$file"; then
+			perl "/scripts/$program" "$1"
+		fi
+	done < /layer/finish
 }
 
 configure() {

@@ -35,6 +35,13 @@ has() {
 	patch -s -p1 -R -f -F0 --dry-run -d "$2" < "$1" > /dev/null 2>&1
 }
 
+# probed FOLDER: what the module's probes found there; tarpit_builder/porting/log.py reads these lines.
+probed() {
+	for file in "$1/tarpit-probes.h" "$1/tarpit-probes.h.log"; do
+		[ ! -e "$file" ] || sed "s/^/${file##*/}: /" "$file"
+	done
+}
+
 # toolchain TREE: apply the layer's patches.
 toolchain() {
 	for patch in /layer/patches/*.patch; do

@@ -46,7 +46,12 @@ fi
 
 mkdir /build/module
 cp -r /src/. /build/module
-run_make M=/build/module modules || { cat /build/module/*.log 2>/dev/null; exit 1; }
+# What make says comes last: the end of the log tells why a build failed.
+status=0
+run_make M=/build/module modules > /build/make.log 2>&1 || status=$?
+probed /build/module
+cat /build/make.log
+[ "$status" -eq 0 ] || exit 1
 finish "/build/module/$MODULE.ko"
 cp "/build/module/$MODULE.ko" /out/
 cp "$linux/.config" /out/config

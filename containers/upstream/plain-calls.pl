@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# plain-calls.pl MODULE: mark calls the way module loaders before 4.16 know.
+# plain-calls.pl MODULE: mark calls the way that every module loader knows.
 #
 # Since binutils 2.31 the assembler marks them R_X86_64_PLT32 (4).  Without a procedure linkage
 # table, and modules have none, that means the same as R_X86_64_PC32 (2), which it wrote before.

@@ -331,7 +331,10 @@ static inline void tarpit_attach_ct(struct sk_buff *nskb,
 #endif
 
 #ifdef TARPIT_HAVE_NF_BRIDGE_INFO_EXISTS
+#if defined(CONFIG_BRIDGE_NETFILTER) || \
+	defined(CONFIG_BRIDGE_NETFILTER_MODULE)
 #define TARPIT_BRIDGE 1
+#endif
 #endif
 
 /* 5.3 */

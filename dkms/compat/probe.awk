@@ -40,6 +40,10 @@ FILENAME == unit {
 	close(path)
 	next
 }
+# What comes behind a limit is not known.
+/^fatal error: too many errors|^compilation terminated due to -f/ {
+	give_up("the compiler does not list all errors: " $0)
+}
 /: (fatal )?error: / {
 	path = $0
 	sub(/:[0-9].*/, "", path)

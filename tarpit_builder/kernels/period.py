@@ -20,7 +20,7 @@ from tarpit_builder.leftovers import scratch
 from tarpit_builder.packaging import changelog, contents
 from tarpit_builder.packaging import period as packages
 from tarpit_builder.sealed import Workshop
-from tarpit_builder.versions import IptablesVersion, KernelVersion
+from tarpit_builder.versions import IptablesVersion
 
 if TYPE_CHECKING:
     from tarpit_builder.console import Console
@@ -73,7 +73,7 @@ class Period(Userland):
             *self._iptables_choices(),
             Choice(
                 "packages",
-                f"xt-tarpit-modules, xt-tarpit-dkms{', iptables' if self.iptables else ''}",
+                ", ".join(["xt-tarpit-modules", "xt-tarpit-dkms", *self._tools_packages]),
                 "in the form that dpkg of 2007 reads: gzip, no field that it does not know",
             ),
             *([Choice("image", "bzImage", "asked for with --with-kernel")] if with_kernel else []),
@@ -87,17 +87,25 @@ class Period(Userland):
                 Choice("iptables", "none", asked if places.request.iptables else self.rule.pairing),
             )
         headers = iptables.rule.headers
+        why = self._warning or "the same for every kernel, so that one package serves them all"
         return (
             Choice("iptables", str(iptables.version), f"{iptables.why}; {iptables.rule.reason}"),
-            Choice(
-                "headers",
-                f"of Linux {headers}",
-                self._warning or "the same for every kernel, so that one package serves them all",
-            ),
+            *([Choice("headers", f"of Linux {headers}", why)] if headers else []),
             places.outlook(iptables.version),
-            *([places.outlook(headers, headers=True)] if headers != self.tree.version else []),
+            *(
+                [places.outlook(headers, headers=True)]
+                if headers and headers != self.tree.version
+                else []
+            ),
             *(Choice("  fix", fix.name, fix.why) for fix in iptables.layer.fixes),
         )
+
+    @property
+    def _tools_packages(self) -> tuple[str, ...]:
+        """The packages of iptables."""
+        if self.iptables is None:
+            return ()
+        return ("iptables",) if self.iptables.rule.static else ("xt-tarpit-extension",)
 
     @property
     def _warning(self) -> str:
@@ -112,7 +120,7 @@ class Period(Userland):
         iptables, request = self.iptables, self.tree.places.request
         return {
             "iptables": str(iptables.version) if iptables else None,
-            "iptables-headers": str(iptables.rule.headers) if iptables else None,
+            "iptables-headers": str(iptables.rule.headers or "") if iptables else None,
             "release": request.release,
             "with-kernel": request.with_kernel,
             "version": changelog.version(),
@@ -130,6 +138,7 @@ class Period(Userland):
             content(*packages.everything(self.rule.module)),
             content(*(path.read_bytes() for path in sorted(SCRIPTS.iterdir()))),
             content(*([patch.read_bytes()] if patch else [])),
+            _extension_source().digest,
         )
 
     def fetch(self, console: Console) -> tuple[str, ...]:
@@ -139,13 +148,12 @@ class Period(Userland):
     def tools(self, console: Console) -> tuple[FetchedTree, ...]:
         """The same as trees; none if no iptables is built."""
         if self.iptables and not self._tools:
-            version: KernelVersion = self.iptables.rule.headers
-            self._tools = (
-                self.tree.places.iptables(self.iptables.version, console),
-                self.tree.tree(console)
-                if version == self.tree.version
-                else self.tree.places.headers(version, console),
-            )
+            version = self.iptables.rule.headers
+            self._tools = (self.tree.places.iptables(self.iptables.version, console),)
+            if version == self.tree.version:
+                self._tools += (self.tree.tree(console),)
+            elif version:
+                self._tools += (self.tree.places.headers(version, console),)
         return self._tools
 
     def manifest(self) -> list[dict[str, object]]:
@@ -161,7 +169,11 @@ class Period(Userland):
         module = self.rule.module
         with scratch("results") as results:
             steps.module(self.tree, module, workshop, results)
-            if self.iptables:
+            if self.iptables and not self.iptables.rule.static:
+                made = self._extension(workshop, self.iptables)
+                for place in (results, stage):
+                    shutil.copyfile(made / packages.EXTENSION, place / packages.EXTENSION)
+            elif self.iptables:
                 shutil.copytree(self._programs(workshop, self.iptables), results / "iptables")
                 if patch := rules.patch(self.iptables.version):
                     shutil.copyfile(patch, stage / patch.name)
@@ -190,10 +202,10 @@ class Period(Userland):
                 hint=f"Linux {self.tree.version} is proven with what `invoke build` makes for it",
             )
         demand_provable(self.tree, in_tree)
-        if self.iptables is None:
+        if self.iptables is None or not self.iptables.rule.static:
             raise UserError(
                 f"without an iptables there is nothing to prove Linux {self.tree.version} with",
-                hint="leave --iptables none out, or name a suite of Debian with --userland",
+                hint="leave --iptables out, or name 1.3.8 or 1.4.0, which are built along",
             )
 
     def subject(
@@ -252,6 +264,20 @@ class Period(Userland):
         )
         return workshop.kept(f"iptables-{wanted.version}", replace(step, recipe=self.recipe))
 
+    def _extension(self, workshop: Workshop, wanted: Iptables) -> Path:
+        """The extension alone, for an iptables that loads it."""
+        (source,) = self.tools(workshop.console)
+        step = steps.step(
+            self.tree,
+            ("extension.sh",),
+            wanted.layer,
+            (whole(source, "/iptables"), Input("/src", [_extension_source()])),
+            title=f"extension for iptables {wanted.version} ({self.tree.arch})",
+        )
+        told = {**step.environment, "IPTABLES": str(wanted.version)}
+        step = replace(step, recipe=self.recipe, environment=told)
+        return workshop.kept(f"extension-{wanted.version}", step)
+
     def _guest(self, workshop: Workshop, wanted: Iptables, agent: Path) -> Path:
         """What else a guest has: ``init``, made from *agent*, and ``modprobe``."""
         given = (Input("/request", [Files({"agent.c": agent})]),)
@@ -266,6 +292,12 @@ def families(version: IptablesVersion) -> tuple[int, ...]:
     patch = rules.patch(version)
     both = patch is not None and "extensions/libip6t_TARPIT.c" in patch.read_text()
     return (4, 6) if both else (4,)
+
+
+def _extension_source() -> Files:
+    """The source of the extension, and the header that it shares with the module."""
+    files = (path for path in contents.matching(("libxt_TARPIT.[ch]", "xt_TARPIT.h")))
+    return Files({path.name: path for path in files})
 
 
 def _under_all_names(folder: Path) -> Mapping[str, Path]:

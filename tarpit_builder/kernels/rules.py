@@ -36,7 +36,8 @@ class IptablesRule:
 
     releases: VersionRange[IptablesVersion]
     reason: str
-    headers: KernelVersion
+    static: bool
+    headers: KernelVersion | None
     warning: str
     warned: VersionRange[KernelVersion] | None
 
@@ -74,7 +75,8 @@ def iptables(version: IptablesVersion) -> IptablesRule:
     return IptablesRule(
         releases=VersionRange.parse(row["releases"], IptablesVersion),
         reason=row["reason"],
-        headers=KernelVersion.parse(row["headers"]),
+        static=row["build"] == "static",
+        headers=KernelVersion.parse(row["headers"]) if "headers" in row else None,
         warning=warning.get("text", ""),
         warned=VersionRange.parse(warning["kernels"], KernelVersion) if warning else None,
     )

@@ -26,6 +26,7 @@ class Fix:
     rewrite: tuple[tuple[str, str], ...] = ()
     patch: str = ""
     finish: str = ""
+    unless: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,9 @@ class Layer:
         """The layer as files: two compilers, make's arguments, patches and last steps in order."""
         files = {
             "make": "".join(f"{line}\n" for line in self.make_arguments()).encode(),
-            "finish": "".join(f"{fix.finish}\n" for fix in self.fixes if fix.finish).encode(),
+            "finish": "".join(
+                "\t".join([fix.finish, *fix.unless]) + "\n" for fix in self.fixes if fix.finish
+            ).encode(),
         }
         rewrite = [pair for fix in self.fixes for pair in fix.rewrite]
         cc = [*self.compiler, *(word for fix in self.fixes for word in fix.cc)]
@@ -101,7 +104,7 @@ def for_period_image(version: KernelVersion, arch: str) -> Layer:
 
 
 def for_iptables(version: IptablesVersion, arch: str) -> Layer:
-    """The layer for a static iptables of *arch*."""
+    """The layer for an iptables of *arch*, or an extension for it."""
     section = rules.table("toolchain.toml")["iptables"]
     return Layer(
         tuple(section["cc"][arch]),
@@ -162,4 +165,5 @@ def _fix(row: Mapping[str, Any]) -> Fix:
         rewrite=tuple(row.get("rewrite", {}).items()),
         patch=row.get("patch", ""),
         finish=row.get("finish", ""),
+        unless=tuple(row["unless"][key] for key in ("file", "pattern")) if "unless" in row else (),
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from tarpit_builder.packaging import changelog, contents
 from tarpit_builder.packaging.deb import Deb, from_files
 
+EXTENSION = "libxt_TARPIT.so"
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates" / "period"
 
 
@@ -56,7 +57,14 @@ def make(name: str, arch: str, iptables: str, results: Path) -> Iterator[Deb]:
         scripts={kind: _render(f"dkms.{kind}", values) for kind in ("postinst", "prerm")},
         epoch=epoch,
     )
-    if iptables:
+    if (results / EXTENSION).is_file():
+        yield Deb(
+            control=_control("extension", values),
+            # Where Debian's iptables 1.4 looks.
+            files={f"/lib/xtables/{EXTENSION}": ((results / EXTENSION).read_bytes(), 0o644)},
+            epoch=epoch,
+        )
+    elif iptables:
         yield Deb(
             control=_control("iptables", values),
             files=_iptables_files(results / "iptables"),

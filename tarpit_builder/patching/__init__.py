@@ -13,6 +13,7 @@
 :mod:`.prune`           what nothing needs any more, out
 :mod:`.generate`        all of it together: the patch for one release
 :mod:`.committed`       the patches in ``patches/``
+:mod:`.demand`          the patch for whatever release and tree
 :mod:`.apply`           ``invoke patch``: into a user's tree and out again
 :mod:`.regen`           ``invoke regen`` and ``check-patches``: against real trees
 :mod:`.show`            what the tasks print

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tarpit_builder import paths
 from tarpit_builder.errors import UserError
-from tarpit_builder.patching import committed, rules
+from tarpit_builder.patching import demand, rules
 from tarpit_builder.patching.committed import ReleaseVersion
 from tarpit_builder.patching.diff import ENCODING, FilePatch, MismatchError, Patch
 from tarpit_builder.patching.rules import Range
@@ -41,7 +41,7 @@ def apply(
     Every file is judged before any is written.
 
     :param version: the release that the tree is said to be; ``None`` to believe its Makefile.
-    :param patch: instead of the committed one of that release.
+    :param patch: instead of the one that serves such a tree.
     :raises UserError: if the tree is not that release, not pristine, or half patched.
     :raises InfrastructureError: if it cannot be written; it is then as it was.
     """
@@ -51,9 +51,9 @@ def apply(
             f"{folder} is {release.what} {release}, not {version}",
             hint=f"name the right release, or give the tree of {version}",
         )
-    entry = rules.load().choose(release)
-    patch = patch or committed.read(entry).patch
     tree = FolderTree(folder)
+    entry, served = demand.serving(release, tree)
+    patch = patch or served
     texts = {file.path: tree.read(file.path) for file in patch.files}
     _judge(folder, patch, texts, reverse=reverse)
     if not reverse:

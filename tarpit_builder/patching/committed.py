@@ -56,8 +56,8 @@ def read(entry: Range) -> Committed:
         ) from error
 
 
-def asked_for(kernel: str, iptables: str) -> ReleaseVersion | None:
-    """The release that ``--kernel`` or ``--iptables`` names, if one does.
+def asked_for(kernel: str, iptables: str, tree: str = "") -> ReleaseVersion | None:
+    """The release that ``--kernel`` or ``--iptables`` names, or the kernel that *tree* is of.
 
     :raises UserError: if both do, or what is named is no release.
     """
@@ -67,6 +67,10 @@ def asked_for(kernel: str, iptables: str) -> ReleaseVersion | None:
         )
     if iptables:
         return IptablesVersion.parse(iptables)
+    if tree and not kernel:
+        from tarpit_builder.sources.local import release_of
+
+        return release_of(Path(tree))
     return KernelVersion.parse(kernel) if kernel else None
 
 
@@ -97,21 +101,6 @@ def emit(text: str, output: str) -> None:
         return
     with paths.replacing(Path(output).expanduser()) as stage:
         stage.write_bytes(text.encode(ENCODING))
-
-
-def write_out(release: ReleaseVersion | None, style: str, output: str) -> None:
-    """Write the patch that serves *release* to *output*, in a format; see :func:`emit`.
-
-    :raises UserError: if it is not said which release, or where to.
-    """
-    if release is not None:
-        committed(release)  # that there is none is more to the point than that nowhere is named
-    if release is None or not output:
-        raise UserError(
-            "there is nothing to do: no tree to patch, and no file to write",
-            hint="add --tree DIR, or --kernel RELEASE and --output FILE",
-        )
-    emit(formatted(committed(release).patch, style, release), output)
 
 
 def _mail_date() -> str:

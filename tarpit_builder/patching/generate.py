@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tarpit_builder import paths
@@ -128,9 +129,11 @@ def _layer(
 def _say_constants(text: str) -> str:
     """Write out what functions that do nothing, or return a constant, stand for.
 
-    Their arguments go unevaluated: the source has none that do anything.
+    Their arguments go unevaluated: the source has none that do anything.  What does nothing only
+    on one side of a condition that is left stays a function.
     """
-    spared: frozenset[str] = frozenset()
+    times = Counter(item.name for item in top_level(text) if item.is_static)
+    spared = frozenset(name for name, found in times.items() if found > 1)
     while True:
         parts = top_level(text)
         macros = {
@@ -264,7 +267,7 @@ def new_files(
             )
         form = table.forms[entry.form]
         return (
-            added(form.header, header(version.series, form, table, source)),
+            added(form.header_for(version), header(version.series, form, table, source)),
             added(form.source, module(version.series, form, table, source)),
         )
     except ValueError as error:
@@ -275,9 +278,11 @@ def new_files(
         ) from error
 
 
-def edits(entry: Range, table: Rules) -> tuple[Edit, ...]:
-    """The pieces that the patch of *entry* puts into files that exist."""
-    return table.forms[entry.form].edits if entry.kind == "linux" else ()
+def edits(version: KernelVersion | IptablesVersion, entry: Range, table: Rules) -> tuple[Edit, ...]:
+    """The pieces that the patch of *entry* puts into files that *version* has."""
+    if isinstance(version, IptablesVersion):
+        return ()
+    return table.forms[entry.form].edits_for(version)
 
 
 def patch(
@@ -291,28 +296,61 @@ def patch(
 
     :raises SourceError: if the tree has no place for a piece.
     """
-    changed = [edited(edit, version, tree) for edit in edits(entry, table)]
+    changed = [edited(edit, version, tree) for edit in edits(version, entry, table)]
     return Patch(tuple(sorted([*changed, *files], key=lambda file: file.path)), describe(entry))
 
 
 def on_demand(version: KernelVersion, tree: Tree, table: Rules) -> Patch:
     """A patch for the release *version* alone, made from its *tree*, in a range or not.
 
-    Whoever hands it out has to compile it: nothing else tells whether a probe names the right
-    release, or a vendor's tree is what its version says.
+    A tree that has it already gives the same patch.  Whoever hands it out has to compile it:
+    nothing else tells whether a probe names the right release, or a vendor's tree is what its
+    version says.
 
     :raises SourceError: if the tree has no place for a piece.
     :raises UserError: if a source does not balance, or *version* is before the first range.
     :raises InfrastructureError: if ``dkms/`` and the rules do not fit.
     """
-    ranges = table.of_kind("linux")
-    entry = ranges[-1] if version.series > ranges[-1].releases.bounds[-1][1] else None
-    entry = replace(
-        entry or table.choose(version),
+    entry = range_of(version, table)
+    before = _Unedited(tree, version, edits(version, entry, table))
+    return patch(version, entry, table, before, new_files(version, entry, table))
+
+
+def range_of(version: KernelVersion, table: Rules) -> Range:
+    """A range of *version* alone, with the form of the last range that begins before it.
+
+    :raises UserError: if it is before the first.
+    """
+    before = [
+        entry for entry in table.of_kind("linux") if entry.releases.bounds[0][1] <= version.series
+    ]
+    return replace(
+        before[-1] if before else table.choose(version),
         releases=VersionRange.parse(str(version), KernelVersion),
-        reason="asked for",
+        reason="made from this very tree, as no patch is kept for it",
     )
-    return patch(version, entry, table, tree, new_files(version, entry, table))
+
+
+@dataclass(frozen=True, slots=True)
+class _Unedited:
+    """*tree* as it was before *edits*, if they are in it: for whoever takes a patch out again."""
+
+    tree: Tree
+    version: KernelVersion
+    edits: tuple[Edit, ...]
+
+    @property
+    def name(self) -> str:
+        """That of the tree."""
+        return self.tree.name
+
+    def read(self, path: str) -> str | None:
+        """The text of *path*, without what the edits put there."""
+        text = self.tree.read(path)
+        for edit in self.edits:
+            if text is not None and edit.path == path:
+                text = text.replace(edit.for_release(self.version), "", 1)
+        return text
 
 
 def contributions(
@@ -322,7 +360,7 @@ def contributions(
 
     :raises InfrastructureError: if ``dkms/`` and the rules do not fit.
     """
-    found = {edit.path: ("", edit.for_release(version)) for edit in edits(entry, table)}
+    found = {edit.path: ("", edit.for_release(version)) for edit in edits(version, entry, table)}
     found |= {file.path: (file.mode, file.content) for file in new_files(version, entry, table)}
     return found
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from tarpit_builder import paths
 from tarpit_builder.errors import CheckFailedError, InfrastructureError, SourceError, UserError
-from tarpit_builder.leftovers import scratch
 from tarpit_builder.patching import committed, generate, rules
 from tarpit_builder.patching.committed import Committed, ReleaseVersion
+from tarpit_builder.patching.demand import touched
 from tarpit_builder.patching.diff import ENCODING, FilePatch, MismatchError, Patch, count
 from tarpit_builder.patching.rules import Range
-from tarpit_builder.patching.tree import FolderTree, MemoryTree, Tree, in_git
+from tarpit_builder.patching.tree import MemoryTree, Tree, in_git
 from tarpit_builder.versions import IptablesVersion, KernelVersion, VersionRange
 
 if TYPE_CHECKING:
@@ -95,12 +95,7 @@ class ReleaseTrees:
             if wanted:
                 raise
             return None
-        touched = {edit.path for form in rules.load().forms.values() for edit in form.edits}
-        with scratch("tree") as folder:
-            there = FolderTree(folder / version.stem)
-            fetched.unpack(there.folder, sorted(touched))
-            texts = {path: there.read(path) for path in touched}
-        return MemoryTree(fetched.origin, {path: text for path, text in texts.items() if text})
+        return touched(fetched)
 
 
 def _first(places: Iterable[str], find: Callable[[str], Tree | None]) -> Tree | None:
@@ -216,7 +211,7 @@ def regenerate(entry: Range, trees: ReleaseTrees) -> Regenerated:
     ]
     checked = [release for release, _ in found]
     if not found:
-        if generate.edits(entry, table):
+        if entry.kind == "linux":
             raise NoTreeError(f"no tree of Linux {entry.name} is to be had", hint=NO_TREE)
         found = [(entry.releases.bounds[0][1], MemoryTree("no tree", {}))]
     files: dict[ReleaseVersion, tuple[FilePatch, ...]] = {}

@@ -21,11 +21,12 @@ _SINCE = re.compile(r"^@(\S+)", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """*text* goes into the file *path*, before the first line that *before* matches."""
+    """*text* goes into the file *path* of some *releases*, before the first line like *before*."""
 
     path: str
     before: re.Pattern[str]
     text: str
+    releases: VersionRange[KernelVersion]
 
     def for_release(self, version: KernelVersion | IptablesVersion) -> str:
         """*text* with the lines that *version* understands: ``@2.6.25`` leads one since then."""
@@ -40,15 +41,25 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A shape in which the module is put into a kernel."""
+    """A shape in which the module is put into a kernel; since *uapi* its *header* is below that."""
 
     name: str
     source: str
     header: str
+    uapi: KernelVersion
     option: str
     ipv6: bool
     rename: Mapping[str, str]
     edits: tuple[Edit, ...]
+
+    def header_for(self, version: KernelVersion) -> str:
+        """Where *version* has the headers that programs may see."""
+        below = "include/uapi/" if version >= self.uapi else "include/"
+        return below + self.header.removeprefix("include/")
+
+    def edits_for(self, version: KernelVersion) -> tuple[Edit, ...]:
+        """The pieces that *version* takes."""
+        return tuple(edit for edit in self.edits if version in edit.releases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,13 +290,19 @@ def _since(table: Mapping[str, str]) -> dict[str, KernelVersion]:
 
 def _form(name: str, row: Mapping[str, Any]) -> Form:
     edits = tuple(
-        Edit(edit["path"], re.compile(edit["before"]), edit["text"].removeprefix("\n"))
+        Edit(
+            edit["path"],
+            re.compile(edit["before"]),
+            edit["text"].removeprefix("\n"),
+            VersionRange.parse(edit.get("releases", ">=2.6.19"), KernelVersion),
+        )
         for edit in row["edit"]
     )
     return Form(
         name,
         source=row["source"],
         header=row["header"],
+        uapi=KernelVersion.parse(row["uapi"]),
         option=row["option"],
         ipv6=row["ipv6"],
         rename=row["rename"],

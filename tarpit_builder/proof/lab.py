@@ -14,7 +14,7 @@ from tarpit_builder.errors import InfrastructureError, UserError
 from tarpit_builder.proof import network
 from tarpit_builder.proof.guest import Finished, Guest, GuestSocket
 from tarpit_builder.proof.network import CLIENT, SIDES
-from tarpit_builder.proof.qemu import TROUBLE, Machine
+from tarpit_builder.proof.qemu import TROUBLE, Machine, card_mac
 from tarpit_builder.proof.segment import MODULUS, Flow, Segment
 from tarpit_builder.proof.wire import Recorder, Wire
 
@@ -114,9 +114,23 @@ class Lab:
                 "the guest has no network card",
                 hint="this kernel's packages hold no driver for QEMU's virtio or e1000 card",
             )
+        self._order_cards()
         self.network = network.configure(self.guest)
         self.pin_neighbours()
         self.settle()
+
+    def _order_cards(self) -> None:
+        """Name the cards after their places: s390x finds them in no certain order."""
+        places = {card_mac(wire.index): f"eth{wire.index}" for wire in self.wires}
+        found = {
+            name: places[self.guest.read(f"/sys/class/net/{name}/address").strip()]
+            for name in places.values()
+        }
+        wrong = [name for name, place in found.items() if name != place]
+        for name in wrong:
+            self.guest.run("ip", "link", "set", name, "name", f"{name}-found")
+        for name in wrong:
+            self.guest.run("ip", "link", "set", f"{name}-found", "name", found[name])
 
     def pin_neighbours(self) -> None:
         """Make the gateways permanent neighbours.

@@ -17,7 +17,7 @@ from tarpit_builder.versions import Version
 Entries = Iterator[tuple[str, archive.Entry]]
 
 MODULE_BUILD = (
-    "Makefile",
+    "Makefile*",
     "Kbuild",
     "Kconfig",
     ".config",

@@ -11,18 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import requests
 
 from tarpit_builder.build import BuildResult, build
 from tarpit_builder.console import Console
-from tarpit_builder.container import Engine
+from tarpit_builder.container import Engine, Files, Input
 from tarpit_builder.errors import SourceError, UserError
 from tarpit_builder.kernels import toolchain
 from tarpit_builder.kernels.period import families
 from tarpit_builder.kernels.release import KernelOrg, image
 from tarpit_builder.kernels.source import DEFAULT_CONFIG
+from tarpit_builder.packaging import changelog
 from tarpit_builder.patching import apply as patching
 from tarpit_builder.plan import make as plan_for
-from tarpit_builder.proof import VerifyOptions
+from tarpit_builder.proof import UserLand, VerifyOptions
 from tarpit_builder.prove import prove
 from tarpit_builder.request import Request
 from tarpit_builder.sources import MODULE_BUILD, FetchedTree
@@ -116,6 +118,59 @@ def test_iptables_is_static_and_has_the_target(
     names = ["iptables", *(["ip6tables"] if 6 in families(IptablesVersion.parse(version)) else [])]
     for name in names:
         assert "\n.SS TARPIT" in (tmp_path / f"root/usr/share/man/man8/{name}.8").read_text()
+
+
+@pytest.fixture
+def debians_iptables(real: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The release of iptables that bookworm is made from, as a mirror has its tarball."""
+    version = "1.8.9"
+    url = f"{real.mirrors.main}/pool/main/i/iptables/iptables_{version}.orig.tar.xz"
+    try:
+        answer = requests.get(url, timeout=60)
+        answer.raise_for_status()
+    except requests.RequestException as error:
+        pytest.skip(f"iptables {version} was not exercised: {error}")
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    (folder / f"iptables-{version}.tar.xz").write_bytes(answer.content)
+    monkeypatch.setenv("TARPIT_IPTABLES_MIRROR", folder.as_uri())
+    return version
+
+
+@pytest.mark.parametrize("arch", KernelOrg.architectures)
+def test_an_extension_alone_is_loaded_by_its_iptables(
+    arch: str,
+    debians_iptables: str,
+    real: Archive,
+    kernel_tree: Callable[[str], FetchedTree],
+    tmp_path: Path,
+) -> None:
+    kernel_tree("2.6.24")
+    wanted = request("2.6.24", arch, iptables=debians_iptables)
+    result = build(wanted, real, Console(quiet=True), dist=tmp_path)
+    (package,) = (path for path in result.packages() if "extension" in path.name)
+    assert package.name == f"xt-tarpit-extension_{changelog.version()}+iptables1.8.9_{arch}.deb"
+    extension = result.folder / "libxt_TARPIT.so"
+    assert extension.read_bytes()[4] == ELF_CLASS[arch]
+    _packages_are_readable(result, tmp_path / "root")
+    assert (tmp_path / "root/lib/xtables/libxt_TARPIT.so").read_bytes() == extension.read_bytes()
+    if arch != "amd64":
+        return
+    engine = Engine.connect()
+    recipe = UserLand("bookworm", mirror=real.mirrors.main).recipe()
+    libraries = "/land/usr/lib/x86_64-linux-gnu"
+    script = (
+        f"LD_LIBRARY_PATH={libraries} XTABLES_LIBDIR=/given:{libraries}/xtables "
+        "/land/usr/sbin/iptables-legacy"
+    )
+    run = engine.run(
+        engine.ensure_image(recipe, Console(quiet=True)),
+        ["sh", "-c", f"{script} --version; {script} -j TARPIT --help"],
+        inputs=[Input("/given", [Files({extension.name: extension})])],
+    )
+    said = "\n".join(run.lines)
+    assert f"v{debians_iptables}" in said
+    assert "--honeypot" in said
 
 
 def test_symbol_versions_of_another_kernel_are_refused(

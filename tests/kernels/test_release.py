@@ -104,9 +104,22 @@ def test_an_image_with_a_compiler_of_the_age_needs_no_fixes_for_ours(make: Make)
 def test_iptables_1_3_8_is_built_against_headers_before_2_6_24(release: str, make: Make) -> None:
     made = make(release, iptables="1.3.8")
     assert made.userland.iptables
+    assert made.userland.iptables.rule.headers
     assert made.userland.iptables.rule.headers < KernelVersion.parse("2.6.24")
     warned = [text for text in made.plan.warnings if "error 0" in text]
     assert bool(warned) == (KernelVersion.parse(release) >= KernelVersion.parse("2.6.24"))
+
+
+def test_an_iptables_that_loads_extensions_gets_one(make: Make) -> None:
+    made = make("2.6.32", iptables="1.4.8")
+    assert made.userland.iptables
+    assert not made.userland.iptables.rule.static
+    said = {choice.topic: choice for choice in made.plan.choices}
+    assert "xt-tarpit-extension" in said["packages"].value
+    assert "built on its own" in said["iptables"].reason
+    assert "headers" not in said
+    with pytest.raises(UserError, match="nothing to prove"):
+        made.userland.demand_provable(given=False, in_tree="")
 
 
 @pytest.mark.parametrize(
@@ -114,8 +127,6 @@ def test_iptables_1_3_8_is_built_against_headers_before_2_6_24(release: str, mak
     [
         ("1.3.7", "nothing to patch"),
         ("1.2.11", "nothing to patch"),
-        ("1.4.1", "built on its own"),
-        ("1.8.11", "built on its own"),
         ("1.3.9", "1.3.9 never existed"),
         ("2.0", "is not a version of iptables"),
         ("1.4.o", "is not a version of iptables"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tarpit_builder.kernels import toolchain
+from tarpit_builder.kernels.source import SCRIPTS
 from tarpit_builder.sources import FetchedTree
 from tarpit_builder.versions import IptablesVersion, KernelVersion
 from tests.kernels.conftest import RELEASES
@@ -76,6 +77,33 @@ def test_layers_are_files_that_a_run_can_read() -> None:
     iptables = toolchain.for_iptables(IptablesVersion.parse("1.3.8"), "amd64").files()
     assert b"musl-gcc" in iptables["cc"]
     assert any("static" in name for name in iptables)
+
+
+@pytest.mark.parametrize(
+    ("loader", "applied"),
+    [
+        (None, True),
+        ("\t\tcase R_X86_64_PC32:\n", True),
+        ("\t\tcase R_X86_64_PC32:\n\t\tcase R_X86_64_PLT32:\n", False),
+    ],
+)
+def test_calls_are_marked_as_the_trees_own_loader_knows(
+    loader: str | None, applied: bool, tmp_path: Path
+) -> None:
+    """Whatever the version: stable releases and vendors have backported it, or not."""
+    if loader is not None:
+        (file := tmp_path / "kernel/arch/x86/kernel/module.c").parent.mkdir(parents=True)
+        file.write_text(loader)
+    layer = toolchain.for_kernel(KernelVersion.parse("4.14"), "amd64", image=False)
+    (tmp_path / "layer").mkdir()
+    (tmp_path / "layer/finish").write_bytes(layer.files()["finish"])
+    text = (SCRIPTS / "configure.sh").read_text()
+    body = text[text.index("finish() {") : text.index("configure() {")]
+    for place in "/layer/", "/kernel/":
+        body = body.replace(place, f"{tmp_path}{place}")
+    script = f'set -eu\nperl() {{ echo "$@"; }}\n{body}finish xt_TARPIT.ko\n'
+    expected = ["/scripts/plain-calls.pl", "xt_TARPIT.ko"] if applied else []
+    assert " ".join(arguments(script)).split() == expected
 
 
 @pytest.mark.parametrize("release", RELEASES)

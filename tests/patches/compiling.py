@@ -39,7 +39,9 @@ from tarpit_builder.sources.store import Store
 from tarpit_builder.versions import KernelVersion, VersionRange
 
 SCRIPT = Path(__file__).with_name("compile.sh")
-_EXPORT = re.compile(rb"^\s*EXPORT_(?:UNUSED_)?SYMBOL(?:_GPL\w*)?\s*\(\s*(\w+)", re.MULTILINE)
+_EXPORT = re.compile(
+    rb"^\s*EXPORT_(?:UNUSED_|PER_CPU_)?SYMBOL(?:_GPL\w*)?\s*\(\s*(\w+)", re.MULTILINE
+)
 _SAID = re.compile(r"\S*_TARPIT\.[ch]:\d+(?::\d+)?: (?:fatal )?(?:error|warning): .*")
 _DOWNLOADED = VersionRange.parse("2.6.19-2.6.26", KernelVersion)
 _OF_THE_MODULE = {"__this_module"}
@@ -81,16 +83,21 @@ def exported(tree: FetchedTree) -> frozenset[str]:
     found: set[bytes] = set()
     with tree.stream() as entries:
         for _, entry in entries:
-            if entry.path.endswith(".c") and b"EXPORT_" in entry.data:
+            if entry.path.endswith((".c", ".S")) and b"EXPORT_" in entry.data:
                 found.update(_EXPORT.findall(entry.data))
     return frozenset(name.decode() for name in found)
 
 
 def compiled(
-    tree: FetchedTree, version: KernelVersion, arch: str, patch: Patch, form: Form
+    tree: FetchedTree,
+    version: KernelVersion,
+    arch: str,
+    patch: Patch,
+    form: Form,
+    settings: str = "",
 ) -> Compiled:
     """What the sealed container of the builds makes of *tree* with *patch* in it."""
-    fragment = DEFAULT_CONFIG.read_bytes() + f"{form.option}=m\n".encode()
+    fragment = DEFAULT_CONFIG.read_bytes() + f"{settings}{form.option}=m\n".encode()
     request = Files({"patch": str(patch).encode(ENCODING), "fragment": fragment})
     environment = {
         "KARCH": KERNEL_ARCHITECTURES[arch],

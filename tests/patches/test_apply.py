@@ -94,13 +94,10 @@ def test_another_release_than_was_said(tmp_path: Path) -> None:
     assert "is Linux 2.6.22, not 2.6.23" in error.message
 
 
-@pytest.mark.parametrize(
-    ("release", "reason"), [("2.6.18", "patch-o-matic"), ("2.6.39", "outside of the tree")]
-)
-def test_a_release_in_no_range(tmp_path: Path, release: str, reason: str) -> None:
-    version = KernelVersion.parse(release)
+def test_a_release_before_the_first_that_gets_one(tmp_path: Path) -> None:
+    version = KernelVersion.parse("2.6.18")
     tree = made_up(tmp_path / "tree", patches.committed(V22).patch, version)
-    assert reason in refused(tree, None).message
+    assert "patch-o-matic" in refused(tree, None).message
 
 
 def test_already_patched(tmp_path: Path) -> None:
@@ -265,6 +262,40 @@ def test_the_task_writes_the_patch(tmp_path: Path, style: str) -> None:
 def test_standard_output_is_the_committed_file_to_the_byte() -> None:
     done = invoke("patch", "--iptables", "1.4.0", "--output", "-")
     assert done.stdout == patches.committed(IptablesVersion.parse("1.4.0")).path.read_bytes()
+
+
+@pytest.mark.parametrize("place", ["--tree", "--kernel-tree"])
+def test_the_task_makes_a_patch_for_a_release_of_which_none_is_kept(
+    tmp_path: Path, place: str
+) -> None:
+    version = KernelVersion.parse("2.6.39")
+    tree = made_up(
+        tmp_path / "tree", patches.committed(KernelVersion.parse("2.6.31")).patch, version
+    )
+    before = snapshot(tree)
+    trust = () if place == "--tree" else ("--trust-on-first-use",)
+    lock = str(tmp_path / "lock.toml")
+    done = invoke("patch", place, str(tree), *trust, "--output", "-", TARPIT_LOCK=lock)
+    assert done.returncode == 0, done.stderr
+    _, head, text = done.stdout.partition(b"netfilter: add the TARPIT target (Linux 2.6.39)\n")
+    if place == "--tree":
+        assert (tree / "net/netfilter/xt_TARPIT.c").is_file()
+        subprocess.run(["patch", "-s", "-p1", "-RE"], cwd=tree, input=head + text, check=True)
+    else:
+        subprocess.run(["patch", "-s", "-p1", "-NE", "-F0"], cwd=tree, input=text, check=True)
+        assert (tree / "net/netfilter/xt_TARPIT.c").is_file()
+        patches.apply(tree, version, reverse=True)
+    assert snapshot(tree) == before
+
+
+def test_a_tree_that_is_nowhere_is_said_to_be(tmp_path: Path) -> None:
+    done = invoke(
+        *("patch", "--kernel", "2.6.39", "--offline", "--output", "-"),
+        TARPIT_CACHE=str(tmp_path),
+        TARPIT_KERNEL_GIT="",
+    )
+    assert done.returncode == 4
+    assert "--offline" in done.stderr.decode()
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,15 @@ from pathlib import Path
 import pytest
 
 from tarpit_builder import patches, paths
+from tarpit_builder.console import Console
+from tarpit_builder.errors import NetworkError, SourceError
 from tarpit_builder.patching import generate, rules
+from tarpit_builder.patching.demand import touched
 from tarpit_builder.patching.diff import Patch
-from tarpit_builder.sources import FetchedTree
+from tarpit_builder.sources import DebianSource, FetchedTree, fetch_kernel
 from tarpit_builder.sources.catalogue import Catalogue
+from tarpit_builder.sources.debian import Archive, Mirrors
+from tarpit_builder.sources.store import Store
 from tarpit_builder.versions import KernelVersion
 from tests.patches.compiling import Compiled, compiled, exported, source
 
@@ -63,6 +68,41 @@ def test_a_patched_tree_compiles_and_finds_what_it_calls(version: KernelVersion,
     assert done.complaints == []
     assert "printk" in done.needs
     assert done.needs - exports_of(version) == set()
+
+
+LONGTERMS = ("3.16", "4.4", "4.9", "4.14", "4.19", "5.4", "5.10", "5.15", "6.1", "6.12", "6.18")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("release", LONGTERMS)
+def test_a_patch_made_for_a_tree_compiles_in_it(release: str) -> None:
+    """Of the series that no patch is kept for."""
+    version = KernelVersion.parse(release)
+    check_on_demand(tree_of(version), version)
+
+
+@pytest.mark.slow
+def test_a_patch_made_for_debians_own_tree_compiles_in_it() -> None:
+    """Which is a longterm's newest, with what Debian changed."""
+    archive = Archive(Store(paths.cache_dir()), Mirrors.choose(None), Console(quiet=True))
+    try:
+        tree = fetch_kernel(
+            DebianSource("linux-source-6.1", "bookworm", archive), archive.store, archive.console
+        )
+    except (NetworkError, SourceError) as error:
+        pytest.skip(f"Debian's Linux 6.1 was not exercised: {error.message}")
+    assert isinstance(tree.version, KernelVersion)
+    check_on_demand(tree, tree.version)
+
+
+def check_on_demand(tree: FetchedTree, version: KernelVersion) -> None:
+    """The patch made for *tree* compiles in it with and without bridges, and finds its symbols."""
+    table = rules.load()
+    patch = generate.on_demand(version, touched(tree), table)
+    for settings in "", "CONFIG_BRIDGE=m\nCONFIG_NETFILTER_ADVANCED=y\nCONFIG_BRIDGE_NETFILTER=m\n":
+        done = compiled(tree, version, "amd64", patch, table.forms["xt"], settings)
+        assert done.complaints == []
+        assert done.needs - exported(tree) == set()
 
 
 @pytest.fixture

@@ -346,20 +346,91 @@ def test_ranges_without_a_tree_are_named_and_the_others_made(
         patches.regenerate_all(patches.select("2.6.23", ""), trees, Console(quiet=True))
 
 
-@pytest.mark.parametrize("release", ["2.6.24", "2.6.24.2", "2.6.33", "3.10", "6.18"])
+ANY = ["2.6.24", "2.6.24.2", "2.6.33", "3.7", "3.10", "4.11", "4.12", "6.18"]
+
+
+@pytest.mark.parametrize("release", ANY)
 def test_a_patch_can_be_made_for_one_tree(release: str, tmp_path: Path) -> None:
     """Also for a release in no range, and a tree whose lines are elsewhere."""
     version = KernelVersion.parse(release)
-    there = patches.committed(KernelVersion.parse("2.6.24")).patch
-    folder = made_up(tmp_path / "tree", there, KernelVersion.parse("2.6.24"))
+    folder = of_age(tmp_path / "tree", version)
     kconfig = folder / "net/netfilter/Kconfig"
     kconfig.write_text("# one line more\n" + kconfig.read_text())
     patch = generate.on_demand(version, FolderTree(folder), rules.load())
     assert patch.description.startswith(f"netfilter: add the TARPIT target (Linux {release})\n")
-    assert {file.path: file.fate(FolderTree(folder).read(file.path)) for file in patch.files} == {
-        file.path: "clean" for file in there.files
-    }
+    assert {file.fate(FolderTree(folder).read(file.path)) for file in patch.files} == {"clean"}
+    below = "include/uapi/linux" if version >= KernelVersion((3, 7)) else "include/linux"
+    lists = version < KernelVersion((4, 12))
+    assert [file.path for file in patch.files] == [
+        *([f"{below}/netfilter/Kbuild"] if lists else []),
+        f"{below}/netfilter/xt_TARPIT.h",
+        "net/netfilter/Kconfig",
+        "net/netfilter/Makefile",
+        "net/netfilter/xt_TARPIT.c",
+    ]
+    there = patches.committed(KernelVersion.parse("2.6.24")).patch
     assert (patch.files[-1] == there.files[-1]) == release.startswith("2.6.24")
+
+
+@pytest.mark.parametrize("release", ANY)
+def test_it_reads_as_of_its_time(release: str, tmp_path: Path) -> None:
+    """Lines of 80 columns but for messages, which are left whole since 3.4."""
+    version = KernelVersion.parse(release)
+    patch = generate.on_demand(
+        version, FolderTree(of_age(tmp_path / "tree", version)), rules.load()
+    )
+    for file in patch.files[-1], patch.files[-4]:
+        for line in file.content.splitlines():
+            assert line == line.rstrip()
+            whole = '("' in line and version >= KernelVersion((3, 4))
+            assert whole or len(line.expandtabs(8)) <= 80
+        assert "TARPIT_HAVE_" not in file.content
+        assert ("SPDX" in file.content) == (version >= KernelVersion((4, 14)))
+
+
+@pytest.mark.parametrize("release", ANY[2:])
+def test_a_tree_in_no_range_is_patched_and_mended(release: str, tmp_path: Path) -> None:
+    version = KernelVersion.parse(release)
+    folder = of_age(tmp_path / "tree", version)
+    before = snapshot(folder)
+    done = patches.apply(folder, version)
+    assert done.option == "CONFIG_NETFILTER_XT_TARGET_TARPIT"
+    assert "made from this very tree" in patches.applied(done, dry_run=False)
+    with pytest.raises(UserError, match="patched already"):
+        patches.apply(folder, version)
+    patches.apply(folder, version, reverse=True)
+    assert snapshot(folder) == before
+    with pytest.raises(UserError, match="is not patched"):
+        patches.apply(folder, version, reverse=True)
+
+
+def test_a_release_that_is_not_in_the_catalogue_gets_its_own_lines(tmp_path: Path) -> None:
+    """Those that are must have the lines that they were released with."""
+    there = patches.committed(KernelVersion.parse("2.6.27")).patch
+    for release, known in ("2.6.27.57", True), ("2.6.27.99", False):
+        version = KernelVersion.parse(release)
+        folder = made_up(tmp_path / release, there, version, f".{release.split('.')[3]}")
+        kconfig = folder / "net/netfilter/Kconfig"
+        kconfig.write_text("# one line more\n" + kconfig.read_text())
+        if known:
+            with pytest.raises(UserError, match="have moved"):
+                patches.apply(folder, version)
+        else:
+            assert patches.apply(folder, version).release == version
+
+
+def of_age(folder: Path, version: KernelVersion) -> Path:
+    """A tree that has the files of *version* that a patch touches."""
+    there = patches.committed(KernelVersion.parse("2.6.24")).patch
+    made_up(folder, there, version)
+    kbuild = folder / "include/linux/netfilter/Kbuild"
+    if version >= KernelVersion((3, 7)):
+        place = folder / "include/uapi/linux/netfilter/Kbuild"
+        place.parent.mkdir(parents=True)
+        kbuild.rename(place)
+        if version >= KernelVersion((4, 12)):
+            place.write_text("# nothing is listed\n")
+    return folder
 
 
 def test_a_patch_cannot_be_made_for_what_was_before_the_first() -> None:

@@ -30,7 +30,7 @@ def text_for(file: FilePatch) -> str:
 def made_up(folder: Path, patch: Patch, version: KernelVersion, extra: str = "") -> Path:
     """A tree that looks like Linux *version* to whoever wants to apply *patch*."""
     (folder / "net").mkdir(parents=True)
-    (folder / "Makefile").write_text(MAKEFILE.format(*version.numbers[:3], extra=extra))
+    (folder / "Makefile").write_text(MAKEFILE.format(*(*version.numbers, 0)[:3], extra=extra))
     for file in patch.files:
         if not file.adds:
             path = folder / file.path

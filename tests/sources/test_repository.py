@@ -346,7 +346,7 @@ def test_iptables_answers_to_its_own_table(world: World, tmp_path: Path) -> None
 
 
 def test_options_that_contradict_each_other_are_refused() -> None:
-    for tree, git, ref in (
+    for tree, place, ref in (
         ("x", "y", ""),
         ("x", "", "y"),
         ("", "", "v2.6.24"),
@@ -354,7 +354,7 @@ def test_options_that_contradict_each_other_are_refused() -> None:
         ("", "", ""),
     ):
         with pytest.raises(UserError):
-            kernel_source(None, tree=tree, git=git, ref=ref)
+            kernel_source(None, tree=tree, git=place, ref=ref)
     assert kernel_source(V, git="x", ref="y") == GitRepository("x", V, "y")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -65,7 +66,7 @@ def flags(probes: Path) -> list[str]:
     """What Kbuild adds, after a header that all probes see."""
     return [
         *("-include", str(probes.parent / "header.h"), "-Werror-implicit-function-declaration"),
-        *("-fmax-errors=0", "-fdiagnostics-color=never"),
+        "-fdiagnostics-color=never",
     ]
 
 
@@ -123,4 +124,36 @@ def test_a_compiler_that_refuses_nothing_is_refused(probes: Path) -> None:
 
 def test_kbuild_keeps_flags_away_that_hide_errors() -> None:
     text = (paths.PROJECT / "dkms/Kbuild").read_text()
-    assert "$(filter-out -w -Wfatal-errors,$(c_flags))" in text
+    match = re.search(r"\$\(filter-out ([^,]+),\$\(c_flags\)\)", text)
+    assert match
+    hidden = match[1].replace("\\", " ").split()
+    assert hidden == ["-w", "-Wfatal-errors", "-fmax-errors=%", "-ferror-limit=%"]
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_every_error_is_asked_for(probes: Path, compiler: str) -> None:
+    """clang stops at the 20th, and what is behind that would count as found."""
+    for number in range(100, 140):
+        text = f"static inline int probe_f{number}(void) {{ return f{number}(); }}\n"
+        (probes / f"f{number}.c").write_text(text)
+    done = run(probes, compiler, *flags(probes))
+    assert done.returncode == 0, done.stderr
+    found = (probes.parent / "found.h").read_text()
+    assert found.count("/* no f1") == 40
+    assert "HAVE_F1" not in found
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "fatal error: too many errors emitted, stopping now [-ferror-limit=]",
+        "compilation terminated due to -fmax-errors=1.",
+    ],
+)
+def test_a_list_of_errors_that_was_cut_is_no_answer(probes: Path, said: str) -> None:
+    stub = probes.parent / "cc"
+    first = f"{probes}/baseline_fails.c:1:58: error: 'baseline_fails' undeclared"
+    stub.write_text(f'#!/bin/sh\nprintf "%s\\n" "{first}" "{said}" >&2\nexit 1\n')
+    done = run(probes, "sh", str(stub))
+    assert done.returncode != 0
+    assert "does not list all errors" in done.stderr
