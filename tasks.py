@@ -158,8 +158,9 @@ def port(c: Context, given: Given) -> None:
 
 
 @verb(
-    *("arch", "mirror", "offline"),
+    *("kernel", "arch", "mirror", "keyring", "offline"),
     help={
+        "kernel": "of another distribution, such as ubuntu (default: Debian's and kernel.org's)",
         "all": "every kernel that each suite still has, not only the current one",
         "status": "what was built and proven instead, with what and when, from the records",
         "record": "for those who maintain this: enter what is in dist/ into the records and the"
@@ -170,7 +171,7 @@ def kernels(
     c: Context, given: Given, all: bool = False, status: bool = False, record: bool = False
 ) -> None:
     """List the kernels that can be built for, or those that were."""
-    from tarpit_builder import names, paths, records, report, supported
+    from tarpit_builder import paths, records, report, supported
     from tarpit_builder.console import Console
     from tarpit_builder.sources.catalogue import Catalogue
 
@@ -182,9 +183,11 @@ def kernels(
     if status:
         print(records.status())
         return
-    archive = given.archive(Console())
-    print("Debian's kernels:\n")
-    print(report.kernels_table(archive, names.architecture(given.arch), everything=all))
+    archive, arch = supported.archive(given.kernel, given.values["arch"], given.archive(Console()))
+    print(f"{archive.distribution.title}'s kernels:\n")
+    print(report.kernels_table(archive, arch, everything=all))
+    if given.kernel:
+        return
     print("\nReleases of kernel.org:\n")
     print(supported.releases_table(Catalogue.load(), everything=all))
     print(f"\n{supported.statement()}")

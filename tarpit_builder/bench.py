@@ -129,7 +129,7 @@ def data(found: list[Measurement]) -> list[dict[str, object]]:
 
 def _again(archive: Archive) -> Archive:
     """*archive* as a new process sees it."""
-    return Archive(archive.store, archive.mirrors, Console(quiet=True))
+    return Archive(archive.store, archive.mirrors, Console(quiet=True), debian=archive.debian)
 
 
 def _fastest(action: Callable[[], object], rounds: int = ROUNDS) -> float:

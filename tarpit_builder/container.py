@@ -28,7 +28,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
-from tarpit_builder import digests, paths
+from tarpit_builder import digests, paths, suites
 from tarpit_builder.console import Console
 from tarpit_builder.errors import (
     BuildError,
@@ -39,6 +39,8 @@ from tarpit_builder.errors import (
     UserError,
 )
 from tarpit_builder.leftovers import scratch_for_others
+from tarpit_builder.sources import signatures
+from tarpit_builder.sources.mirrors import Mirrors
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -49,6 +51,7 @@ IMAGES = os.environ.get("TARPIT_IMAGES", "localhost/tarpit-builder")
 SOCKET = "/var/run/docker.sock"  # where docker-py looks unless DOCKER_HOST says otherwise
 BUILDER_UID = 1000
 MIB = 1 << 20
+TRUSTED = "/etc/apt/trusted.gpg.d/tarpit-archive.gpg"
 SIGKILLED = 128 + 9  # exit status of a process that was killed
 ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[@-Z\\^_])")
 PATIENCE = 2  # seconds that another run may hold a lock before we say that we wait
@@ -58,7 +61,7 @@ REQUEST_TIMEOUT = 600  # seconds for one API call; image builds stream and are n
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What an image is made of: a Debian suite and a template of ``containers/``.
+    """What an image is made of: a suite and a template of ``containers/``.
 
     *template* is rendered with *variables*; the rendered text, the mirror lines and the base
     make the tag, so an image is rebuilt exactly when its recipe changes.  For sealed runs it must
@@ -75,12 +78,19 @@ class Recipe:
     foreign: str = ""
     """An image of the user's own to start from, in place of the suite."""
 
+    distribution: str = suites.DEBIAN
+    keyring: str = ""
+    """A file with the keys of an archive that the suite itself does not know the keys of."""
+
     @property
     def base_tag(self) -> str:
         """Tag of the bare suite that this image starts from."""
         if self.foreign:
             return self.foreign
-        digest = hashlib.sha256(f"{self.suite} {self.arch} {self.mirror}".encode()).hexdigest()
+        made_of = f"{self.suite} {self.arch} {self.mirror}"
+        if self.keyring:
+            made_of += f" {digests.file(Path(self.keyring))}"
+        digest = hashlib.sha256(made_of.encode()).hexdigest()
         return f"{IMAGES}/base:{self.suite}-{self.arch}-{digest[:12]}"
 
     def dockerfile(self) -> str:
@@ -111,7 +121,7 @@ class Recipe:
     @property
     def identity(self) -> str:
         """The tag as if by no mirror: which one packages came by says nothing about them."""
-        return replace(self, apt_sources=(), mirror="").tag
+        return replace(self, apt_sources=(), mirror="", keyring="").tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +164,11 @@ class Tar:
     def tar(self) -> IO[bytes]:
         """The archive."""
         return self.open()
+
+
+def _title(recipe: Recipe) -> str:
+    """The name of the distribution that the suite is of."""
+    return suites.distributions()[recipe.distribution].title
 
 
 def tree(root: Path, *, ignore: Sequence[str] = ()) -> Files:
@@ -283,7 +298,7 @@ class Engine:
                     stage.done("from a registry")
                 else:
                     self._bootstrap(recipe)
-                    stage.done("bootstrapped from the Debian mirror")
+                    stage.done(f"bootstrapped from the {_title(recipe)} mirror")
 
     def _foreign_id(self, name: str, console: Console) -> str:
         import docker.errors
@@ -306,23 +321,43 @@ class Engine:
         import requests
 
         registry = os.environ.get("TARPIT_REGISTRY", "docker.io/library")
-        if registry in {"", "none"}:
+        if registry in {"", "none"} or recipe.keyring:
             return False
-        name, tag = f"{registry}/debian", f"{recipe.suite}-slim"
+        image = suites.distributions()[recipe.distribution].image.format(suite=recipe.suite)
+        name, _, tag = f"{registry}/{image}".rpartition(":")
         try:
-            image = self._client.images.pull(name, tag=tag, platform=f"linux/{recipe.arch}")
-            image.tag(*recipe.base_tag.split(":"))
+            pulled = self._client.images.pull(name, tag=tag, platform=f"linux/{recipe.arch}")
+            pulled.tag(*recipe.base_tag.split(":"))
         except (docker.errors.APIError, requests.RequestException):
             return False
         return True
 
     def _bootstrap(self, recipe: Recipe) -> None:
+        distribution = suites.distributions()[recipe.distribution]
         if shutil.which("mmdebstrap") is None:
             raise ToolMissingError(
-                f"no registry has debian:{recipe.suite}-slim, and mmdebstrap is not installed",
+                f"no registry has {distribution.image.format(suite=recipe.suite)}, and mmdebstrap "
+                "is not installed",
                 hint="apt-get install mmdebstrap, or run ./bootstrap",
             )
-        command = [
+        with scratch_for_others("base") as (folder, held):
+            folder.chmod(0o755)  # without root, mmdebstrap works in it as another user of its own
+            self._import(recipe, self._mmdebstrap(recipe, folder), folder, held)
+
+    def _mmdebstrap(self, recipe: Recipe, folder: Path) -> list[str]:
+        """The command that writes the suite of *recipe* as a tar archive."""
+        distribution = suites.distributions()[recipe.distribution]
+        trust = []
+        if recipe.keyring or recipe.distribution != suites.DEBIAN:
+            mirrors = Mirrors(distribution=recipe.distribution, keyring=recipe.keyring)
+            keys = folder / "archive.gpg"
+            keys.write_bytes(signatures.public_keys(mirrors.keyring_file(recipe.suite)))
+            keys.chmod(0o644)
+            trust = [f"--keyring={keys}"]
+            if recipe.keyring:
+                # For apt in the images, which knows the keys of the suite's own archive only.
+                trust.append(f"--customize-hook=upload {keys} {TRUSTED}")
+        return [
             "mmdebstrap",
             "--quiet",
             "--variant=minbase",
@@ -333,17 +368,19 @@ class Engine:
                 if recipe.variables.get("allow_expired")
                 else []
             ),
+            f"--components={','.join(distribution.components)}",
+            *trust,
             "--format=tar",
             recipe.suite,
             "-",
             recipe.mirror,
         ]
+
+    def _import(self, recipe: Recipe, command: list[str], folder: Path, held: int) -> None:
         with (
             tempfile.TemporaryFile(prefix="tarpit-base-") as spool,
             tempfile.TemporaryFile() as log,
-            scratch_for_others("base") as (folder, held),
         ):
-            folder.chmod(0o755)  # without root, mmdebstrap works in it as another user of its own
             status = subprocess.run(
                 command,
                 stdout=spool,
@@ -358,7 +395,7 @@ class Engine:
                 raise InfrastructureError(
                     f"cannot bootstrap {recipe.suite}: {lines[-1] if lines else 'no output'}",
                     hint="check the network and the disk with `invoke doctor`; "
-                    "--mirror URL names another Debian mirror",
+                    f"--mirror URL names another {_title(recipe)} mirror",
                 )
             spool.seek(0)
             with _engine_errors():
@@ -400,7 +437,7 @@ class Engine:
                     )
                 raise InfrastructureError(
                     f"image {recipe.tag} cannot be built: {_cause(tail) or error}",
-                    hint="check that the Debian mirror can be reached from containers "
+                    hint=f"check that the {_title(recipe)} mirror can be reached from containers "
                     "(`invoke doctor`); --mirror URL names another",
                 )
 

@@ -23,12 +23,11 @@ ARCHITECTURES = {
 """What ``uname -m`` and others say, and Debian's name for it."""
 
 NEWEST = ("latest", "newest", "current", "mainline", "head")
-EXPERIMENTAL = ("experimental", "rc-buggy")
 EXAMPLES = (
     "write debian:bookworm for a suite's kernel, 6.1.0-56-amd64 for one as `uname -r` prints it, "
     "2.6.24 for a release of kernel.org, or running; `invoke kernels` lists what there is"
 )
-_PACKAGE = re.compile(r"linux-(?:image|headers)-(?P<rest>\S+)")
+_PACKAGE = re.compile(r"(?:linux|proxmox|pve)-(?:image|headers|kernel)-(?P<rest>\S+)")
 
 
 def kernel(text: str) -> str:
@@ -47,12 +46,12 @@ def kernel(text: str) -> str:
             hint="--kernel debian:SUITE is what it installs there, with --flavour where it has one",
         )
     before, colon, after = lower.partition(":")
-    if before == "debian" and colon and after not in NEWEST:
-        return f"debian:{_suite(after)}"
-    if _is_suite(lower):
-        return f"debian:{lower}"
-    _refuse(name, after if before == "debian" and colon else lower)
-    return lower if lower in {"debian", "running"} else name
+    if (distribution := _distribution(before)) and after not in NEWEST:
+        return f"{distribution.name}:{_suite(distribution, after)}" if colon else distribution.name
+    if suite := _of_suite(suites.OTHER_NAMES.get(lower, lower)):
+        return suite
+    _refuse(name, after if distribution and colon else lower)
+    return lower if lower == "running" else name
 
 
 def architecture(text: str) -> str:
@@ -60,33 +59,41 @@ def architecture(text: str) -> str:
     return ARCHITECTURES.get(text.strip().lower(), text.strip())
 
 
-def _is_suite(name: str) -> bool:
-    stem = name.partition("-")[0]
-    return name in suites.known() or stem in suites.ALIASES
+def _distribution(name: str) -> suites.Distribution | None:
+    """The distribution that people call *name*."""
+    known = suites.distributions().values()
+    return next((one for one in known if name in one.names), None)
 
 
-def _suite(name: str) -> str:
+def _of_suite(name: str) -> str:
+    """What ``--kernel`` calls the suite *name*, of the first distribution that has one; or ""."""
+    if name.partition("-")[0] in suites.ALIASES:
+        return f"debian:{name}"
+    known = suites.distributions().values()
+    return next((one.suites[name].request for one in known if name in one.suites), "")
+
+
+def _suite(distribution: suites.Distribution, name: str) -> str:
     """The codename for *name* where that is a number; anything else as it is.
 
     :raises UserError: if it is a suite that cannot be built for.
     """
-    if name in EXPERIMENTAL:
-        raise UserError(
-            "kernels of Debian's experimental are not built: the suite has no compiler and no "
-            "user land of its own",
-            hint="the nearest is unstable: --kernel debian:sid",
-        )
-    numbers = {suite.number: suite for suite in suites.known().values() if suite.base == suite.name}
+    if name in suites.OTHER_NAMES:
+        return suites.OTHER_NAMES[name]
+    numbers = {suite.number: suite for suite in distribution.suites.values()}
+    numbers |= {one.number: one for one in distribution.suites.values() if one.base == one.name}
     number, dash, pocket = name.partition("-")
     if number in numbers:
         return numbers[number].name + dash + pocket
-    major = re.fullmatch(r"(\d+)\.\d+", number)
-    if major and major[1] in numbers:
-        suite = numbers[major[1]].name
+    major = number.rpartition(".")[0]
+    if re.fullmatch(r"[\d.]+", number) and major in numbers:
+        suite = numbers[major]
+        title = f"{distribution.title} {major}"
         raise UserError(
-            f"debian:{name} is a point release, and mirrors have only the last of them",
-            hint=f"--kernel debian:{suite} is what Debian {major[1]} installs today; an exact "
-            "kernel is named as `uname -r` prints it",
+            f"{distribution.name}:{name} is a point release, and mirrors have only the last of "
+            "them",
+            hint=f"--kernel {suite.request} is what {title} installs today; an exact kernel is "
+            "named as `uname -r` prints it",
         )
     return name
 
@@ -98,21 +105,31 @@ def _refuse(name: str, lower: str) -> None:
             hint="--kernel debian:stable is the current one of Debian stable, debian:sid that of "
             "unstable, running that of this machine; `invoke kernels` lists all",
         )
-    if lower in EXPERIMENTAL:
-        _suite(lower)
     if re.fullmatch(r"v?\d+(\.\d+)?", lower):
         _refuse_number(name, lower.removeprefix("v"))
         return
-    if re.match(r"(ubuntu|fedora|rhel|centos|rocky|alma|suse|opensuse|arch|alpine)\b", lower):
+    if re.match(r"(fedora|rhel|centos|rocky|alma|suse|opensuse|arch|alpine)\b", lower):
         raise UserError(
-            f"{name!r} is not one of Debian's kernels, nor a release of kernel.org",
+            f"{name!r} is not one of a known distribution's kernels, nor a release of kernel.org",
             hint="for other distributions build on the machine itself, where its headers are: "
             "copy dkms/ there and run `make -C dkms`",
         )
-    if lower not in {"debian", "running"} and not re.match(r"(v|linux-v?)?\d", lower):
-        near = suggest(lower, [*suites.known(), *suites.ALIASES])
-        hint = f"did you mean --kernel debian:{' or debian:'.join(near)}?" if near else EXAMPLES
-        raise UserError(f"{name!r} is not the name of a kernel", hint=hint)
+    if lower != "running" and not re.match(r"(v|linux-v?)?\d", lower):
+        raise UserError(f"{name!r} is not the name of a kernel", hint=_hint(lower))
+
+
+def _hint(name: str) -> str:
+    """What may be meant by *name*, which is neither a distribution nor a suite."""
+    before, colon, after = name.partition(":")
+    known = suites.distributions().values()
+    if colon and (near := suggest(before, [word for one in known for word in one.names])):
+        return f"did you mean --kernel {' or '.join(f'{one}:{after}' for one in near)}?"
+    requests = {name: f"debian:{name}" for name in suites.ALIASES}
+    for one in known:
+        requests |= {n: s.request for n, s in one.suites.items() if n not in requests}
+    if near := suggest(name, requests):
+        return f"did you mean --kernel {' or '.join(requests[one] for one in near)}?"
+    return EXAMPLES
 
 
 def _refuse_number(name: str, number: str) -> None:

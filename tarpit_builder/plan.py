@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that a build does, decided before it starts; *mirrors* are the Debian ones."""
+    """Everything that a build does, decided before it starts; *mirrors* have the kernel."""
 
     kernel: Kernel
     mirrors: Mirrors
@@ -44,8 +44,13 @@ class Plan:
             *kernel.tree.choices(),
             *kernel.userland.choices(),
             Choice("mirror", self.mirrors.main, self.mirrors.why),
-            Choice("  security", self.mirrors.security, self.mirrors.why_security),
+            *self._security(),
         )
+
+    def _security(self) -> tuple[Choice, ...]:
+        if self.mirrors.security == self.mirrors.main:
+            return ()
+        return (Choice("  security", self.mirrors.security, self.mirrors.why_security),)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -75,4 +80,5 @@ def make(request: Request, archive: Archive) -> Plan:
 
     :raises UserError: if the request cannot be met, or names what is not there.
     """
-    return Plan(kernels.find(request, archive), archive.mirrors)
+    mirrors = kernels.origin(request.kernel).archive(request, archive).mirrors
+    return Plan(kernels.find(request, archive), mirrors)

@@ -230,7 +230,7 @@ def _debian(changelog: str) -> str:
     releases = parse_changelog(changelog)
     suite = next(s for s in reversed(suites.known().values()) if s.number.isdigit())
     target = modern.PackageSet(
-        version=f"{releases[0].version}+deb{suite.number}",
+        version=f"{releases[0].version}{suite.suffix}",
         suite=suite.name,
         arch="amd64",
         abi="",

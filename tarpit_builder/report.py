@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tarpit_builder import suites
 from tarpit_builder.console import format_table
 from tarpit_builder.errors import UserError
 
@@ -71,13 +70,13 @@ def plan_json(plan: Plan) -> str:
 def kernels_table(archive: Archive, arch: str, *, everything: bool) -> str:
     """The kernels of every suite: the current one of each, or *everything* still to be had."""
     rows: list[tuple[str, ...]] = []
-    for suite in suites.known().values():
+    for suite in archive.distribution.suites.values():
         try:
             newest = archive.newest(suite, "", arch)
         except UserError as error:
-            rows.append((f"debian:{suite.name}", "–", error.message))
+            rows.append((suite.request, "–", error.message))
             continue
-        rows.append((f"debian:{suite.name}", newest.abi, newest.version, newest.compiler))
+        rows.append((suite.request, newest.abi, newest.version, newest.compiler))
         if everything:
             rows += [
                 ("", abi) for abi in reversed(archive.kernels(suite, arch)) if abi != newest.abi

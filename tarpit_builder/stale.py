@@ -15,7 +15,7 @@ from typing import Any
 from tarpit_builder import digests, suites
 from tarpit_builder.build import MANIFEST
 from tarpit_builder.container import Files
-from tarpit_builder.packaging import changelog, contents, modern
+from tarpit_builder.packaging import contents, modern
 
 
 def stale(dist: Path) -> tuple[Path, ...]:
@@ -35,18 +35,17 @@ def stale(dist: Path) -> tuple[Path, ...]:
 def _source(manifest: Mapping[str, Any]) -> Files:
     """What the packages of *manifest* would be made of today."""
     plan = manifest["plan"]
-    suite = suites.known().get(plan.get("suite", ""))
+    suite = suites.find(plan.get("distribution", suites.DEBIAN), plan.get("suite", ""))
     if suite is None:
         return contents.module_source(
             next(name[:-2] for name in manifest["module"] if "TARPIT.c" in name)
         )
     return modern.source_files(
-        modern.PackageSet(
-            version=f"{changelog.version()}+deb{suite.number}",
-            suite=suite.base,
-            arch=plan["arch"],
-            abi=plan["kernel"],
-            kernel_version=plan["kernel-package-version"],
-            module_dir=suite.module_dir,
+        modern.PackageSet.of(
+            suite,
+            plan["arch"],
+            plan["kernel"],
+            plan["kernel-package-version"],
+            plan.get("kernel-source", "linux"),
         )
     )

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import groupby
+from typing import TYPE_CHECKING
 
-from tarpit_builder import records, suites
+from tarpit_builder import names, records, suites
 from tarpit_builder.console import format_table
 from tarpit_builder.errors import UserError
 from tarpit_builder.kernels import rules
-from tarpit_builder.kernels.debian import Debian
 from tarpit_builder.kernels.release import KernelOrg
 from tarpit_builder.sources.catalogue import Catalogue
 from tarpit_builder.versions import KernelVersion
+
+if TYPE_CHECKING:
+    from tarpit_builder.sources.debian import Archive
 
 HOSTS = (
     "any Linux with Python 3.11 and a container engine that speaks Docker's API; "
@@ -55,17 +58,45 @@ def patched(version: KernelVersion) -> str:
 
 def statement() -> str:
     """On which hosts this runs, and for which targets it builds, in lines."""
-    names = ", ".join(
-        name if suite.number.endswith("~sid") or suite.base != name else f"{name} ({suite.number})"
-        for name, suite in suites.known().items()
-    )
+    targets = [
+        f"{one.title}'s {_suites(one)}: {_join(one.architectures)}"
+        for one in suites.distributions().values()
+    ]
     tried = records.series(one for one in records.read() if not one.distribution)
     return format_table(
         [
             ("hosts", HOSTS),
-            ("targets", f"Debian's {names}: {_join(Debian.architectures)}"),
+            ("targets", targets[0]),
+            *(("", target) for target in targets[1:]),
             ("", f"Linux {tried} of kernel.org: {_join(KernelOrg.architectures)}"),
         ]
+    )
+
+
+def archive(kernel: str, arch: str, debian: Archive) -> tuple[Archive, str]:
+    """The archive of the distribution that *kernel* names, if not *debian*, and an architecture.
+
+    :raises UserError: if there is no such distribution, or it is not for *arch*.
+    """
+    name = names.kernel(kernel).partition(":")[0] if kernel else suites.DEBIAN
+    known = suites.distributions()
+    if name not in known:
+        raise UserError(
+            f"{kernel!r} is not the name of a distribution", hint=f"there are {', '.join(known)}"
+        )
+    wanted = names.architecture(arch) if arch else known[name].architectures[0]
+    if wanted not in known[name].architectures:
+        raise UserError(
+            f"architecture {wanted!r} is not supported for {known[name].title}'s kernels",
+            hint=f"supported: {', '.join(known[name].architectures)}",
+        )
+    return debian.of(known[name], wanted), wanted
+
+
+def _suites(distribution: suites.Distribution) -> str:
+    return ", ".join(
+        name if suite.number.endswith("~sid") or suite.base != name else f"{name} ({suite.number})"
+        for name, suite in distribution.suites.items()
     )
 
 

@@ -32,15 +32,18 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 OPTIONS: Mapping[str, tuple[str | bool, str]] = {
     "kernel": (
         "",
-        "debian:SUITE, an ABI such as 6.1.0-56-amd64, running, or a release of kernel.org"
-        " such as 2.6.24 (default: debian:stable)",
+        "debian:SUITE, ubuntu:SUITE, proxmox:SUITE or raspios:SUITE, an ABI such as"
+        " 6.1.0-56-amd64, running, or a release of kernel.org such as 2.6.24"
+        " (default: debian:stable)",
     ),
     "arch": ("", "architecture, such as arm64 (default: amd64)"),
     "flavour": (
         "",
-        "kernel flavour where the ABI does not say it: cloud, rt (default: the ordinary)",
+        "kernel flavour where the ABI does not say it: cloud, rt, of Ubuntu hwe, aws"
+        " (default: the ordinary)",
     ),
-    "mirror": ("", "Debian mirror to use instead of the one that apt is set to on this machine"),
+    "mirror": ("", "mirror of the distribution (default: the one that apt is set to here, if any)"),
+    "keyring": ("", "file with the keys that sign that mirror, instead of the distribution's own"),
     "offline": (False, "download no sources: use those that the cache holds"),
     "iptables": ("", "release to build along, such as 1.4.0, or none (default: the one that fits)"),
     "userland": (
@@ -68,7 +71,7 @@ OPTIONS: Mapping[str, tuple[str | bool, str]] = {
 }
 """The default of each shared option, and what it is for."""
 
-WHICH = ("kernel", "arch", "flavour", "mirror", "offline")
+WHICH = ("kernel", "arch", "flavour", "mirror", "keyring", "offline")
 PLACES = ("kernel_git", "ref", "kernel_tree", "iptables_git", "trust_on_first_use")
 OWN = ("iptables", "userland", "config", "symvers", "release", "image", "with_kernel")
 """Of those, which kernel; where sources come from; what goes with a kernel of the user's own."""
@@ -119,9 +122,15 @@ class Given:
 
     def archive(self, console: Console, *, write: bool = True) -> Archive:
         """Debian's archive; without *write* nothing is kept of it."""
+        from tarpit_builder import report
         from tarpit_builder.sources.debian import Archive, Mirrors
 
-        mirrors = Mirrors.choose(self.values["mirror"] or self.settings.mirror)
+        keyring = report.path(self.values.get("keyring", ""))
+        mirrors = Mirrors.choose(
+            self.values["mirror"],
+            default=self.settings.mirror,
+            keyring=str(keyring.absolute()) if keyring else "",
+        )
         return Archive(self.store(), mirrors, console, write=write)
 
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import email.utils
+import gzip
 import hashlib
 import lzma
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+COMPRESS: Mapping[str, Callable[[bytes], bytes]] = {
+    ".xz": lzma.compress,
+    ".gz": gzip.compress,
+    "": bytes,
+}
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
@@ -75,10 +82,13 @@ class FakeArchive:
         *,
         codename: str = "",
         valid_for: int | None = None,
+        archive: str = "debian",
+        component: str = "main",
+        suffix: str = ".xz",
     ) -> None:
         """Publish *pocket* (``security:NAME`` for the security mirror) with *stanzas*."""
         place, _, name = pocket.rpartition(":")
-        top = self.root / ("debian-security" if place else "debian") / "dists" / name
+        top = self.root / ("debian-security" if place else archive) / "dists" / name
         lines = [f"Suite: {name}", f"Codename: {codename or name}"]
         if valid_for is not None:
             until = email.utils.formatdate(time.time() + valid_for).replace("-0000", "UTC")
@@ -89,9 +99,9 @@ class FakeArchive:
             text = "\n".join(
                 "".join(f"{key}: {value}\n" for key, value in stanza.items()) for stanza in there
             )
-            packed = lzma.compress(text.encode())
+            packed = COMPRESS[suffix](text.encode())
             digest = hashlib.sha256(packed).hexdigest()
-            index = top / f"main/binary-{arch}/Packages.xz"
+            index = top / f"{component}/binary-{arch}/Packages{suffix}"
             index.parent.mkdir(parents=True, exist_ok=True)
             index.write_bytes(packed)
             lines.append(f" {digest} {len(packed)} {index.relative_to(top)}")

@@ -2,7 +2,7 @@
 
 ========================  =====================================================================
 :mod:`~.kernel`           what an origin finds, and what all that is behind it works on
-:mod:`~.debian`           Debian's archive; :mod:`~.headers` its build trees
+:mod:`~.apt`              Debian's archive and its like; :mod:`~.headers` their build trees
 :mod:`~.release`          releases of kernel.org; :mod:`~.source` their build trees
 :mod:`~.rules`            which release gets what; :mod:`~.toolchain` today's compiler for it
 :mod:`~.configuration`    the user's ``.config`` and ``Module.symvers``
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 @cache
 def origins() -> tuple[Origin, ...]:
     """All origins; a kernel is of the first that owns its name, and the last owns any."""
-    from tarpit_builder.kernels.debian import Debian
+    from tarpit_builder.kernels import apt
     from tarpit_builder.kernels.release import KernelOrg
 
-    return (KernelOrg(), Debian())
+    return (KernelOrg(), *apt.distributions())
 
 
 def origin(name: str) -> Origin:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import lzma
-import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from tarpit_builder.console import Console
 from tarpit_builder.container import Input, Tar
 from tarpit_builder.digests import digest
-from tarpit_builder.errors import SourceError
 from tarpit_builder.kernels.kernel import Choice, Tree
+from tarpit_builder.sources.deb import deb_data
 from tarpit_builder.sources.debian import Archive, DebianKernel, Package
 
 
@@ -28,19 +25,19 @@ class Headers(Tree):
 
     def choices(self) -> tuple[Choice, ...]:
         """The packages, and what vouches for each."""
-        packages = self.kernel.packages
+        packages, title = self.kernel.packages, self.kernel.suite.of.title
         return (
             Choice(
                 "headers",
                 f"{len(packages)} packages, {self.kernel.version}",
-                "Debian's own for exactly this kernel, verified as apt does",
+                f"{title}'s own for exactly this kernel, verified as apt does",
             ),
             *(
                 Choice(
                     "  source",
                     package.url,
                     f"SHA-256 {package.sha256[:16]}… in the index of {package.suite}, which a key "
-                    "of Debian's archive signs",
+                    f"of {self.archive.mirrors.signer()} signs",
                 )
                 for package in packages
             ),
@@ -97,26 +94,3 @@ def obtain(
         return [archive.store.path(blob) for blob in blobs]
     with console.stage(title) as stage:
         return [archive.store.get(blob, stage) for blob in blobs]
-
-
-def deb_data(path: Path) -> IO[bytes]:
-    """The uncompressed data.tar of the Debian package at *path*.
-
-    :raises SourceError: if it is no Debian package or compressed in an unknown way.
-    """
-    from debian.arfile import ArError, ArFile
-
-    try:
-        with path.open("rb") as file:
-            archive = ArFile(fileobj=file)
-            member = archive.getmember("data.tar.xz")
-            spool = tempfile.TemporaryFile(prefix="tarpit-deb-")  # noqa: SIM115  (handed on)
-            with lzma.open(member) as data:
-                shutil.copyfileobj(data, spool, 1 << 20)
-    except (ArError, KeyError, lzma.LZMAError, EOFError) as error:
-        raise SourceError(
-            f"{path.name} is not a Debian package that can be read ({error})",
-            hint="`invoke cache --verify` looks for damage",
-        ) from error
-    spool.seek(0)
-    return spool

@@ -138,7 +138,7 @@ class Kernel:
 class Origin(ABC):
     """Whoever makes kernels: resolves their names, and knows tree, compiler and userland."""
 
-    architectures: ClassVar[tuple[str, ...]]
+    architectures: tuple[str, ...]
     """By Debian's names; the first is the default."""
 
     takes: ClassVar[frozenset[str]]
@@ -157,6 +157,10 @@ class Origin(ABC):
 
         :raises UserError: if there is none; the message suggests near ones.
         """
+
+    def archive(self, request: Request, archive: Archive) -> Archive:
+        """Where the kernel of *request* is looked for; *archive* is Debian's, or one like it."""
+        return archive
 
     @abstractmethod
     def expand(self, name: str, take: str, catalogue: Catalogue) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""A Debian suite as the userland: packages that its own tools build, for its own iptables."""
+"""A suite as the userland: packages that its own tools build, for its own iptables."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tarpit_builder import architectures, suites
+from tarpit_builder import architectures
 from tarpit_builder.container import Files, Input, Recipe
 from tarpit_builder.errors import SourceError, UserError
 from tarpit_builder.kernels.headers import Headers, obtain
 from tarpit_builder.kernels.kernel import Choice, Userland
-from tarpit_builder.packaging import changelog, modern
+from tarpit_builder.packaging import modern
 from tarpit_builder.sealed import Step, Workshop
 
 if TYPE_CHECKING:
@@ -28,9 +28,12 @@ class Suite(Userland):
     @property
     def recipe(self) -> Recipe:
         """The image with the suite's package tools and the kernel's compiler."""
-        kernel, mirrors = self.tree.kernel, self.tree.archive.mirrors
+        kernel, mirrors = self.tree.kernel, self.tree.archive.userland().mirrors
+        base = kernel.suite.userland
+        # With the pockets that its kernels are in, where those are of the same archive.
+        suite = kernel.suite if kernel.suite.of is base.of else base
         return modern.recipe(
-            kernel.suite, kernel.arch, kernel.compiler, mirrors, expired=bool(kernel.expired)
+            suite, kernel.arch, kernel.compiler, mirrors, expired=bool(kernel.expired)
         )
 
     @property
@@ -47,13 +50,8 @@ class Suite(Userland):
     def packages(self) -> modern.PackageSet:
         """What the packages are made for."""
         kernel = self.tree.kernel
-        return modern.PackageSet(
-            version=f"{changelog.version()}+deb{kernel.suite.number}",
-            suite=kernel.suite.base,
-            arch=kernel.arch,
-            abi=kernel.abi,
-            kernel_version=kernel.version,
-            module_dir=kernel.suite.module_dir,
+        return modern.PackageSet.of(
+            kernel.suite, kernel.arch, kernel.abi, kernel.version, kernel.packages[0].source
         )
 
     def choices(self) -> tuple[Choice, ...]:
@@ -85,8 +83,12 @@ class Suite(Userland):
         )
 
     def facts(self) -> dict[str, Any]:
-        """The compiler, and the version of the packages."""
-        return {"compiler": self.compiler, "version": self.packages.version}
+        """The compiler, the version of the packages, and what the kernel was built from."""
+        packages = self.packages
+        facts = {"compiler": self.compiler, "version": packages.version}
+        if packages.kernel_source != "linux":
+            facts["kernel-source"] = packages.kernel_source
+        return facts
 
     def inputs(self) -> tuple[str, ...]:
         """Digests of the image's recipe, the packages' source and the scripts."""
@@ -116,7 +118,8 @@ class Suite(Userland):
         """By apt, with the headers that follow the kernel from version to version."""
         abi = self.tree.kernel.abi
         # The metapackage, as headers of this kernel alone would leave out the next one.
-        headers = modern.header_metapackage(abi) or f"linux-headers-{abi}"
+        kernel = self.tree.kernel
+        headers = kernel.metapackage or kernel.packages[0].name
         return (
             "cd {folder}",
             f"{modern.APT_INSTALL} ./xt-tarpit-dkms_*.deb {headers}",
@@ -149,11 +152,13 @@ class Suite(Userland):
         named = tuple(workshop.log.parent / package.blob().name for package in kernel.image)
         for link, path in zip(named, files, strict=True):
             link.symlink_to(path)
-        base = suites.known()[kernel.suite.base]
+        base, mirrors = kernel.suite.userland, archive.userland().mirrors
         land = UserLand(
             suite=base.name,
             arch=kernel.arch,
-            mirror=archive.mirrors.main,
-            apt_sources=archive.mirrors.apt_sources(base),
+            mirror=mirrors.main,
+            apt_sources=mirrors.apt_sources(base),
+            distribution=base.distribution,
+            keyring=mirrors.keyring,
         )
         return Subject(land, kernel_packages=named, packages=packages, given=built is None)

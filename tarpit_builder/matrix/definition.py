@@ -15,7 +15,7 @@ from tarpit_builder import architectures, kernels, paths
 from tarpit_builder.console import format_table
 from tarpit_builder.errors import UserError
 from tarpit_builder.kernels import rules
-from tarpit_builder.kernels.debian import FLAVOURS
+from tarpit_builder.kernels.apt import FLAVOURS
 from tarpit_builder.kernels.kernel import Origin
 from tarpit_builder.request import Request
 from tarpit_builder.sources.catalogue import Catalogue
@@ -44,7 +44,7 @@ class Cell:
     def name(self) -> str:
         """What it is called everywhere; fit for a file and a CI job."""
         request = self.request
-        parts = [request.kernel.replace(":", "-")]
+        parts = [request.kernel.replace(":", "-").replace("/", "-")]
         if not architectures.of_kernel(request.kernel):
             parts += [request.flavour, request.arch]
         if request.iptables:

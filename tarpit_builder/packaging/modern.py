@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tarpit_builder import architectures, paths
+from tarpit_builder import architectures, paths, suites
 from tarpit_builder.container import Files, Recipe
 from tarpit_builder.packaging import changelog, contents
 from tarpit_builder.packaging.changelog import Release
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import jinja2
 
     from tarpit_builder.sources.mirrors import Mirrors
-    from tarpit_builder.suites import Suite
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 SCRIPTS = paths.PROJECT / "containers" / "build"
@@ -43,8 +42,8 @@ class PackageSet:
 
     *version* is the package version with its suite part (``1.0.0+deb13``), *suite* the codename
     whose userland they run on, *abi* the kernel's ``uname -r``, *kernel_version* the version of
-    its Debian package (empty if it has none), *module_dir* where that suite's kernel packages
-    keep modules.
+    its package (empty if it has none) and *kernel_source* what that was built from, *module_dir*
+    where that suite's kernel packages keep modules, *distribution* whose kernel it is.
     """
 
     version: str
@@ -53,6 +52,24 @@ class PackageSet:
     abi: str
     kernel_version: str
     module_dir: str
+    distribution: str = suites.DEBIAN
+    kernel_source: str = "linux"
+
+    @classmethod
+    def of(
+        cls, suite: suites.Suite, arch: str, abi: str, kernel_version: str, kernel_source: str
+    ) -> PackageSet:
+        """The packages of today's release for a kernel of *suite*."""
+        return cls(
+            version=f"{changelog.version()}{suite.suffix}",
+            suite=suite.base,
+            arch=arch,
+            abi=abi,
+            kernel_version=kernel_version,
+            module_dir=suite.module_dir,
+            distribution=suite.distribution,
+            kernel_source=kernel_source,
+        )
 
     @property
     def modules(self) -> str:
@@ -70,9 +87,26 @@ class PackageSet:
         return self.version.removeprefix(self.release)
 
     @property
+    def of_whom(self) -> suites.Distribution:
+        """The distribution whose kernel it is."""
+        return suites.distributions()[self.distribution]
+
+    @property
     def series(self) -> str:
-        """The number of the suite, 13 for ``1.0.0+deb13``; of sid, that of the next one."""
-        return self.version.partition("+deb")[2].partition("~")[0]
+        """The number of the suite of the userland: 13 of trixie; of sid, that of the next one."""
+        return suites.known(self.of_whom.base)[self.suite].number.partition("~")[0]
+
+    @property
+    def kernel_packages(self) -> tuple[str, ...]:
+        """What the package of the kernel may be called."""
+        return tuple(name.format(abi=self.abi) for name in self.of_whom.image_packages)
+
+    @property
+    def headers(self) -> tuple[str, ...]:
+        """The metapackages of headers that follow the kernels of the suite."""
+        number = self.suffix.removeprefix(f"+{self.of_whom.suffix}")
+        own = tuple(name.format(number=number) for name in self.of_whom.recommends)
+        return own or header_packages()
 
 
 def source_files(packages: PackageSet) -> Files:
@@ -99,7 +133,9 @@ def source_files(packages: PackageSet) -> Files:
     return Files(members)
 
 
-def recipe(suite: Suite, arch: str, compiler: str, mirrors: Mirrors, *, expired: bool) -> Recipe:
+def recipe(
+    suite: suites.Suite, arch: str, compiler: str, mirrors: Mirrors, *, expired: bool
+) -> Recipe:
     """The image that builds packages of *suite* for *arch*.
 
     :param compiler: the package of the compiler, as it is called where it is a native one.
@@ -111,6 +147,8 @@ def recipe(suite: Suite, arch: str, compiler: str, mirrors: Mirrors, *, expired:
         arch=architectures.BUILD,
         apt_sources=mirrors.apt_sources(suite),
         mirror=mirrors.main,
+        distribution=suite.distribution,
+        keyring=mirrors.keyring,
         variables={
             "compiler": architectures.compiler(compiler, arch),
             "host": "" if arch == architectures.BUILD else arch,
@@ -156,13 +194,6 @@ def header_packages() -> tuple[str, ...]:
     return tuple(f"linux-headers-{end}" for end in (*debian, *_rules()["headers"]["others"]))
 
 
-def header_metapackage(abi: str) -> str:
-    """Of those, the one for the kernel *abi*: ``linux-headers-cloud-amd64``, or ``""``."""
-    known = [name.removeprefix("linux-headers-") for name in header_packages()]
-    fitting = [flavour for flavour in known if abi.endswith(f"-{flavour}")]
-    return f"linux-headers-{max(fitting, key=len)}" if fitting else ""
-
-
 @cache
 def _rules() -> dict[str, Any]:
     return tomllib.loads((contents.RULES / "packaging.toml").read_text())
@@ -178,7 +209,6 @@ def _rendered(kind: str, source: str, packages: PackageSet) -> dict[str, Path | 
         "description": contents.description,
         "maintainer": contents.maintainer(),
         "homepage": contents.homepage(),
-        "header_packages": header_packages(),
         "standards_version": standards_version(packages.series),
     }
     return {

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tarpit_builder import architectures, paths
+from tarpit_builder import architectures, paths, suites
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input, Limits, Recipe, locked
 from tarpit_builder.errors import InfrastructureError, UserError
@@ -62,12 +62,14 @@ class BootFiles:
 
 @dataclass(frozen=True, slots=True)
 class UserLand:
-    """The Debian suite that the guest's programs are taken from."""
+    """The suite that the guest's programs are taken from."""
 
     suite: str
     arch: str = "amd64"
     mirror: str = field(default_factory=lambda: Mirrors.choose(None).main)
     apt_sources: tuple[str, ...] = field(default=())
+    distribution: str = suites.DEBIAN
+    keyring: str = ""
 
     def recipe(self) -> Recipe:
         """The image that holds them."""
@@ -77,6 +79,8 @@ class UserLand:
             arch=architectures.BUILD,
             apt_sources=self.apt_sources or (f"deb {self.mirror} {self.suite} main",),
             mirror=self.mirror,
+            distribution=self.distribution,
+            keyring=self.keyring,
             variables={
                 "host": self.arch,
                 "compiler": architectures.compiler("gcc", self.arch),

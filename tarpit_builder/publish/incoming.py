@@ -130,6 +130,6 @@ def _kernel(manifest: Mapping[str, Any]) -> str:
 
 
 def _suite(manifest: Mapping[str, Any]) -> str:
-    name = manifest["plan"].get("suite")
-    known = suites.known()
-    return known[name].base if name in known else UPSTREAM
+    plan = manifest["plan"]
+    suite = suites.find(plan.get("distribution", suites.DEBIAN), plan.get("suite", ""))
+    return suite.repository if suite else UPSTREAM

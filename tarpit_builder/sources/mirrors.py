@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from tarpit_builder import suites
+from tarpit_builder import names, suites
+from tarpit_builder.errors import ToolMissingError, UserError
 
 MAIN = "http://ftp.debian.org/debian"
 SECURITY = "http://security.debian.org/debian-security"
@@ -30,7 +31,8 @@ QUERY = ("--format", "$(REPO_URI)\t$(RELEASE)\t$(COMPONENT)\t$(ORIGIN)", "Create
 class Mirrors:
     """Where the archive is, both without a trailing slash, and the reason of each.
 
-    *named* is what ``--mirror`` said, if it did.
+    *named* is what ``--mirror`` said, if it did, or else invoke.yaml of Debian's; *asked* only the
+    former.  *keyring* is what ``--keyring`` said, *distribution* whose archive it is.
     """
 
     main: str = MAIN
@@ -38,18 +40,87 @@ class Mirrors:
     named: str = ""
     why: str = field(default="", compare=False)
     why_security: str = field(default="", compare=False)
+    asked: str = field(default="", compare=False)
+    keyring: str = ""
+    distribution: str = suites.DEBIAN
 
     @classmethod
-    def choose(cls, mirror: str | None) -> Mirrors:
-        """*mirror* of the caller, else that of the environment, else apt's, else Debian's own."""
-        asked = (mirror or "", "asked for with --mirror, or in invoke.yaml")
-        main = _choose([asked, _named("TARPIT_DEBIAN_MIRROR")], MAIN, security=False)
-        security = _choose([_named("TARPIT_DEBIAN_SECURITY_MIRROR")], SECURITY, security=True)
-        return cls(main[0], security[0], (mirror or "").rstrip("/"), main[1], security[1])
+    def choose(cls, mirror: str | None, *, default: str = "", keyring: str = "") -> Mirrors:
+        """*mirror* of the caller, else *default*, that of the environment, apt's, or Debian's own.
+
+        :raises UserError: if *keyring* is no file.
+        """
+        if keyring and not Path(keyring).is_file():
+            raise UserError(
+                f"--keyring {keyring}: there is no such file",
+                hint="name the file with the public keys that the archive is signed with",
+            )
+        named = (mirror or default or "").rstrip("/")
+        asked = (named, "asked for with --mirror, or in invoke.yaml")
+        debian = suites.distributions()[suites.DEBIAN]
+        main = _choose(debian, [asked, _named("TARPIT_DEBIAN_MIRROR")], MAIN, security=False)
+        security = _choose(
+            debian, [_named("TARPIT_DEBIAN_SECURITY_MIRROR")], SECURITY, security=True
+        )
+        return cls(
+            main[0],
+            security[0],
+            named,
+            main[1],
+            security[1],
+            asked=(mirror or "").rstrip("/"),
+            keyring=keyring,
+        )
+
+    def serving(self, distribution: suites.Distribution, arch: str) -> Mirrors:
+        """The mirrors of *distribution* for *arch*; what the caller named is meant for it."""
+        if distribution.name == self.distribution:
+            return self
+        variable = f"TARPIT_{distribution.name.upper()}_MIRROR"
+        asked = (self.asked, "asked for with --mirror")
+        own = distribution.mirror(arch)
+        # What apt has is for this machine; of Ubuntu, others may be elsewhere.
+        here = names.architecture(os.uname().machine)
+        apt = own == distribution.mirror(here)
+        main = _choose(distribution, [asked, _named(variable)], own, security=False, apt=apt)
+        return Mirrors(
+            main[0],
+            main[0],
+            self.asked,
+            main[1],
+            main[1],
+            asked=self.asked,
+            keyring=self.keyring,
+            distribution=distribution.name,
+        )
+
+    def keyring_file(self, suite: str) -> Path:
+        """The file with the keys that sign *suite*.
+
+        :raises ToolMissingError: if it is not there.
+        """
+        distribution = suites.distributions()[self.distribution]
+        named = self.keyring or os.environ.get(f"TARPIT_{self.distribution.upper()}_KEYRING", "")
+        stem = suite.partition("-")[0]
+        places = [named] if named else [k.format(suite=stem) for k in distribution.keyrings]
+        found = next((place for place in places if Path(place).is_file()), None)
+        if found is None:
+            raise ToolMissingError(
+                f"the {distribution.title} archive keyring {places[0]} is not there",
+                hint=distribution.keyring_from,
+            )
+        return Path(found)
+
+    def signer(self) -> str:
+        """Whose keys sign the archive."""
+        if self.keyring:
+            return self.keyring
+        return f"{suites.distributions()[self.distribution].title}'s archive"
 
     def words(self) -> tuple[str, ...]:
         """The options of a command that choose the same, where the caller named a mirror."""
-        return ("--mirror", self.named) if self.named else ()
+        mirror = ("--mirror", self.named) if self.named else ()
+        return (*mirror, "--keyring", self.keyring) if self.keyring else mirror
 
     def of(self, pocket: str) -> tuple[str, str]:
         """Base URL and suite name of *pocket* (see ``rules/suites.toml``)."""
@@ -58,9 +129,10 @@ class Mirrors:
 
     def apt_sources(self, suite: suites.Suite) -> tuple[str, ...]:
         """``sources.list`` lines for *suite*, its base and their pockets."""
-        base = suites.known()[suite.base]
+        base = suite.userland
         names = dict.fromkeys((base.name, *base.pockets, suite.name, *suite.pockets))
-        return tuple(f"deb {url} {name} main" for url, name in map(self.of, names))
+        components = " ".join(suite.of.components)
+        return tuple(f"deb {url} {name} {components}" for url, name in map(self.of, names))
 
 
 def apt_proxy() -> str:
@@ -74,27 +146,38 @@ def _named(variable: str) -> tuple[str, str]:
     return os.environ.get(variable, ""), f"{variable} names it"
 
 
-def _choose(named: list[tuple[str, str]], default: str, *, security: bool) -> tuple[str, str]:
+def _choose(
+    distribution: suites.Distribution,
+    named: list[tuple[str, str]],
+    default: str,
+    *,
+    security: bool,
+    apt: bool = True,
+) -> tuple[str, str]:
     """A URL and why it is used: the first of *named* that there is, else apt's, else *default*."""
     for url, why in named:
         if url:
             return url.rstrip("/"), why
     passed_over = ""
-    for uri in _of_apt(security=security):
+    for uri in _of_apt(distribution, security=security) if apt else ():
         for url in _expanded(uri):
             if not (flaw := _flaw(url)):
                 return url.rstrip("/"), "apt is set to it on this machine"
             passed_over = passed_over or f"apt is set to {_public(url)} here, {flaw}"
-    what = "security mirror" if security else "Debian mirror"
+    what = "security mirror" if security else f"{distribution.title} mirror"
     return default, passed_over or f"apt is set to no {what} on this machine"
 
 
-def _of_apt(*, security: bool) -> list[str]:
-    """Addresses of Debian in apt's sources, those that are surest to be Debian's first.
+def _of_apt(distribution: suites.Distribution, *, security: bool) -> list[str]:
+    """Its addresses in apt's sources, those that are surest to be *distribution*'s first.
 
     Once apt has fetched the indexes, it knows their origin.  Until then the names of the suites
-    must do, of which other projects have few and Debian's mirrors several.
+    must do, of which other projects have few and Debian's mirrors several.  The suites of others
+    have Debian's names, so it takes their origin to tell.
     """
+    debian = distribution.name == suites.DEBIAN
+    stems = {*distribution.suites, *(suites.ALIASES if debian else ())}
+    origins_of_it = {"", distribution.origin} if debian else {distribution.origin}
     origins: dict[tuple[str, str], str] = {}
     for line in _run("apt-get", "indextargets", *QUERY).splitlines():
         uri, release, _, origin = line.split("\t")
@@ -104,10 +187,10 @@ def _of_apt(*, security: bool) -> list[str]:
         uri, release, component, _ = line.split("\t")
         origin = origins.get((uri, release), "")
         stem, _, pocket = release.replace("/updates", "-security").partition("-")
-        is_debian = stem in {*suites.known(), *suites.ALIASES} and pocket in POCKETS
-        if component == "main" and is_debian and origin in {"", "Debian"}:
+        is_its = stem in stems and pocket in POCKETS and component == distribution.components[0]
+        if is_its and origin in origins_of_it:
             entries.append((uri, release, pocket == "security", bool(origin)))
-    entries = [entry for entry in dict.fromkeys(entries) if entry[2] is security]
+    entries = [entry for entry in dict.fromkeys(entries) if not debian or entry[2] is security]
     count = Counter(uri for uri, *_ in entries)
     entries.sort(key=lambda entry: (not entry[3], -count[entry[0]]))
     return list(dict.fromkeys(uri for uri, *_ in entries))

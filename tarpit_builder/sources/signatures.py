@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO
 
 from tarpit_builder import paths
-from tarpit_builder.errors import NetworkError, SourceError, ToolMissingError
+from tarpit_builder.errors import NetworkError, SourceError, ToolMissingError, UserError
 from tarpit_builder.leftovers import scratch
 from tarpit_builder.sources.store import Store
 
@@ -301,12 +301,26 @@ def dearmored(data: bytes, what: str) -> bytes:
     return out
 
 
+def public_keys(keyring: Path) -> bytes:
+    """The keys in the file *keyring*, without their armour, as gpgv and apt want them.
+
+    :raises UserError: if there are none.
+    """
+    keys = dearmored(keyring.read_bytes(), str(keyring))
+    if not any(fingerprints(keys)):
+        raise UserError(
+            f"{keyring} holds no OpenPGP key",
+            hint="name a file of public keys, as /usr/share/keyrings has them",
+        )
+    return keys
+
+
 def has_key(material: bytes, fingerprint: str) -> bool:
     """Whether a primary or subkey in *material* (without armour) has *fingerprint*."""
-    return fingerprint in set(_fingerprints(material))
+    return fingerprint in set(fingerprints(material))
 
 
-def _fingerprints(data: bytes) -> Iterable[str]:
+def fingerprints(data: bytes) -> Iterable[str]:
     """Fingerprints of the version 4 key packets in *data* (RFC 9580, 4.2 and 5.5.4.2)."""
     at = 0
     while at + 2 <= len(data):

@@ -88,3 +88,18 @@ def test_kernels_lists_each_suite_and_why_one_is_missing(archive: Archive) -> No
     assert any(line.startswith("debian:trixie ") and NEW in line for line in lines)
     assert any(OLD in line for line in lines)
     assert any(line.startswith("debian:sid ") and "(any more)" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "headers"),
+    [
+        (NEW, "linux-headers-amd64"),
+        (OLD, "linux-headers-amd64"),
+        (CLOUD, "linux-headers-cloud-amd64"),
+    ],
+)
+def test_each_flavour_has_its_metapackage_of_headers(
+    archive: Archive, kernel: str, headers: str
+) -> None:
+    userland = plan.make(Request(kernel), archive).kernel.userland
+    assert userland.install({})[1].endswith(f" {headers}")

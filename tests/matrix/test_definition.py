@@ -29,10 +29,11 @@ def cells(*blocks: dict[str, Any], **rest: Any) -> list[str]:
 def test_default_matrix_is_every_suite_and_the_old_kernels() -> None:
     found = definition.read()
     debian = {c.request.kernel for c in found if not c.origin.shares_image}
-    assert debian == {f"debian:{suite}" for suite in suites.known()}
+    # Experimental is for a glance at what comes: nobody's host, and at times without a kernel.
+    assert debian == {f"debian:{suite}" for suite in suites.known()} - {"debian:experimental"}
     for arch in ("amd64", "arm64"):
         of = [c.request.flavour for c in found if c.request.arch == arch and c.request.flavour]
-        assert of == ["cloud", "rt"] * len(suites.known())
+        assert of == ["cloud", "rt"] * len(debian)
     releases = {c.request for c in found if c.origin.shares_image}
     assert {
         Request(f"2.6.{minor}", arch, iptables=iptables)

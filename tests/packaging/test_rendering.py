@@ -206,20 +206,6 @@ def test_dkms_brings_the_headers_that_follow_the_kernel() -> None:
     assert {"linux-headers-cloud-amd64", "linux-headers-arm64"} < set(recommended)
 
 
-@pytest.mark.parametrize(
-    ("abi", "headers"),
-    [
-        ("6.12.117+deb13-amd64", "linux-headers-amd64"),
-        ("6.12.117+deb13-cloud-amd64", "linux-headers-cloud-amd64"),
-        ("6.1.0-56-rt-amd64", "linux-headers-rt-amd64"),
-        ("6.1.0-56-cloud-arm64", "linux-headers-cloud-arm64"),
-        ("6.12.117+deb13-rpi", ""),
-    ],
-)
-def test_each_flavour_has_its_metapackage_of_headers(abi: str, headers: str) -> None:
-    assert modern.header_metapackage(abi) == headers
-
-
 @pytest.mark.parametrize("program", ["xt-tarpit-chain", "new-kernel", "reload-due"])
 def test_programs_of_the_host_arrive_executable(program: str) -> None:
     packages = package_set()

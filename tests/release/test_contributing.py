@@ -13,7 +13,10 @@ from tarpit_builder import paths
 
 TEXT = (paths.PROJECT / "CONTRIBUTING.md").read_text()
 SOURCES = {
-    "toml": ["tarpit_builder/rules/suites.toml"],
+    "toml": [
+        "tarpit_builder/rules/suites.toml",
+        "tarpit_builder/rules/distributions.toml",
+    ],
     "c": ["dkms/xt_TARPIT.c", "dkms/compat/compat.h", "dkms/compat/probes/dst_dev.c"],
     "python": ["tarpit_builder/proof/checks/storms.py"],
 }

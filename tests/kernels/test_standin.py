@@ -1,0 +1,196 @@
+"""Built and installed for other distributions, from archives that stand in for theirs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tarpit_builder import paths, suites
+from tarpit_builder import plan as planning
+from tarpit_builder.console import Console
+from tarpit_builder.container import Engine, Files, Input, Limits
+from tarpit_builder.kernels.headers import obtain
+from tarpit_builder.kernels.suite import Suite
+from tarpit_builder.request import Request
+from tarpit_builder.sources.debian import Archive, DebianKernel, Mirrors
+from tarpit_builder.sources.store import Store
+from tests import standin
+from tests.mirror import Signer
+
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.skipif(not standin.reachable(), reason="containers cannot reach this machine"),
+]
+
+GENERIC, PVE = "6.8.0-60-generic", "6.8.12-4-pve"
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def kernel() -> DebianKernel:
+    """The kernel that is given other names."""
+    return _archive().newest(suites.known()["bookworm"], "", "amd64")
+
+
+@pytest.fixture(scope="module")
+def unpacked(kernel: DebianKernel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its headers."""
+    files = obtain(kernel.packages, "headers", _archive(), Console(quiet=True))
+    where = tmp_path_factory.mktemp("debian")
+    standin.unpack(files, where)
+    return where
+
+
+@pytest.fixture(scope="module")
+def proxmox(
+    kernel: DebianKernel,
+    unpacked: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    signer: Signer,
+) -> Iterator[str]:
+    """The archive of Proxmox VE; it has no packages but kernels."""
+    tmp_path = tmp_path_factory.mktemp("proxmox")
+    top = tmp_path / "debian/pve"
+    found = standin.proxmox(top, tmp_path / "work", kernel, unpacked, PVE)
+    lists = {"pve-no-subscription": standin.stanzas(found, ".gz")}
+    standin.publish(top, "bookworm", lists, signer, suffix=".gz")
+    with standin.serve(tmp_path) as url:
+        yield f"{url}/debian/pve"
+
+
+@pytest.fixture
+def ubuntu(kernel: DebianKernel, unpacked: Path, tmp_path: Path, signer: Signer) -> Iterator[str]:
+    """The archive of Ubuntu; what is no kernel is bookworm's."""
+    top, mirror = tmp_path / "ubuntu", Mirrors.choose(None).main
+    found = standin.ubuntu(top, tmp_path / "work", kernel, unpacked, GENERIC)
+    components = suites.distributions()["ubuntu"].components
+    for pocket in ("noble", "noble-updates", "noble-security"):
+        lists = dict.fromkeys(components, standin.empty())
+        if pocket == "noble":
+            lists["universe"] = standin.debians_list(mirror, "bookworm")
+        if pocket == "noble-updates":
+            lists["main"] = standin.stanzas(found)
+        standin.publish(top, pocket, lists, signer)
+    with standin.serve(tmp_path, mirror) as url:
+        yield f"{url}/ubuntu"
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    """The container engine."""
+    return Engine.connect()
+
+
+@pytest.fixture(scope="module")
+def for_proxmox(proxmox: str, tmp_path_factory: pytest.TempPathFactory, signer: Signer) -> Path:
+    """The packages for its kernel."""
+    return build("proxmox:8", proxmox, tmp_path_factory.mktemp("dist"), signer)
+
+
+def test_proxmox_ve(for_proxmox: Path, signer: Signer) -> None:
+    result = for_proxmox
+    manifest = json.loads((result / "manifest.json").read_text())
+    plan = manifest["plan"]
+    assert (plan["kernel"], plan["distribution"], plan["compiler"]) == (PVE, "proxmox", "gcc-12")
+    assert f"--keyring {signer.keyring}" in manifest["command"]
+    modules = fields(result, f"xt-tarpit-modules-{PVE}")
+    assert modules["Depends"].startswith(f"proxmox-kernel-{PVE}-signed | proxmox-kernel-{PVE}")
+    assert modules["Version"].endswith("+pve8")
+    dkms = fields(result, "xt-tarpit-dkms")
+    assert dkms["Recommends"] == "proxmox-default-headers"
+
+
+@pytest.mark.slow
+def test_a_host_of_proxmox_ve(
+    for_proxmox: Path, proxmox: str, signer: Signer, engine: Engine
+) -> None:
+    installs("proxmox:8", for_proxmox, proxmox, signer, engine, PVE, "proxmox-default-headers")
+
+
+@pytest.mark.slow
+def test_ubuntu(ubuntu: str, tmp_path: Path, signer: Signer, engine: Engine) -> None:
+    result = build("ubuntu:24.04", ubuntu, tmp_path, signer)
+    modules = fields(result, f"xt-tarpit-modules-{GENERIC}")
+    assert modules["Version"].endswith("+ubuntu24.04")
+    assert modules["Depends"].startswith(f"linux-image-{GENERIC} | linux-image-unsigned-{GENERIC}")
+    assert fields(result, "xt-tarpit-dkms")["Recommends"].startswith("linux-headers-generic |")
+    again = invoke("build", "ubuntu:noble", ubuntu, tmp_path, signer)
+    assert "nothing to do" in again.stdout
+    assert "xt-tarpit-dkms_*.deb linux-headers-generic" in again.stdout
+    installs("ubuntu:noble", result, ubuntu, signer, engine, GENERIC, "linux-headers-generic")
+
+
+def invoke(
+    verb: str, kernel: str, mirror: str, folder: Path, signer: Signer
+) -> subprocess.CompletedProcess[str]:
+    """What a user would type."""
+    options = ["--kernel", kernel, "--mirror", mirror, "--keyring", str(signer.keyring)]
+    return subprocess.run(
+        ["invoke", verb, *options],
+        cwd=paths.PROJECT,
+        env={**os.environ, "TARPIT_DIST": str(folder / "dist")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def build(kernel: str, mirror: str, folder: Path, signer: Signer) -> Path:
+    """The folder with the result of ``invoke build``."""
+    run = invoke("build", kernel, mirror, folder, signer)
+    assert run.returncode == 0, run.stderr
+    (result,) = (folder / "dist").iterdir()
+    return result
+
+
+def installs(
+    kernel: str,
+    result: Path,
+    mirror: str,
+    signer: Signer,
+    engine: Engine,
+    abi: str,
+    headers: str,
+) -> None:
+    """On a host of the stand-in's userland, DKMS builds the module and iptables takes its rule."""
+    mirrors = Mirrors.choose(mirror, keyring=str(signer.keyring))
+    archive = Archive(Store(paths.cache_dir()), mirrors, Console(quiet=True))
+    userland = planning.make(Request(kernel), archive).kernel.userland
+    assert isinstance(userland, Suite)
+    recipe = dataclasses.replace(userland.recipe, template="bare", variables={})
+    packages = Files({path.name: path for path in result.glob("*.deb")})
+    keys = {"archive.gpg": signer.keyring}
+    suite = userland.tree.kernel.suite
+    line = f"deb {mirror} {suite.name} {' '.join(suite.of.components)}"
+    run = engine.run(
+        engine.ensure_image(recipe, Console(quiet=True)),
+        ["sh", "/test/installs.sh", abi, headers, line],
+        inputs=[
+            Input("/packages", [packages]),
+            Input("/test", [Files({"installs.sh": HERE / "installs.sh", **keys})]),
+        ],
+        limits=Limits(seconds=900),
+        sealed=False,
+    )
+    assert run.status == 0, "\n".join(run.lines[-60:])
+    assert run.lines[-1] == "done"
+
+
+def fields(result: Path, package: str) -> dict[str, str]:
+    """The control fields of *package*."""
+    (file,) = result.glob(f"{package}_*.deb")
+    text = subprocess.run(
+        ["dpkg-deb", "--field", file], check=True, capture_output=True, text=True
+    ).stdout
+    pairs = (line.partition(": ") for line in text.splitlines() if not line.startswith(" "))
+    return {name: value for name, _, value in pairs}
+
+
+def _archive() -> Archive:
+    return Archive(Store(paths.cache_dir()), Mirrors.choose(None), Console(quiet=True))
