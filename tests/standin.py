@@ -68,14 +68,16 @@ def publish(
     lines = [
         f"Suite: {suite}",
         f"Codename: {suite}",
-        f"Components: {' '.join(lists)}",
-        "Architectures: amd64",
+        f"Components: {' '.join(dict.fromkeys(name.partition('/')[0] for name in lists))}",
+        "Architectures: amd64 arm64",
         "Acquire-By-Hash: no",
         "Date: Thu, 26 Nov 2026 00:00:00 UTC",
         "SHA256:",
     ]
     for component, packed in lists.items():
-        listing = f"{component}/binary-amd64/Packages{suffix}"
+        # "main", or "main/arm64"
+        name, _, arch = component.partition("/")
+        listing = f"{name}/binary-{arch or 'amd64'}/Packages{suffix}"
         path = top / "dists" / suite / listing
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(packed)
@@ -112,7 +114,7 @@ class Packer:
         }
         text = "".join(f"{key}: {value}\n" for key, value in fields.items() if value)
         control.write_text(text)
-        file = self.top / "pool" / f"{name}_{version}_{arch}.deb"
+        file = self.top / "pool" / f"{name}_{version.rpartition(':')[2]}_{arch}.deb"
         file.parent.mkdir(parents=True, exist_ok=True)
         command = ["dpkg-deb", f"-Z{self.compression}", "-z1", "--root-owner-group", "--build"]
         subprocess.run([*command, tree, file], check=True, capture_output=True)
@@ -126,6 +128,7 @@ class Packer:
 
 def unpack(files: Sequence[Path], target: Path) -> None:
     """All packages *files* below *target*."""
+    target.mkdir(parents=True, exist_ok=True)
     for file in files:
         subprocess.run(["dpkg-deb", "--extract", file, target], check=True)
 
@@ -212,6 +215,50 @@ def proxmox(top: Path, work: Path, kernel: DebianKernel, unpacked: Path, abi: st
         packer.pack("proxmox-headers-6.8", version, name, arch="all"),
         packer.pack("proxmox-default-headers", "1.1.0", "proxmox-headers-6.8", arch="all"),
     ]
+
+
+def raspios(
+    top: Path, work: Path, kernel: DebianKernel, files: Sequence[Path], version: str
+) -> list[str]:
+    """Stanzas of the arm64 *kernel* as Raspberry Pi OS has it, of *version* (``6.12.25+rpt``).
+
+    It is packaged as Debian's is, so its *files* are unpacked one by one and given other names.
+    """
+    packer = Packer(top, work, "xz")
+    old = kernel.abi.removesuffix("-arm64")
+    names = {
+        f"linux-headers-{kernel.abi}": f"linux-headers-{version}-rpi-v8",
+        f"linux-headers-{old}-common": f"linux-headers-{version}-common-rpi",
+        kernel.packages[-1].name: f"linux-kbuild-{version}",
+    }
+    for (name, new), file in zip(names.items(), files, strict=True):
+        unpack([file], work / new)
+        for path in sorted((work / new / "usr").rglob("linux-*"), reverse=True):
+            if path.name in names:
+                path.rename(path.with_name(names[path.name]))
+        for path in (work / new).rglob("*"):
+            if path.is_symlink():
+                target = _renamed(str(path.readlink()), names)
+                path.unlink()
+                path.symlink_to(target)
+        for path in (
+            work / new / "usr/src" / new / part for part in ("Makefile", ".kernelvariables")
+        ):
+            if path.is_file() and name != f"linux-headers-{old}-common":
+                path.write_text(_renamed(path.read_text(), {**names, kernel.abi: new[14:]}))
+    flavour, common, kbuild = names.values()
+    return [
+        packer.pack(flavour, "1:1+rpt1", f"{common} (= 1:1+rpt1), {kbuild}, gcc-12", arch="arm64"),
+        packer.pack(common, "1:1+rpt1", arch="all"),
+        packer.pack(kbuild, "1:1+rpt1"),
+        packer.pack("linux-headers-rpi-v8", "1:1+rpt1", flavour, arch="arm64"),
+    ]
+
+
+def _renamed(text: str, names: Mapping[str, str]) -> str:
+    for name in sorted(names, key=len, reverse=True):
+        text = text.replace(name, names[name])
+    return text
 
 
 def debians_list(mirror: str, suite: str) -> bytes:

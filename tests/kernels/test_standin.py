@@ -81,6 +81,25 @@ def ubuntu(kernel: DebianKernel, unpacked: Path, tmp_path: Path, signer: Signer)
         yield f"{url}/ubuntu"
 
 
+@pytest.mark.slow
+def test_raspberry_pi_os(tmp_path: Path, signer: Signer) -> None:
+    top = tmp_path / "debian"
+    pi = _archive().newest(suites.known()["bookworm"], "", "arm64")
+    files = obtain(pi.packages, "headers", _archive(), Console(quiet=True))
+    found = standin.raspios(top, tmp_path / "work", pi, files, "6.12.25+rpt")
+    here = [stanza for stanza in found if "Architecture: arm64" not in stanza]
+    there = [stanza for stanza in found if "Architecture: amd64" not in stanza]
+    lists = {"main": standin.stanzas(here), "main/arm64": standin.stanzas(there)}
+    standin.publish(top, "bookworm", lists, signer)
+    with standin.serve(tmp_path) as url:
+        result = build("raspios:bookworm", f"{url}/debian", tmp_path, signer, "--arch", "arm64")
+    modules = fields(result, "xt-tarpit-modules-6.12.25+rpt-rpi-v8")
+    assert (modules["Architecture"], modules["Version"][-9:]) == ("arm64", "0+rpios12")
+    assert modules["Depends"].startswith("linux-image-6.12.25+rpt-rpi-v8,")
+    recommended = fields(result, "xt-tarpit-dkms")["Recommends"]
+    assert recommended == "linux-headers-rpi-v8 | linux-headers-rpi-2712"
+
+
 @pytest.fixture(scope="module")
 def engine() -> Engine:
     """The container engine."""
@@ -127,12 +146,12 @@ def test_ubuntu(ubuntu: str, tmp_path: Path, signer: Signer, engine: Engine) -> 
 
 
 def invoke(
-    verb: str, kernel: str, mirror: str, folder: Path, signer: Signer
+    verb: str, kernel: str, mirror: str, folder: Path, signer: Signer, *more: str
 ) -> subprocess.CompletedProcess[str]:
     """What a user would type."""
     options = ["--kernel", kernel, "--mirror", mirror, "--keyring", str(signer.keyring)]
     return subprocess.run(
-        ["invoke", verb, *options],
+        ["invoke", verb, *options, *more],
         cwd=paths.PROJECT,
         env={**os.environ, "TARPIT_DIST": str(folder / "dist")},
         capture_output=True,
@@ -141,9 +160,9 @@ def invoke(
     )
 
 
-def build(kernel: str, mirror: str, folder: Path, signer: Signer) -> Path:
+def build(kernel: str, mirror: str, folder: Path, signer: Signer, *more: str) -> Path:
     """The folder with the result of ``invoke build``."""
-    run = invoke("build", kernel, mirror, folder, signer)
+    run = invoke("build", kernel, mirror, folder, signer, *more)
     assert run.returncode == 0, run.stderr
     (result,) = (folder / "dist").iterdir()
     return result
