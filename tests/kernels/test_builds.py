@@ -16,18 +16,18 @@ import requests
 from tarpit_builder.build import BuildResult, build
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input
-from tarpit_builder.errors import SourceError, UserError
+from tarpit_builder.errors import NetworkError, SourceError, UserError
 from tarpit_builder.kernels import toolchain
 from tarpit_builder.kernels.period import families
 from tarpit_builder.kernels.release import KernelOrg, image
 from tarpit_builder.kernels.source import DEFAULT_CONFIG
-from tarpit_builder.packaging import changelog
+from tarpit_builder.packaging import changelog, modern
 from tarpit_builder.patching import apply as patching
 from tarpit_builder.plan import make as plan_for
 from tarpit_builder.proof import UserLand, VerifyOptions
 from tarpit_builder.prove import prove
 from tarpit_builder.request import Request
-from tarpit_builder.sources import MODULE_BUILD, FetchedTree
+from tarpit_builder.sources import MODULE_BUILD, DebianSource, FetchedTree, fetch_kernel
 from tarpit_builder.sources.debian import Archive
 from tarpit_builder.versions import IptablesVersion, KernelVersion
 from tests.kernels.conftest import CELLS, IPTABLES, RELEASES
@@ -171,6 +171,61 @@ def test_an_extension_alone_is_loaded_by_its_iptables(
     said = "\n".join(run.lines)
     assert f"v{debians_iptables}" in said
     assert "--honeypot" in said
+
+
+@pytest.fixture(scope="session")
+def longterm(real: Archive) -> Request:
+    """A kernel of one's own: the longterm release that Debian packs the source of."""
+    try:
+        source = DebianSource("linux-source-6.1", "bookworm", real)
+        tree = fetch_kernel(source, real.store, Console(quiet=True))
+    except NetworkError as error:
+        pytest.skip(f"linux-source-6.1 was not exercised: {error.message}")
+    return request(str(tree.version), kernel_tree="linux-source-6.1")
+
+
+def test_a_kernel_of_ones_own_gets_the_ordinary_packages(
+    longterm: Request, real: Archive, tmp_path: Path
+) -> None:
+    result = build(longterm, real, Console(quiet=True), dist=tmp_path)
+    release = longterm.kernel
+    names = {path.name.split("_")[0] for path in result.packages()}
+    assert names == {f"xt-tarpit-modules-{release}", "xt-tarpit-dkms", "xt-tarpit-common"}
+    (modules,) = (path for path in result.packages() if "modules" in path.name)
+    told = subprocess.run(
+        ["dpkg-deb", "--field", modules, "Depends", "Built-Using", "Description"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    # Nobody but its owner knows how the kernel's own package is called.
+    assert "linux-image" not in told
+    assert "Built-Using" not in told
+    assert f"built for Linux {release}" in " ".join(told.split())
+    subprocess.run(["dpkg-deb", "--extract", modules, tmp_path / "root"], check=True)
+    module = tmp_path / f"root/usr/lib/xt-tarpit/{release}/xt_TARPIT.ko"
+    assert f"vermagic={release} SMP mod_unload ".encode() in module.read_bytes()
+    userland = plan_for(longterm, real).kernel.userland
+    engine = Engine.connect()
+    run = engine.run(
+        engine.ensure_image(userland.recipes[-1], Console(quiet=True)),
+        ["sh", "/scripts/check-packages.sh"],
+        inputs=[
+            Input("/packages", [Files({one.name: one for one in result.folder.iterdir()})]),
+            Input("/scripts", [modern.build_scripts()]),
+        ],
+    )
+    assert run.status == 0, "\n".join(run.lines)
+
+
+@pytest.mark.slow
+@pytest.mark.boot
+def test_a_kernel_of_ones_own_is_booted_and_proven(
+    longterm: Request, real: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TARPIT_DIST", str(tmp_path))
+    report = prove(longterm, VerifyOptions(full=True), real, Console(quiet=True))
+    assert report.exit_code == 0, report.table()
 
 
 def test_symbol_versions_of_another_kernel_are_refused(
