@@ -83,15 +83,16 @@ def iptables(version: IptablesVersion) -> IptablesRule:
 
 
 def patch(version: KernelVersion | IptablesVersion) -> Path | None:
-    """The patch that puts TARPIT into the tree of *version*, if there is one.
+    """The patch that puts TARPIT into the tree of *version*, if there is one that must fit.
 
     :raises InfrastructureError: if the table of patches is damaged.
     """
     try:
-        path = paths.PROJECT / "patches" / patching.load().choose(version).path
+        entry = patching.load().choose(version)
     except UserError:
         return None
-    return path if path.is_file() else None
+    path = paths.PROJECT / "patches" / entry.path
+    return path if path.is_file() and not entry.tree else None
 
 
 @cache

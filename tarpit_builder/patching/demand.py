@@ -36,7 +36,8 @@ def serving(release: ReleaseVersion, tree: Tree) -> tuple[Range, Patch]:
         there = committed.committed(release)
         return there.entry, there.patch
     kept = _kept(release)
-    if kept and (_is_known(release) or _fits(kept.patch, tree)):
+    known = kept and not kept.entry.tree and _is_known(release)
+    if kept and (known or _fits(kept.patch, tree)):
         return kept.entry, kept.patch
     table = rules.load()
     return generate.range_of(release, table), generate.on_demand(release, tree, table)

@@ -327,6 +327,7 @@ def range_of(version: KernelVersion, table: Rules) -> Range:
     return replace(
         before[-1] if before else table.choose(version),
         releases=VersionRange.parse(str(version), KernelVersion),
+        tree=None,
         reason="made from this very tree, as no patch is kept for it",
     )
 
@@ -371,5 +372,10 @@ def describe(entry: Range) -> str:
     first = f"{'iptables: ' if what == 'iptables' else 'netfilter: '}add the TARPIT target"
     lines = [f"{first} ({what} {releases})", "", *textwrap.wrap(ABOUT[entry.kind], 72), ""]
     lines += [f"Apply with: patch -p1 -NE < {entry.path.name}", ""]
+    if entry.tree:
+        said = (
+            f"The lines are those of {entry.tree}; for another release `invoke patch` moves them."
+        )
+        lines += [*textwrap.wrap(said, 72), ""]
     lines += ["Made from dkms/ by `invoke regen`; changes belong there."]
     return "\n".join(lines)

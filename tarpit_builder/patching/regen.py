@@ -53,7 +53,12 @@ class ReleaseTrees:
         )
 
     def releases(self, entry: Range) -> tuple[ReleaseVersion, ...]:
-        """The releases of *entry* that the catalogue knows, oldest first; no candidates."""
+        """The releases of *entry* that the catalogue knows, oldest first; no candidates.
+
+        If it knows none, that from whose tree the patch was made.
+        """
+        if entry.tree:
+            return (entry.tree,)
         known: Iterable[ReleaseVersion] = (
             self.catalogue.kernels if entry.kind == "linux" else self.catalogue.iptables
         )
@@ -211,6 +216,8 @@ def regenerate(entry: Range, trees: ReleaseTrees) -> Regenerated:
     ]
     checked = [release for release, _ in found]
     if not found:
+        if entry.tree and (kept := _in_place(entry)):
+            return kept
         if entry.kind == "linux":
             raise NoTreeError(f"no tree of Linux {entry.name} is to be had", hint=NO_TREE)
         found = [(entry.releases.bounds[0][1], MemoryTree("no tree", {}))]
@@ -240,6 +247,33 @@ def regenerate(entry: Range, trees: ReleaseTrees) -> Regenerated:
         tuple(map(tuple, groups)),
         tuple(breaks),
     )
+
+
+def _in_place(entry: Range) -> Regenerated | None:
+    """The patch of *entry* with what it adds made anew, and its pieces left where they are.
+
+    Nothing if there is none yet, or the pieces have changed.
+    """
+    table = rules.load()
+    assert entry.tree
+    try:
+        there = committed.read(entry).patch
+    except InfrastructureError:
+        return None
+    pieces = tuple(file for file in there.files if not file.adds)
+    wanted = {
+        edit.path: edit.for_release(entry.tree) for edit in generate.edits(entry.tree, entry, table)
+    }
+    if {file.path: _added(file) for file in pieces} != wanted:
+        return None
+    files = (*pieces, *generate.new_files(entry.tree, entry, table))
+    made = Patch(tuple(sorted(files, key=lambda file: file.path)), generate.describe(entry))
+    return Regenerated(entry, made, (), (entry.tree,), ((entry.tree,),), ())
+
+
+def _added(file: FilePatch) -> str:
+    """The lines that *file* adds."""
+    return "".join(f"{line[1:]}\n" for hunk in file.hunks for line in hunk.lines if line[0] == "+")
 
 
 def regenerate_all(
@@ -393,7 +427,7 @@ def check(entry: Range, trees: ReleaseTrees) -> Verdict:
 def _content(there: Committed) -> list[str]:
     """What is wrong in the parts of a patch that depend on no tree."""
     table = rules.load()
-    version = there.entry.releases.bounds[0][1]
+    version = there.entry.tree or there.entry.releases.bounds[0][1]
     wanted = generate.contributions(version, there.entry, table)
     wrong = []
     if there.patch.description != generate.describe(there.entry):
@@ -404,12 +438,9 @@ def _content(there: Committed) -> list[str]:
     for path in sorted({*files} & {*wanted}):
         mode, text = wanted[path]
         file = files[path]
-        added = "".join(
-            f"{line[1:]}\n" for hunk in file.hunks for line in hunk.lines if line[0] == "+"
-        )
         if file.mode != mode:
             wrong.append(f"{path} has the mode {file.mode or 'of a changed file'}")
-        if added != text:
+        if _added(file) != text:
             wrong.append(f"{path} is not what dkms/ makes of it")
     return wrong
 

@@ -64,12 +64,17 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Releases that share one patch of kind ``linux`` or ``iptables``."""
+    """Releases that share one patch of kind ``linux`` or ``iptables``.
+
+    With *tree* the catalogue has none of them: the patch was made from the tree of that one, and
+    where the lines of the others are is not known.
+    """
 
     kind: str
     releases: VersionRange[Any]
     form: str
     reason: str
+    tree: KernelVersion | None = None
 
     @property
     def name(self) -> str:
@@ -234,7 +239,13 @@ def probed(folder: Path | None = None) -> dict[str, KernelVersion]:
 
 def _ranges(data: Mapping[str, Any], kind: str, versions: type[AnyVersion]) -> tuple[Range, ...]:
     return tuple(
-        Range(kind, VersionRange.parse(row["releases"], versions), row["form"], row["reason"])
+        Range(
+            kind,
+            VersionRange.parse(row["releases"], versions),
+            row["form"],
+            row["reason"],
+            KernelVersion.parse(row["tree"]) if "tree" in row else None,
+        )
         for row in data.get(kind, ())
     )
 
