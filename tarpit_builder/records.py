@@ -104,7 +104,7 @@ def enter(dist: Path, file: Path = FILE) -> tuple[Record, ...]:
     if changed:
         _write(known.values(), file)
         read.cache_clear()
-    return tuple(changed)
+    return tuple(sorted(changed, key=_order))
 
 
 def found(dist: Path) -> Iterator[Record]:

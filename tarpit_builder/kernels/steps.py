@@ -98,8 +98,10 @@ def collect(source: Source, results: Path, image: Path | None, stage: Path) -> N
     for built in results.glob("*.ko"):
         shutil.copyfile(built, stage / built.name)
     shutil.copyfile(results / "config", stage / f"config-{of}")
-    with (stage / "toolchain.txt").open("a") as toolchain:
-        toolchain.write((results / "toolchain.txt").read_text())
+    # The module's comes first; that of the packages may be there already.
+    toolchain = stage / "toolchain.txt"
+    packages = toolchain.read_text() if toolchain.is_file() else ""
+    toolchain.write_text((results / "toolchain.txt").read_text() + packages)
     if source.patch:
         shutil.copyfile(source.patch, stage / source.patch.name)
     if (results / "patched").is_dir():
