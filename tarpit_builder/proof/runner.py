@@ -339,6 +339,13 @@ class Runner:
                 f"the guest runs {guest.release}, not {self.setup.boot.release}",
                 hint="the kernel image and the modules are not of the same package",
             )
+        if again and machine.trouble:
+            # Nothing of ours is in it yet.  Kernels of 3.9 to 4.3 warn when a host that is busy
+            # elsewhere keeps them from finding out how fast their clock is.
+            self.console.warn(f"the kernel complained of itself: {machine.trouble}: once more")
+            machine.close()
+            self._keep_log(machine)
+            return self._start(spec, again=False)
         self.release = guest.release
         self._came_up = True
         lab = Lab(machine, guest, self.recorder, self.setup.tools)
