@@ -39,7 +39,7 @@ EXPECTED_MESSAGES = (
     "hrtimer: interrupt took",  # a host that was busy elsewhere
     "tsc: Refined TSC clocksource calibration",
     "clocksource: tsc: mask",
-    "clocksource: Switched to clocksource",
+    "Switched to clocksource",
     "Clocksource tsc unstable",  # the same, in kernels before 2.6.30
     "clocksource has been installed",
 )
