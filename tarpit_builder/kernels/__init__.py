@@ -4,6 +4,8 @@
 :mod:`~.kernel`           what an origin finds, and what all that is behind it works on
 :mod:`~.apt`              Debian's archive and its like; :mod:`~.headers` their build trees
 :mod:`~.release`          releases of kernel.org; :mod:`~.source` their build trees
+:mod:`~.suite`            a suite as the userland; :mod:`~.own` of a kernel built from source;
+                          :mod:`~.period` a system of the kernel's own age instead
 :mod:`~.rules`            which release gets what; :mod:`~.toolchain` today's compiler for it
 :mod:`~.configuration`    the user's ``.config`` and ``Module.symvers``
 ========================  =====================================================================
