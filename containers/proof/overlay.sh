@@ -21,7 +21,7 @@ for module in "$packages"/*.ko; do
 done
 for extension in "$packages"/*.so; do
 	[ -e "$extension" ] || continue
-	directory=$root$(dirname "$(ls /land/usr/lib/*/xtables/libxt_tcp.so)")
+	directory=$root/$(cd /land && dirname usr/lib/*/xtables/libxt_tcp.so)
 	mkdir -p "$directory"
 	cp "$extension" "$directory/"
 done
