@@ -60,12 +60,11 @@ def test_a_folder_is_no_file(command: str, tmp_path: Path) -> None:
     assert "that is a folder — name a file in it" in result.stderr
 
 
-def test_a_patch_that_there_is_not_is_told_before_where_to_write_it() -> None:
-    """And not by a verb that refuses it, too."""
+def test_a_patch_without_a_place_for_it_is_refused() -> None:
     result = subprocess.run(
         [INVOKE, "patch", "--kernel", "6.12"],
         cwd=paths.PROJECT, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert result.returncode == 2
-    assert "no patch for Linux 6.12" in result.stderr
-    assert "with --output FILE" in result.stderr
+    assert "nothing to do" in result.stderr
+    assert "and --output FILE" in result.stderr

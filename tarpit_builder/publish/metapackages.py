@@ -109,7 +109,8 @@ def _modules(file: File) -> tuple[Kind, Modules] | None:
     abi = file.name.partition("_")[0].removeprefix(f"{STEM}-")
     if not architectures.of_kernel(abi):
         return None
-    flavour = architectures.known()[file.architecture].flavour(abi)
+    architecture = architectures.known().get(file.architecture)  # a source package has none
+    flavour = architecture.flavour(abi) if architecture else None
     if flavour is None:
         return None
     kind = Kind(file.suite, file.architecture, flavour, BACKPORT in file.kernel)

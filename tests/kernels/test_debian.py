@@ -6,8 +6,9 @@ import os
 
 import pytest
 
-from tarpit_builder import __version__, plan, report
+from tarpit_builder import __version__, kernels, plan, report
 from tarpit_builder.errors import UserError
+from tarpit_builder.kernels.apt import Apt
 from tarpit_builder.request import Request
 from tarpit_builder.sources.debian import Archive
 from tests.conftest import CLOUD, NEW, OLD
@@ -103,3 +104,16 @@ def test_each_flavour_has_its_metapackage_of_headers(
 ) -> None:
     userland = plan.make(Request(kernel), archive).kernel.userland
     assert userland.install({})[1].endswith(f" {headers}")
+
+
+@pytest.mark.parametrize(
+    "abi",
+    [
+        *("6.1.0-56-amd64", "6.1.0-56-cloud-amd64", "6.1.0-56-rt-amd64", "5.10.0-46-rt-686-pae"),
+        *("6.1.0-56-arm64", "6.1.0-56-s390x", "6.1.0-56-powerpc64le", "6.12.94+deb13-amd64"),
+    ],
+)
+def test_debians_names_with_a_number_are_not_taken_for_another_distributions(abi: str) -> None:
+    owner = kernels.origin(abi)
+    assert isinstance(owner, Apt)
+    assert owner.distribution.name == "debian"
