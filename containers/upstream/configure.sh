@@ -10,12 +10,20 @@
 
 linux=/build/linux
 farm /kernel "$linux"
-toolchain "$linux"
 
 run_make() {
 	while read -r argument; do set -- "$@" "$argument"; done < /layer/make
 	make -s -C "$linux" -j"$JOBS" ARCH="$KARCH" "$@"
 }
+
+# What somebody's make left is of another configuration, and links to it cannot be written to.
+for left in .config include/config include/asm scripts/basic/fixdep scripts/kconfig/conf; do
+	if [ -e "/kernel/$left" ] || [ -h "/kernel/$left" ]; then
+		run_make mrproper
+		break
+	fi
+done
+toolchain "$linux"
 
 # run_kconfig ARGUMENT...: the same, without the look for curses that kconfig repeats for each of its files.
 # Not where the tree itself has a use for that variable.

@@ -42,9 +42,18 @@ probed() {
 	done
 }
 
+# needs PATCH TREE: the tree has what PATCH is there for; NAME.where beside NAME.patch has a file and a pattern.
+needs() {
+	[ -e "${1%.patch}.where" ] || return 0
+	IFS='	' read -r file pattern < "${1%.patch}.where"
+	grep -qs -e "$pattern" "$2/$file"
+}
+
 # toolchain TREE: apply the layer's patches.
 toolchain() {
 	for patch in /layer/patches/*.patch; do
-		[ ! -e "$patch" ] || has "$patch" "$1" || apply "$patch" "$1"
+		if [ -e "$patch" ] && needs "$patch" "$1" && ! has "$patch" "$1"; then
+			apply "$patch" "$1"
+		fi
 	done
 }

@@ -27,6 +27,7 @@ class Fix:
     patch: str = ""
     finish: str = ""
     unless: tuple[str, ...] = ()
+    where: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,14 @@ class Layer:
         files["cc"] = wrapper(cc, rewrite).encode()
         hostcc = [self.compiler[0], *(word for fix in self.fixes for word in fix.hostcc)]
         files["hostcc"] = wrapper(hostcc).encode()
-        patches = [fix.patch for fix in self.fixes if fix.patch]
-        for number, name in enumerate(patches):
-            files[f"patches/{number:02}-{name}"] = (PATCHES / name).read_bytes()
+        patches = [fix for fix in self.fixes if fix.patch]
+        for number, fix in enumerate(patches):
+            name = f"patches/{number:02}-{fix.patch}"
+            files[name] = (PATCHES / fix.patch).read_bytes()
+            if fix.where:
+                files[f"{name.removesuffix('.patch')}.where"] = (
+                    "\t".join(fix.where) + "\n"
+                ).encode()
         return files
 
 
@@ -165,5 +171,10 @@ def _fix(row: Mapping[str, Any]) -> Fix:
         rewrite=tuple(row.get("rewrite", {}).items()),
         patch=row.get("patch", ""),
         finish=row.get("finish", ""),
-        unless=tuple(row["unless"][key] for key in ("file", "pattern")) if "unless" in row else (),
+        unless=_line_of_a_file(row, "unless"),
+        where=_line_of_a_file(row, "where"),
     )
+
+
+def _line_of_a_file(row: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    return (row[key]["file"], row[key]["pattern"]) if key in row else ()

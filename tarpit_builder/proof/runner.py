@@ -20,6 +20,10 @@ from tarpit_builder.proof.report import BAD, MARKS, CheckResult, Verdict
 from tarpit_builder.proof.segment import Ladder
 from tarpit_builder.proof.wire import Recorder
 
+STEADY = "shift=auto"
+"""QEMU's -icount for a guest that must not notice how busy this machine is: its clocks go by the
+instructions it has executed, and follow the time outside as well as they can."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unit:
@@ -297,24 +301,28 @@ class Runner:
 
     # -- machines ----------------------------------------------------------------------------
 
-    def _machine(self, group: Group) -> Lab:
-        spec = replace(
+    def _spec(self, group: Group) -> MachineSpec:
+        icount = group.icount or self.setup.base.icount
+        return replace(
             self.setup.base,
-            icount=group.icount,
+            icount=icount,
             cards=group.cards,
             memory=max(group.memory, self.setup.base.memory),
             # With -icount QEMU runs processors in turns, and Linux 5.10 does not come up on two.
-            cpus=1 if group.icount else self.setup.base.cpus,
+            cpus=1 if icount else self.setup.base.cpus,
             # Counting instructions is something that only TCG can do.
-            accel="tcg" if group.icount else self.setup.base.accel,
+            accel="tcg" if icount else self.setup.base.accel,
         )
+
+    def _machine(self, group: Group) -> Lab:
+        spec = self._spec(group)
         usable = self._lab and self._lab.machine.spec == spec and self._lab.machine.running
         if self._lab and usable and not group.fresh:
             return self._lab
         self._end()
-        return self._start(spec)
+        return self._start(spec, group)
 
-    def _start(self, spec: MachineSpec, *, again: bool = True) -> Lab:
+    def _start(self, spec: MachineSpec, group: Group, *, again: bool = True) -> Lab:
         self._came_up = False
         machine = Machine(spec, Reactor())
         try:
@@ -328,24 +336,29 @@ class Runner:
                 # in it then.
                 if again and spec.cpus > 1 and machine.trouble:
                     self.console.warn(f"{error.message}: booting it once more")
-                    return self._start(spec, again=False)
+                    return self._start(spec, group, again=False)
                 raise
             self.console.warn(f"no guest comes up with {spec.accel}: going on with TCG")
             self.setup = replace(self.setup, base=replace(self.setup.base, accel="tcg"))
-            return self._start(replace(spec, accel="tcg"))
+            return self._start(self._spec(group), group)
         if self.setup.boot.release and guest.release != self.setup.boot.release:
             machine.close()
             raise InfrastructureError(
                 f"the guest runs {guest.release}, not {self.setup.boot.release}",
                 hint="the kernel image and the modules are not of the same package",
             )
-        if again and machine.trouble:
-            # Nothing of ours is in it yet.  Kernels of 3.9 to 4.3 warn when a host that is busy
-            # elsewhere keeps them from finding out how fast their clock is.
-            self.console.warn(f"the kernel complained of itself: {machine.trouble}: once more")
+        if again and machine.trouble and self.setup.base.icount != STEADY:
+            # Nothing of ours is in it yet.  Up to 4.3, a kernel warns when a host that is busy
+            # elsewhere keeps it from finding out how fast its clock is ("Unable to calibrate
+            # against PIT").  Where QEMU counts instructions, all its clocks agree.
+            self.console.warn(
+                f"the kernel complained of itself: {machine.trouble}: "
+                "once more, with clocks that do not depend on how busy this machine is"
+            )
             machine.close()
             self._keep_log(machine)
-            return self._start(spec, again=False)
+            self.setup = replace(self.setup, base=replace(self.setup.base, icount=STEADY))
+            return self._start(self._spec(group), group, again=False)
         self.release = guest.release
         self._came_up = True
         lab = Lab(machine, guest, self.recorder, self.setup.tools)

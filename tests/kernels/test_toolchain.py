@@ -69,7 +69,7 @@ def test_layers_are_files_that_a_run_can_read() -> None:
     layer = toolchain.for_kernel(KernelVersion.parse("2.6.25"), "i386", image=True)
     files = layer.files()
     assert {"cc", "hostcc", "make", "finish"} <= set(files)
-    assert [name for name in files if name.startswith("patches/")] == [
+    assert [name for name in files if name.endswith(".patch")] == [
         "patches/00-makefile-rules.patch",
         "patches/01-timeconst.patch",
     ]
@@ -104,6 +104,28 @@ def test_calls_are_marked_as_the_trees_own_loader_knows(
     script = f'set -eu\nperl() {{ echo "$@"; }}\n{body}finish xt_TARPIT.ko\n'
     expected = ["/scripts/plain-calls.pl", "xt_TARPIT.ko"] if applied else []
     assert " ".join(arguments(script)).split() == expected
+
+
+@pytest.mark.parametrize(
+    ("test", "applied"),
+    [
+        ("\tif (!defined(@val)) {\n", True),
+        ("#\tif (!defined(@val)) {\n\tif (!(@val)) {\n", False),
+        ("\t@val = defined($cv) ? @$cv : compute_values($hz);\n", False),
+    ],
+)
+def test_a_patch_is_left_out_where_the_tree_was_mended_in_another_way(
+    test: str, applied: bool, tmp_path: Path
+) -> None:
+    layer = toolchain.for_kernel(KernelVersion.parse("3.4.39"), "amd64", image=True)
+    for name, content in layer.files().items():
+        (file := tmp_path / "layer" / name).parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    (file := tmp_path / "linux/kernel/timeconst.pl").parent.mkdir(parents=True)
+    file.write_text(test)
+    text = (SCRIPTS / "lib.sh").read_text().replace("/layer/", f"{tmp_path}/layer/")
+    script = f'set -eu\n{text}\napply() {{ echo "$1"; }}\ntoolchain {tmp_path}/linux\n'
+    assert ("timeconst" in "".join(arguments(script))) == applied
 
 
 @pytest.mark.parametrize("release", RELEASES)

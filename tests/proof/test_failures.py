@@ -22,7 +22,7 @@ from tarpit_builder.proof.lab import Lab, Tools, Unavailable
 from tarpit_builder.proof.qemu import MachineDied, MachineSpec
 from tarpit_builder.proof.registry import Group
 from tarpit_builder.proof.report import CheckResult, Verdict
-from tarpit_builder.proof.runner import Runner, Setup, units
+from tarpit_builder.proof.runner import STEADY, Runner, Setup, units
 from tests.proof.conftest import Bench
 
 pytestmark = [pytest.mark.boot, pytest.mark.docker]
@@ -98,6 +98,19 @@ def test_kernel_that_dies_fails_its_group_and_the_rest_go_on(
         ("second", Verdict.PASS),  # the kernel's log
     ]
     assert re.search(said, results[1].detail)
+
+
+def test_kernel_that_complains_by_itself_is_booted_once_more_with_steady_clocks(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the kernel is given on its command line it repeats on its console, each time."""
+    complaint = 'loglevel=8 tarpit="WARNING: at your service"'
+    with runner(bench.boot, cmdline=complaint) as machine:
+        results = outcome_of(machine, group("first", fine), group("second", fine))
+        assert machine.setup.base.icount == STEADY
+    assert capsys.readouterr().err.count("the kernel complained of itself") == 1
+    assert [result.outcome for result in results] == [Verdict.FAIL] * 2
+    assert all("WARNING: at your service" in result.detail for result in results)
 
 
 def be_killed(lab: Lab) -> None:
