@@ -19,6 +19,8 @@ run_make() {
 # What somebody's make left is of another configuration, and links to it cannot be written to.
 for left in .config include/config include/asm scripts/basic/fixdep scripts/kconfig/conf; do
 	if [ -e "/kernel/$left" ] || [ -h "/kernel/$left" ]; then
+		# What it does not take for files, as here all are links.
+		find "$linux/" -type l \( -name '*.o' -o -name '*.ko' -o -name '*.mod.c' -o -name '.*.cmd' -o -name '.*.d' \) -delete
 		run_make mrproper
 		break
 	fi
