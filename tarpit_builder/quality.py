@@ -43,6 +43,7 @@ def tests(*, quick: bool, slow: bool, only: str) -> None:
     if not slow:
         marks.append("not slow")
     arguments = ["-n", str(min(os.cpu_count() or 1, 4)), "--dist", "worksteal"]
+    arguments += ["--durations", "25", "--durations-min", "10"]
     if marks:
         arguments += ["-m", " and ".join(marks)]
     if only:

@@ -20,7 +20,7 @@ from tarpit_builder.leftovers import scratch
 from tarpit_builder.packaging import changelog, contents
 from tarpit_builder.packaging import period as packages
 from tarpit_builder.sealed import Workshop
-from tarpit_builder.versions import IptablesVersion
+from tarpit_builder.versions import IptablesVersion, KernelVersion, VersionRange
 
 if TYPE_CHECKING:
     from tarpit_builder.console import Console
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 GROUPS = ("smoke", "wire", "honeypot", "reset", "storms")
 """Groups of checks that need no more userland than a static iptables."""
+
+SHARED_METRICS = VersionRange.parse("2.6.39-3.0", KernelVersion)
+"""Where IPv6 routes keep their metrics with the address, whatever the prefix: neighbour discovery's
+hop limit of 255 then shows in packets to elsewhere, the first after a while (seen with 3.0.1)."""
 
 BOOT_SECONDS = 180.0  # a loaded machine takes its time; an idle one boots these in a second
 
@@ -243,6 +247,7 @@ class Period(Userland):
                 families=self.iptables.families,
                 wait=(),
                 card="e1000",
+                hop_limits=(64, 255) if self.tree.version in SHARED_METRICS else (64,),
             ),
         )
 

@@ -7,7 +7,7 @@ import itertools
 import random
 import socket
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from tarpit_builder.errors import InfrastructureError, UserError
@@ -66,7 +66,8 @@ class Tools:
     *module* is the module's name, *file* that of its file where it is another, *builtin* whether
     it is a part of the kernel's image instead, *families* those that its iptables knows the
     target for, *wait* the option of iptables that waits for the lock (none before 1.4.20), *card*
-    QEMU's name of a network card that the kernel has a driver for (empty for the usual one).
+    QEMU's name of a network card that the kernel has a driver for (empty for the usual one),
+    *hop_limits* what the kernel itself puts into packets that it sends.
     """
 
     module: str = "xt_TARPIT"
@@ -75,6 +76,7 @@ class Tools:
     families: tuple[int, ...] = (4, 6)
     wait: tuple[str, ...] = ("-w",)
     card: str = ""
+    hop_limits: tuple[int, ...] = (64,)
 
 
 class Lab:
@@ -279,7 +281,7 @@ class Lab:
             for name, value in fields.items()
             if getattr(reply, name) != value
         ]
-        wrong += manners(probe, reply, mac=self.wires[reply.card].mac)
+        wrong += manners(probe, reply, mac=self.wires[reply.card].mac, ttls=self.tools.hop_limits)
         if wrong:
             raise Deviation(f"{what}: {'; '.join(wrong)}", [probe, reply])
 
@@ -370,7 +372,7 @@ class Lab:
             wire.close()
 
 
-def manners(probe: Segment, reply: Segment, *, mac: str) -> list[str]:
+def manners(probe: Segment, reply: Segment, *, mac: str, ttls: Collection[int]) -> list[str]:
     """What is wrong with a reply whatever it answers (contract section 1, last but one point)."""
     rules = {
         "goes back to where the probe came from": reply.flow == probe.flow.back,
@@ -379,7 +381,7 @@ def manners(probe: Segment, reply: Segment, *, mac: str) -> list[str]:
         "has no IP options": not reply.ip_options,
         "carries no payload": not reply.payload,
         "has no trailing bytes": not reply.trailing,
-        "has the system's TTL": reply.ttl == 64,
+        "has the system's TTL": reply.ttl in ttls,
         "does not echo TOS": reply.tos == 0,
         "has DF set": reply.df,
         "has no reserved bits": reply.reserved == 0 and not set(reply.flags) & set("ECN"),
