@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tarpit_builder import paths, sources
+from tarpit_builder import architectures, paths, sources
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input, Recipe, Tar
 from tarpit_builder.digests import content, digest
@@ -35,7 +35,7 @@ from tarpit_builder.versions import IptablesVersion, KernelVersion
 SCRIPTS = paths.PROJECT / "containers" / "upstream"
 DEFAULT_CONFIG = SCRIPTS / "default.config"
 SUITE_CONFIG = SCRIPTS / "suite.config"
-KERNEL_ARCHITECTURES = {"amd64": "x86_64", "i386": "i386"}
+KERNEL_ARCHITECTURES = {name: rule.name for name, rule in architectures.sources().items()}
 """Debian's names and the kernel's."""
 
 
@@ -146,6 +146,11 @@ class Source(Tree):
     def karch(self) -> str:
         """The architecture, by the kernel's name."""
         return KERNEL_ARCHITECTURES[self.arch]
+
+    @property
+    def image(self) -> str:
+        """What the Makefile of the kernel calls an image that can be booted."""
+        return architectures.sources()[self.arch].image
 
     @property
     def patch(self) -> Path | None:

@@ -19,7 +19,7 @@ from tarpit_builder.container import Engine, Files, Input
 from tarpit_builder.errors import NetworkError, SourceError, UserError
 from tarpit_builder.kernels import toolchain
 from tarpit_builder.kernels.period import families
-from tarpit_builder.kernels.release import KernelOrg, image
+from tarpit_builder.kernels.release import image
 from tarpit_builder.kernels.source import DEFAULT_CONFIG
 from tarpit_builder.packaging import changelog, modern
 from tarpit_builder.patching import apply as patching
@@ -37,6 +37,7 @@ pytestmark = pytest.mark.docker
 R_X86_64_PLT32 = 4
 SHT_RELA = 4
 ELF_CLASS = {"amd64": 2, "i386": 1}
+LATER = tuple(pytest.param(version, marks=pytest.mark.slow) for version in ("1.4.1", "1.4.21"))
 SIXTY_FOUR = "\nCONFIG_X86_64=y\nCONFIG_64BIT=y\n"
 
 
@@ -92,7 +93,7 @@ def _packages_are_readable(result: BuildResult, root: Path) -> None:
         assert members == ["debian-binary", "control.tar.gz", "data.tar.gz"]
 
 
-@pytest.mark.parametrize("version", IPTABLES)
+@pytest.mark.parametrize("version", [*IPTABLES, "1.4.8", *LATER])
 def test_iptables_is_static_and_has_the_target(
     version: str,
     real: Archive,
@@ -115,9 +116,19 @@ def test_iptables_is_static_and_has_the_target(
     )
     assert "TARPIT" in said.stdout, said.stderr
     assert version in said.stdout
+    page = "iptables-extensions" if version == "1.4.21" else ""
     names = ["iptables", *(["ip6tables"] if 6 in families(IptablesVersion.parse(version)) else [])]
     for name in names:
-        assert "\n.SS TARPIT" in (tmp_path / f"root/usr/share/man/man8/{name}.8").read_text()
+        manual = (tmp_path / f"root/usr/share/man/man8/{page or name}.8").read_text()
+        assert "\n.SS TARPIT" in manual
+        # Both families in one program, under each of its names.
+        said = subprocess.run(
+            [f"{program.parent}/{name}", "-j", "TARPIT", "--help"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "--honeypot" in said.stdout, said.stderr
 
 
 @pytest.fixture
@@ -137,7 +148,7 @@ def debians_iptables(real: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     return version
 
 
-@pytest.mark.parametrize("arch", KernelOrg.architectures)
+@pytest.mark.parametrize("arch", toolchain.period_architectures())
 def test_an_extension_alone_is_loaded_by_its_iptables(
     arch: str,
     debians_iptables: str,
@@ -146,7 +157,7 @@ def test_an_extension_alone_is_loaded_by_its_iptables(
     tmp_path: Path,
 ) -> None:
     kernel_tree("2.6.24")
-    wanted = request("2.6.24", arch, iptables=debians_iptables)
+    wanted = request("2.6.24", arch, iptables=debians_iptables, extension=True)
     result = build(wanted, real, Console(quiet=True), dist=tmp_path)
     (package,) = (path for path in result.packages() if "extension" in path.name)
     assert package.name == f"xt-tarpit-extension_{changelog.version()}+iptables1.8.9_{arch}.deb"
@@ -417,7 +428,7 @@ def test_a_release_is_booted_and_proven(
 @pytest.mark.slow
 @pytest.mark.boot
 @pytest.mark.parametrize("iptables", IPTABLES)
-@pytest.mark.parametrize("arch", KernelOrg.architectures)
+@pytest.mark.parametrize("arch", toolchain.period_architectures())
 @pytest.mark.parametrize("release", RELEASES)
 def test_every_release_is_booted_and_proven(
     release: str,

@@ -74,7 +74,7 @@ def test_layers_are_files_that_a_run_can_read() -> None:
         "patches/01-timeconst.patch",
     ]
     assert "LD=ld -m elf_i386" in files["make"].decode().splitlines()
-    iptables = toolchain.for_iptables(IptablesVersion.parse("1.3.8"), "amd64").files()
+    iptables = toolchain.for_iptables(IptablesVersion.parse("1.3.8"), "amd64", whole=True).files()
     assert b"musl-gcc" in iptables["cc"]
     assert any("static" in name for name in iptables)
 
