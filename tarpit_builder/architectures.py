@@ -57,6 +57,7 @@ class SourceRule:
 
     name: str
     image: str
+    tree: tuple[str, ...] = ()
     releases: str = ">=2.6.0"
     why: str = ""
 
@@ -101,7 +102,9 @@ def known() -> dict[str, Architecture]:
             name=name,
             kernels=tuple(row["kernels"]),
             config=row["config"],
-            source=SourceRule(**row["source"]) if "source" in row else None,
+            source=SourceRule(**{**row["source"], "tree": tuple(row["source"].get("tree", ()))})
+            if "source" in row
+            else None,
             c=C(**{"libraries": row["c"]["triplet"], **row["c"]}) if "c" in row else None,
             machine=Hardware(**{**row["machine"], "devices": tuple(row["machine"]["devices"])})
             if "machine" in row

@@ -242,10 +242,10 @@ class Source(Tree):
         return request | ({"symvers": files.symvers} if files.symvers is not None else {})
 
 
-def for_modules(tree: FetchedTree) -> Input:
-    """What building modules against *tree* takes of it, at ``/kernel``."""
-    archive = Tar(partial(tree.tar, only=MODULE_BUILD))
-    return Input("/kernel", [archive], digest([tree.tree, *MODULE_BUILD]))
+def for_modules(tree: FetchedTree, arch: str = architectures.BUILD) -> Input:
+    """What building modules for *arch* against *tree* takes of it, at ``/kernel``."""
+    parts = (*MODULE_BUILD, *architectures.sources()[arch].tree)
+    return Input("/kernel", [Tar(partial(tree.tar, only=parts))], digest([tree.tree, *parts]))
 
 
 def whole(tree: FetchedTree, mount: str) -> Input:

@@ -24,7 +24,7 @@ def module(source: Source, name: str, workshop: Workshop, output: Path) -> None:
         ("module.sh", "configure.sh", "lib.sh", "plain-calls.pl"),
         source.layer,
         (
-            for_modules(source.tree(workshop.console)),
+            for_modules(source.tree(workshop.console), source.arch),
             Input("/src", [contents.module_source(name)]),
             request(source.configuration(), source.patch),
         ),

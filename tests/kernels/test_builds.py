@@ -36,6 +36,7 @@ pytestmark = pytest.mark.docker
 
 R_X86_64_PLT32 = 4
 SHT_RELA = 4
+ELF_MACHINE = {"amd64": 62, "arm64": 183}
 ELF_CLASS = {"amd64": 2, "i386": 1}
 LATER = tuple(pytest.param(version, marks=pytest.mark.slow) for version in ("1.4.1", "1.4.21"))
 SIXTY_FOUR = "\nCONFIG_X86_64=y\nCONFIG_64BIT=y\n"
@@ -195,9 +196,11 @@ def longterm(real: Archive) -> Request:
     return request(str(tree.version), kernel_tree="linux-source-6.1")
 
 
+@pytest.mark.parametrize("arch", ["amd64", pytest.param("arm64", marks=pytest.mark.slow)])
 def test_a_kernel_of_ones_own_gets_the_ordinary_packages(
-    longterm: Request, real: Archive, tmp_path: Path
+    arch: str, longterm: Request, real: Archive, tmp_path: Path
 ) -> None:
+    longterm = replace(longterm, arch=arch)
     result = build(longterm, real, Console(quiet=True), dist=tmp_path)
     release = longterm.kernel
     names = {path.name.split("_")[0] for path in result.packages()}
@@ -216,6 +219,7 @@ def test_a_kernel_of_ones_own_gets_the_ordinary_packages(
     subprocess.run(["dpkg-deb", "--extract", modules, tmp_path / "root"], check=True)
     module = tmp_path / f"root/usr/lib/xt-tarpit/{release}/xt_TARPIT.ko"
     assert f"vermagic={release} SMP mod_unload ".encode() in module.read_bytes()
+    assert struct.unpack_from("<H", module.read_bytes(), 18)[0] == ELF_MACHINE[arch]
     userland = plan_for(longterm, real).kernel.userland
     engine = Engine.connect()
     run = engine.run(
