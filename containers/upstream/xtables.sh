@@ -3,12 +3,16 @@
 # A static iptables from 1.4.1 on, with all its extensions and TARPIT in it.  Results: /out/sbin/*, /out/man/*.
 #   /iptables            the release's tree, or its tarball's
 #   /src                 the extension's source
-#   /layer               the compiler, see tarpit_builder/kernels/toolchain.py
+#   /layer               compiler and edits, see tarpit_builder/kernels/toolchain.py
 #   KARCH, JOBS, IPTABLES (the release)
+# shellcheck disable=SC2154
 set -eu
+# shellcheck source=containers/upstream/lib.sh
+. /scripts/lib.sh
 
 tree=/build/iptables
 cp -r /iptables "$tree"
+toolchain "$tree"
 # All that lies there is built, so it becomes an extension like any other, with its part of the manual.
 cp /src/* "$tree/extensions/"
 cd "$tree"

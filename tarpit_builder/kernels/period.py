@@ -266,7 +266,7 @@ class Period(Userland):
         patch = rules.patch(wanted.version)
         step = steps.step(
             self.tree,
-            ("iptables.sh", "lib.sh") if patch else ("xtables.sh",),
+            ("iptables.sh", "lib.sh") if patch else ("xtables.sh", "lib.sh"),
             wanted.layer,
             (
                 whole(source, "/iptables"),

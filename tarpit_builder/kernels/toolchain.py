@@ -63,9 +63,7 @@ class Layer:
                 for fix in self.fixes
                 for setting in fix.settings
             ).encode(),
-            "edits": "".join(
-                "\t".join(fix.edit) + "\n" for fix in self.fixes if fix.edit
-            ).encode(),
+            "edits": "".join("\t".join(fix.edit) + "\n" for fix in self.fixes if fix.edit).encode(),
         }
         rewrite = [pair for fix in self.fixes for pair in fix.rewrite]
         cc = [*self.compiler, *(word for fix in self.fixes for word in fix.cc)]
