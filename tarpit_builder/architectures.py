@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -51,11 +52,24 @@ class Hardware:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceRule:
+    """How the releases of kernel.org are built for an architecture."""
+
+    name: str
+    image: str
+    tree: tuple[str, ...] = ()
+    releases: str = ">=2.6.0"
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Architecture:
     """One architecture; the meaning of each field is written in ``rules/architectures.toml``."""
 
     name: str
     kernels: tuple[str, ...]
+    config: str = ""
+    source: SourceRule | None = None
     c: C | None = None
     machine: Hardware | None = None
 
@@ -87,6 +101,10 @@ def known() -> dict[str, Architecture]:
         name: Architecture(
             name=name,
             kernels=tuple(row["kernels"]),
+            config=row["config"],
+            source=SourceRule(**{**row["source"], "tree": tuple(row["source"].get("tree", ()))})
+            if "source" in row
+            else None,
             c=C(**{"libraries": row["c"]["triplet"], **row["c"]}) if "c" in row else None,
             machine=Hardware(**{**row["machine"], "devices": tuple(row["machine"]["devices"])})
             if "machine" in row
@@ -101,6 +119,11 @@ def built_for() -> tuple[str, ...]:
     return tuple(name for name, row in known().items() if row.c)
 
 
+def sources() -> dict[str, SourceRule]:
+    """Those that releases of kernel.org are built for, and how."""
+    return {name: row.source for name, row in known().items() if row.source}
+
+
 def c(name: str) -> C:
     """How C sees the architecture *name*, which packages are made for."""
     found = known()[name].c
@@ -111,6 +134,15 @@ def c(name: str) -> C:
 def compiler(package: str, arch: str) -> str:
     """The package of the compiler for *arch* that is the same as the native one of *package*."""
     return package if arch == BUILD else f"{package}-{c(arch).triplet.replace('_', '-')}"
+
+
+def of_config(settings: Mapping[str, str]) -> str:
+    """The architecture of a kernel's configuration with *settings*.
+
+    One of 2006 says no more of a PC than whether it has 64 bits.
+    """
+    names = (name for name, row in known().items() if settings.get(row.config) == "y")
+    return next(names, "amd64" if settings.get("CONFIG_64BIT") == "y" else "i386")
 
 
 def of_kernel(name: str) -> str:

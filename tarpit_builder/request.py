@@ -16,7 +16,8 @@ class Request:
 
     *kernel* and *arch* are as people call them, *flavour* is that of a distribution's kernel,
     ``""`` the ordinary one.  *iptables* is a version, ``""`` for the one that fits, or ``none``;
-    *userland* a suite of Debian, ``period``, or ``""`` for what fits.
+    *extension* asks for the extension for it alone; *userland* is a suite of Debian, ``period``,
+    or ``""`` for what fits.
     *config* and *symvers* are ``.config`` and ``Module.symvers`` of the kernel that the module is
     for, and *release* what ``uname -r`` says there.  *image* names a container image with a
     compiler of the kernel's age.  The others say where sources come from.
@@ -26,6 +27,7 @@ class Request:
     arch: str = ARCHITECTURE
     flavour: str = ""
     iptables: str = ""
+    extension: bool = False
     userland: str = ""
     config: Path | None = None
     symvers: Path | None = None

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from tarpit_builder import names, records, suites
+from tarpit_builder import architectures, names, records, suites
 from tarpit_builder.console import format_table
 from tarpit_builder.errors import UserError
 from tarpit_builder.kernels import rules
@@ -68,9 +68,15 @@ def statement() -> str:
             ("hosts", HOSTS),
             ("targets", targets[0]),
             *(("", target) for target in targets[1:]),
-            ("", f"Linux {tried} of kernel.org: {_join(KernelOrg.architectures)}"),
+            ("", f"Linux {tried} of kernel.org: {_join(_limited(KernelOrg.architectures))}"),
         ]
     )
+
+
+def _limited(names: Iterable[str]) -> list[str]:
+    """Architectures, with the releases that are built for them where that is not all."""
+    rules = architectures.sources()
+    return [f"{name} ({rules[name].releases})" if rules[name].why else name for name in names]
 
 
 def archive(kernel: str, arch: str, debian: Archive) -> tuple[Archive, str]:

@@ -46,6 +46,10 @@ OPTIONS: Mapping[str, tuple[str | bool, str]] = {
     "keyring": ("", "file with the keys that sign that mirror, instead of the distribution's own"),
     "offline": (False, "download no sources: use those that the cache holds"),
     "iptables": ("", "release to build along, such as 1.4.0, or none (default: the one that fits)"),
+    "extension": (
+        False,
+        "with --iptables: make the extension alone, for an iptables that the machine keeps",
+    ),
     "userland": (
         "",
         "what the packages are for: a suite of Debian, or period, a system of the kernel's age"
@@ -73,7 +77,7 @@ OPTIONS: Mapping[str, tuple[str | bool, str]] = {
 
 WHICH = ("kernel", "arch", "flavour", "mirror", "keyring", "offline")
 PLACES = ("kernel_git", "ref", "kernel_tree", "iptables_git", "trust_on_first_use")
-OWN = ("iptables", "userland", "config", "symvers", "release", "image", "with_kernel")
+OWN = ("iptables", "extension", "userland", "config", "symvers", "release", "image", "with_kernel")
 """Of those, which kernel; where sources come from; what goes with a kernel of the user's own."""
 
 P = ParamSpec("P")

@@ -53,7 +53,7 @@ def test_hosts_and_targets_are_stated_with_the_ranges_of_the_rules() -> None:
     assert "Python 3.11" in said
     assert "trixie (13)" in said
     tried = records.series(one for one in records.read() if not one.distribution)
-    assert f"Linux {tried} of kernel.org: amd64 and i386" in said
+    assert f"Linux {tried} of kernel.org: amd64, i386 and arm64 (>=4.4)" in said
 
 
 def test_the_readme_says_what_the_records_do() -> None:

@@ -51,7 +51,12 @@ configure() {
 		cp /request/config "$linux/.config"
 		yes '' | run_kconfig oldconfig > /build/config.log 2>&1 || { tail -n 30 /build/config.log; exit 1; }
 	else
-		run_kconfig KCONFIG_ALLCONFIG=/request/fragment allnoconfig > /build/config.log 2>&1 ||
+		cp /request/fragment /build/fragment
+		# What the headers of some trees cannot do without.
+		while IFS='	' read -r file pattern setting; do
+			! grep -qs -e "$pattern" "/kernel/$file" || echo "$setting" >> /build/fragment
+		done < /layer/settings
+		run_kconfig KCONFIG_ALLCONFIG=/build/fragment allnoconfig > /build/config.log 2>&1 ||
 			{ tail -n 30 /build/config.log; exit 1; }
 	fi
 	if [ -n "$SUFFIX" ]; then

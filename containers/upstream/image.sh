@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# A whole kernel.  Results: /out/bzImage, /out/release, /out/config, /out/modules/*.ko.
+# A whole kernel.  Results: /out/vmlinuz, /out/release, /out/config, /out/modules/*.ko.
+#   KIMAGE               what the Makefile calls the image
 #   /request/patch       the in-tree form of TARPIT, if the kernel is to have it
 #   for the rest see configure.sh
 # shellcheck disable=SC2154
@@ -15,11 +16,11 @@ configure
 echo "configured"
 run_kconfig modules_prepare
 echo "prepared"
-run_make bzImage
+run_make "$KIMAGE"
 echo "image built"
 run_make modules
-for image in "$linux"/arch/*/boot/bzImage; do
-	[ -h "$image" ] || cp "$image" /out/bzImage
+for image in "$linux"/arch/*/boot/"$KIMAGE"; do
+	[ -h "$image" ] || cp "$image" /out/vmlinuz
 done
 mkdir /out/modules
 find "$linux/" -name '*.ko' | while read -r module; do

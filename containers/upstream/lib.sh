@@ -49,11 +49,15 @@ needs() {
 	grep -qs -e "$pattern" "$2/$file"
 }
 
-# toolchain TREE: apply the layer's patches.
+# toolchain TREE: apply the layer's patches, and its edits of files that are there.
 toolchain() {
 	for patch in /layer/patches/*.patch; do
 		if [ -e "$patch" ] && needs "$patch" "$1" && ! has "$patch" "$1"; then
 			apply "$patch" "$1"
 		fi
 	done
+	# A link to the tree gives way to a file of its own.
+	while IFS='	' read -r file expression; do
+		[ ! -e "$1/$file" ] || sed -i -e "$expression" "$1/$file"
+	done < /layer/edits
 }

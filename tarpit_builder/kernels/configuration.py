@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from tarpit_builder import architectures
 from tarpit_builder.errors import UserError
 from tarpit_builder.request import Request
 from tarpit_builder.versions import KernelVersion
@@ -73,10 +74,15 @@ def check_config(text: str, request: Request) -> tuple[dict[str, str], tuple[str
             hint="take /boot/config-RELEASE, or `zcat /proc/config.gz`, from the machine",
         )
     warnings = _check_header(text, request)
-    is_64 = settings.get("CONFIG_X86_64") == "y" or settings.get("CONFIG_64BIT") == "y"
-    if is_64 != (request.arch == "amd64"):
-        other = "amd64" if is_64 else "i386"
-        raise UserError(f"--config is of {other}, not {request.arch}", hint=f"add --arch {other}")
+    arch = architectures.of_config(settings)
+    if arch != request.arch:
+        raise UserError(
+            f"--config is of {arch}, not {request.arch}",
+            hint=f"add --arch {arch}, or take the configuration of a kernel for {request.arch}"
+            if arch in architectures.sources()
+            else "kernels of kernel.org are built for "
+            f"{', '.join(architectures.sources())}: take the configuration of one of those",
+        )
     for name, values in NEEDED.items():
         if settings.get(name) not in values:
             raise UserError(

@@ -76,7 +76,11 @@ class OwnKernel(Userland):
                 f"{MODULES}-RELEASE, xt-tarpit-dkms, -common {version}",
                 "the ordinary ones; RELEASE is what `uname -r` says there",
             ),
-            *([Choice("image", "bzImage", "asked for with --with-kernel")] if with_kernel else []),
+            *(
+                [Choice("image", self.tree.image, "asked for with --with-kernel")]
+                if with_kernel
+                else []
+            ),
         )
 
     def facts(self) -> dict[str, Any]:

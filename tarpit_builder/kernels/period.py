@@ -40,10 +40,11 @@ BOOT_SECONDS = 180.0  # a loaded machine takes its time; an idle one boots these
 
 @dataclass(frozen=True, slots=True)
 class Iptables:
-    """The iptables that is built along, and *why* this one."""
+    """The iptables that is built along, and *why* this one: the *whole*, or an extension for it."""
 
     version: IptablesVersion
     rule: rules.IptablesRule
+    whole: bool
     layer: Layer
     why: str
 
@@ -80,7 +81,11 @@ class Period(Userland):
                 ", ".join(["xt-tarpit-modules", "xt-tarpit-dkms", *self._tools_packages]),
                 "in the form that dpkg of 2007 reads: gzip, no field that it does not know",
             ),
-            *([Choice("image", "bzImage", "asked for with --with-kernel")] if with_kernel else []),
+            *(
+                [Choice("image", self.tree.image, "asked for with --with-kernel")]
+                if with_kernel
+                else []
+            ),
         )
 
     def _iptables_choices(self) -> tuple[Choice, ...]:
@@ -109,7 +114,7 @@ class Period(Userland):
         """The packages of iptables."""
         if self.iptables is None:
             return ()
-        return ("iptables",) if self.iptables.rule.static else ("xt-tarpit-extension",)
+        return ("iptables",) if self.iptables.whole else ("xt-tarpit-extension",)
 
     @property
     def _warning(self) -> str:
@@ -125,6 +130,7 @@ class Period(Userland):
         return {
             "iptables": str(iptables.version) if iptables else None,
             "iptables-headers": str(iptables.rule.headers or "") if iptables else None,
+            **({"extension": True} if request.extension else {}),
             "release": request.release,
             "with-kernel": request.with_kernel,
             "version": changelog.version(),
@@ -173,7 +179,7 @@ class Period(Userland):
         module = self.rule.module
         with scratch("results") as results:
             steps.module(self.tree, module, workshop, results)
-            if self.iptables and not self.iptables.rule.static:
+            if self.iptables and not self.iptables.whole:
                 made = self._extension(workshop, self.iptables)
                 for place in (results, stage):
                     shutil.copyfile(made / packages.EXTENSION, place / packages.EXTENSION)
@@ -206,10 +212,10 @@ class Period(Userland):
                 hint=f"Linux {self.tree.version} is proven with what `invoke build` makes for it",
             )
         demand_provable(self.tree, in_tree)
-        if self.iptables is None or not self.iptables.rule.static:
+        if self.iptables is None or not self.iptables.whole:
             raise UserError(
                 f"without an iptables there is nothing to prove Linux {self.tree.version} with",
-                hint="leave --iptables out, or name 1.3.8 or 1.4.0, which are built along",
+                hint="leave --iptables and --extension out: one that fits is then built along",
             )
 
     def subject(
@@ -228,7 +234,7 @@ class Period(Userland):
         if in_tree:
             modules = {f"/lib/modules/{path.name}": path for path in image.glob("modules/*.ko")}
         guest = self._guest(workshop, self.iptables, PROOF_SCRIPTS / "agent.c")
-        programs = _under_all_names(self._programs(workshop, self.iptables) / "sbin")
+        programs = self._programs(workshop, self.iptables) / "sbin"
         return Subject(
             land=UserLand(suite=self.recipe.suite, arch=self.tree.arch, mirror=self.mirrors.main),
             kernel_image=image,
@@ -236,7 +242,7 @@ class Period(Userland):
                 "/init": guest / "init",
                 "/sbin/modprobe": guest / "modprobe",
                 **modules,
-                **programs,
+                **{f"/sbin/{path.name}": path for path in programs.iterdir()},
             },
             groups=GROUPS,
             backends=("legacy",),
@@ -245,6 +251,7 @@ class Period(Userland):
                 module=module,
                 builtin=in_tree == "y",
                 families=self.iptables.families,
+                suffixes=False,
                 wait=(),
                 card="e1000",
                 hop_limits=(64, 255) if self.tree.version in SHARED_METRICS else (64,),
@@ -255,19 +262,22 @@ class Period(Userland):
 
     def _programs(self, workshop: Workshop, wanted: Iptables) -> Path:
         """A static iptables: ``sbin/`` and ``man/``."""
-        source, headers = self.tools(workshop.console)
+        source, *headers = self.tools(workshop.console)
+        patch = rules.patch(wanted.version)
         step = steps.step(
             self.tree,
-            ("iptables.sh", "lib.sh"),
+            ("iptables.sh", "lib.sh") if patch else ("xtables.sh", "lib.sh"),
             wanted.layer,
             (
                 whole(source, "/iptables"),
-                for_modules(headers),
-                steps.request({}, rules.patch(wanted.version)),
+                *map(for_modules, headers),
+                steps.request({}, patch) if patch else Input("/src", [_extension_source()]),
             ),
             title=f"iptables {wanted.version} ({self.tree.arch})",
         )
-        return workshop.kept(f"iptables-{wanted.version}", replace(step, recipe=self.recipe))
+        told = step.environment if patch else {**step.environment, "IPTABLES": str(wanted.version)}
+        step = replace(step, recipe=self.recipe, environment=told)
+        return workshop.kept(f"iptables-{wanted.version}", step)
 
     def _extension(self, workshop: Workshop, wanted: Iptables) -> Path:
         """The extension alone, for an iptables that loads it."""
@@ -295,20 +305,11 @@ class Period(Userland):
 def families(version: IptablesVersion) -> tuple[int, ...]:
     """The address families that the extension for *version* serves."""
     patch = rules.patch(version)
-    both = patch is not None and "extensions/libip6t_TARPIT.c" in patch.read_text()
+    both = patch is None or "extensions/libip6t_TARPIT.c" in patch.read_text()
     return (4, 6) if both else (4,)
 
 
 def _extension_source() -> Files:
-    """The source of the extension, and the header that it shares with the module."""
-    files = (path for path in contents.matching(("libxt_TARPIT.[ch]", "xt_TARPIT.h")))
+    """The source of the extension, its manual, and the header that it shares with the module."""
+    files = contents.matching(("libxt_TARPIT.*", "xt_TARPIT.h"))
     return Files({path.name: path for path in files})
-
-
-def _under_all_names(folder: Path) -> Mapping[str, Path]:
-    """The programs under their own names, and under those that the checks call."""
-    files = {}
-    for path in folder.iterdir():
-        files[f"/sbin/{path.name}"] = path
-        files[f"/sbin/{path.name.replace('tables', 'tables-legacy', 1)}"] = path
-    return files

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tarpit_builder import records
+from tarpit_builder import architectures, records
 from tarpit_builder.container import Recipe
 from tarpit_builder.errors import UserError
 from tarpit_builder.kernels import configuration, own, rules, toolchain
@@ -14,6 +15,7 @@ from tarpit_builder.kernels.period import Iptables, Period
 from tarpit_builder.kernels.source import (
     DEFAULT_CONFIG,
     KERNEL_ARCHITECTURES,
+    SCRIPTS,
     SUITE_CONFIG,
     Places,
     Source,
@@ -38,7 +40,16 @@ class KernelOrg(Origin):
     architectures = tuple(KERNEL_ARCHITECTURES)
     takes = frozenset(
         {
-            *("iptables", "userland", "config", "symvers", "release", "image", "with_kernel"),
+            *(
+                "iptables",
+                "extension",
+                "userland",
+                "config",
+                "symvers",
+                "release",
+                "image",
+                "with_kernel",
+            ),
             *("kernel_git", "ref", "kernel_tree", "iptables_git", "trust_on_first_use"),
         }
     )
@@ -62,7 +73,7 @@ class KernelOrg(Origin):
         _check(request, version)
         places = Places.of(request.but(kernel=str(version)), archive)
         layer, image_layer = _layers(request, version)
-        ours = image(archive.mirrors)
+        ours = image(archive.mirrors, request.arch)
         suite = _suite(request, rule)
         source = Source(
             version=version,
@@ -72,12 +83,13 @@ class KernelOrg(Origin):
             image_layer=image_layer,
             recipe=_users_image(request, archive.mirrors) if request.image else ours,
             files=configuration.read(request),
-            fragments=(DEFAULT_CONFIG, SUITE_CONFIG) if suite else (DEFAULT_CONFIG,),
+            fragments=_fragments(request, suite),
             untried=_untried(request, version, archive),
             suffix=request.release.removeprefix(str(version)),
         )
         release = request.release or str(version)
         others = [f"-iptables-{request.iptables}" if request.iptables else ""]
+        others += ["-extension" if request.extension else ""]
         others += [f"-{request.userland}" if request.userland else ""]
         mirrors = archive.mirrors
         return Kernel(
@@ -86,7 +98,7 @@ class KernelOrg(Origin):
             tree=source,
             userland=own.userland(source, rule, suite, mirrors)
             if suite
-            else Period(source, rule, _iptables(request, rule), ours, mirrors),
+            else Period(source, rule, _iptables(request, version, rule), ours, mirrors),
             choices=(
                 Choice("kernel", f"Linux {version}, {request.arch}", _why(version)),
                 Choice("module", f"{rule.module}, from dkms/", rule.reason),
@@ -135,8 +147,18 @@ class KernelOrg(Origin):
         )
 
 
-def image(mirrors: Mirrors) -> Recipe:
-    """Our image, whose compiler makes the code of all architectures."""
+def _fragments(request: Request, suite: Suite | None) -> tuple[Path, ...]:
+    """What our configuration is made of: for all, for a *suite*, and for the architecture."""
+    own = SCRIPTS / f"{request.arch}.config"
+    more = [SUITE_CONFIG] if suite else []
+    return (DEFAULT_CONFIG, *more, *([own] if own.is_file() else []))
+
+
+def image(mirrors: Mirrors, arch: str = ARCHITECTURE) -> Recipe:
+    """Our image, whose compiler makes the code of amd64 and i386, and with a cross-compiler others.
+
+    :param arch: that of the kernels, by Debian's name.
+    """
     suite = known()[toolchain.suite()]
     return Recipe(
         template="upstream",
@@ -144,7 +166,7 @@ def image(mirrors: Mirrors) -> Recipe:
         arch=ARCHITECTURE,
         apt_sources=mirrors.apt_sources(suite),
         mirror=mirrors.main,
-        variables={"compiler": toolchain.compiler()},
+        variables={"compiler": toolchain.compiler(), "cross": toolchain.cross(arch)},
     )
 
 
@@ -173,6 +195,12 @@ def _check(request: Request, version: KernelVersion) -> None:
             f"architecture {request.arch!r} is not supported for kernels of kernel.org",
             hint=f"supported: {', '.join(KERNEL_ARCHITECTURES)}",
         )
+    built = architectures.sources()[request.arch]
+    if version not in VersionRange.parse(built.releases, KernelVersion):
+        raise UserError(
+            f"Linux {version} is not built for {request.arch}: {built.why}",
+            hint=f"releases {built.releases} are, and others for amd64 and i386",
+        )
     suffix = request.release.removeprefix(str(version))
     if request.release and (
         suffix == request.release or (suffix and not RELEASE_SUFFIX.fullmatch(suffix))
@@ -180,6 +208,11 @@ def _check(request: Request, version: KernelVersion) -> None:
         raise UserError(
             f"--release {request.release!r} does not begin with the version {version}",
             hint=f"give what `uname -r` says on that machine, such as {version}-1-686",
+        )
+    if request.extension and request.iptables in {"", "none"}:
+        raise UserError(
+            "--extension without --iptables: an extension is for one release of it",
+            hint="add what `iptables --version` says on that machine, such as --iptables 1.4.8",
         )
     if request.symvers and not request.config:
         raise UserError(
@@ -208,6 +241,12 @@ def _suite(request: Request, rule: rules.KernelRule) -> Suite | None:
     """
     # Whoever asks for an iptables means the one that is built along.
     name = request.userland or (PERIOD if request.iptables else rule.userland)
+    if name == PERIOD and request.arch not in toolchain.period_architectures():
+        raise UserError(
+            f"packages with an iptables that is built along are not made for {request.arch}, only "
+            f"for {' and '.join(toolchain.period_architectures())}",
+            hint=f"leave out --iptables and --userland {PERIOD}: a suite of Debian has its own",
+        )
     if name == PERIOD:
         return None
     if request.iptables:
@@ -227,15 +266,26 @@ def _suite(request: Request, rule: rules.KernelRule) -> Suite | None:
     return suites[name]
 
 
-def _iptables(request: Request, rule: rules.KernelRule) -> Iptables | None:
+def _iptables(request: Request, kernel: KernelVersion, rule: rules.KernelRule) -> Iptables | None:
+    """The iptables for *kernel*, as asked for or by *rule*.
+
+    :raises UserError: if it is none that is built here, or its extension is not built on its own.
+    """
     if request.iptables == "none":
         return None
     version = IptablesVersion.parse(request.iptables) if request.iptables else rule.iptables
     if version is None:
         return None
     chosen = rules.iptables(version)
+    if request.extension and not chosen.alone:
+        raise UserError(
+            f"iptables {version} takes no extension that was built on its own",
+            hint="leave --extension out: its package takes the place of the machine's iptables",
+        )
+    whole = chosen.whole_for(kernel) and not request.extension
     why = "asked for with --iptables" if request.iptables else rule.pairing
-    return Iptables(version, chosen, toolchain.for_iptables(version, request.arch), why)
+    layer = toolchain.for_iptables(version, request.arch, whole=whole)
+    return Iptables(version, chosen, whole, layer, why)
 
 
 def _why(version: KernelVersion) -> str:

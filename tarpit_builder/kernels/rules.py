@@ -36,10 +36,19 @@ class IptablesRule:
 
     releases: VersionRange[IptablesVersion]
     reason: str
-    static: bool
+    kernels: VersionRange[KernelVersion] | None
     headers: KernelVersion | None
     warning: str
     warned: VersionRange[KernelVersion] | None
+
+    @property
+    def alone(self) -> bool:
+        """Whether the extension can be built on its own."""
+        return self.kernels is not None
+
+    def whole_for(self, kernel: KernelVersion) -> bool:
+        """Whether *kernel* gets the whole of iptables, unless only the extension is asked for."""
+        return self.kernels is None or kernel in self.kernels
 
     def warning_for(self, kernel: KernelVersion) -> str:
         """What to say about this release together with *kernel*, or nothing."""
@@ -75,7 +84,7 @@ def iptables(version: IptablesVersion) -> IptablesRule:
     return IptablesRule(
         releases=VersionRange.parse(row["releases"], IptablesVersion),
         reason=row["reason"],
-        static=row["build"] == "static",
+        kernels=VersionRange.parse(row["kernels"], KernelVersion) if "kernels" in row else None,
         headers=KernelVersion.parse(row["headers"]) if "headers" in row else None,
         warning=warning.get("text", ""),
         warned=VersionRange.parse(warning["kernels"], KernelVersion) if warning else None,

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tarpit_builder import paths, sources
+from tarpit_builder import architectures, paths, sources
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input, Recipe, Tar
 from tarpit_builder.digests import content, digest
@@ -35,7 +35,7 @@ from tarpit_builder.versions import IptablesVersion, KernelVersion
 SCRIPTS = paths.PROJECT / "containers" / "upstream"
 DEFAULT_CONFIG = SCRIPTS / "default.config"
 SUITE_CONFIG = SCRIPTS / "suite.config"
-KERNEL_ARCHITECTURES = {"amd64": "x86_64", "i386": "i386"}
+KERNEL_ARCHITECTURES = {name: rule.name for name, rule in architectures.sources().items()}
 """Debian's names and the kernel's."""
 
 
@@ -148,6 +148,11 @@ class Source(Tree):
         return KERNEL_ARCHITECTURES[self.arch]
 
     @property
+    def image(self) -> str:
+        """What the Makefile of the kernel calls an image that can be booted."""
+        return architectures.sources()[self.arch].image
+
+    @property
     def patch(self) -> Path | None:
         """The in-tree form of TARPIT for this release, if there is one."""
         return rules.patch(self.version)
@@ -237,10 +242,10 @@ class Source(Tree):
         return request | ({"symvers": files.symvers} if files.symvers is not None else {})
 
 
-def for_modules(tree: FetchedTree) -> Input:
-    """What building modules against *tree* takes of it, at ``/kernel``."""
-    archive = Tar(partial(tree.tar, only=MODULE_BUILD))
-    return Input("/kernel", [archive], digest([tree.tree, *MODULE_BUILD]))
+def for_modules(tree: FetchedTree, arch: str = architectures.BUILD) -> Input:
+    """What building modules for *arch* against *tree* takes of it, at ``/kernel``."""
+    parts = (*MODULE_BUILD, *architectures.sources()[arch].tree)
+    return Input("/kernel", [Tar(partial(tree.tar, only=parts))], digest([tree.tree, *parts]))
 
 
 def whole(tree: FetchedTree, mount: str) -> Input:

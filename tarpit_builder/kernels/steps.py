@@ -24,7 +24,7 @@ def module(source: Source, name: str, workshop: Workshop, output: Path) -> None:
         ("module.sh", "configure.sh", "lib.sh", "plain-calls.pl"),
         source.layer,
         (
-            for_modules(source.tree(workshop.console)),
+            for_modules(source.tree(workshop.console), source.arch),
             Input("/src", [contents.module_source(name)]),
             request(source.configuration(), source.patch),
         ),
@@ -36,7 +36,7 @@ def module(source: Source, name: str, workshop: Workshop, output: Path) -> None:
 
 
 def image(source: Source, name: str, workshop: Workshop, in_tree: str = "") -> Path:
-    """A whole kernel: ``bzImage``, ``release``, ``config`` and its ``modules/``, if any.
+    """A whole kernel: ``vmlinuz``, ``release``, ``config`` and its ``modules/``, if any.
 
     :param name: what the module is called.
     :param in_tree: ``m`` or ``y`` to have TARPIT in it, by the patch.
@@ -54,6 +54,7 @@ def image(source: Source, name: str, workshop: Workshop, in_tree: str = "") -> P
         done=release,
     )
     kept = f"image-{source.version}-{source.arch}"
+    made = replace(made, environment={**made.environment, "KIMAGE": source.image})
     return workshop.kept(kept, made, *source.fetch(workshop.console))
 
 
@@ -107,6 +108,6 @@ def collect(source: Source, results: Path, image: Path | None, stage: Path) -> N
     if (results / "patched").is_dir():
         shutil.copytree(results / "patched", stage / "patched")
     if image:
-        shutil.copyfile(image / "bzImage", stage / f"vmlinuz-{of}")
+        shutil.copyfile(image / "vmlinuz", stage / f"vmlinuz-{of}")
         if (image / "modules").is_dir():
             shutil.copytree(image / "modules", stage / "modules")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tarpit_builder import paths
+from tarpit_builder import architectures, paths
 from tarpit_builder.kernels import rules
 from tarpit_builder.versions import IptablesVersion, KernelVersion, VersionRange
 
@@ -25,6 +25,8 @@ class Fix:
     make: tuple[tuple[str, str], ...] = ()
     rewrite: tuple[tuple[str, str], ...] = ()
     patch: str = ""
+    edit: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
     finish: str = ""
     unless: tuple[str, ...] = ()
     where: tuple[str, ...] = ()
@@ -36,6 +38,8 @@ class Layer:
 
     compiler: tuple[str, ...]
     fixes: tuple[Fix, ...] = ()
+    host: str = ""
+    """The compiler of programs of the build itself, where *compiler* is for another machine."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -54,11 +58,20 @@ class Layer:
             "finish": "".join(
                 "\t".join([fix.finish, *fix.unless]) + "\n" for fix in self.fixes if fix.finish
             ).encode(),
+            "settings": "".join(
+                "\t".join([*fix.where, setting]) + "\n"
+                for fix in self.fixes
+                for setting in fix.settings
+            ).encode(),
+            "edits": "".join("\t".join(fix.edit) + "\n" for fix in self.fixes if fix.edit).encode(),
         }
         rewrite = [pair for fix in self.fixes for pair in fix.rewrite]
         cc = [*self.compiler, *(word for fix in self.fixes for word in fix.cc)]
         files["cc"] = wrapper(cc, rewrite).encode()
-        hostcc = [self.compiler[0], *(word for fix in self.fixes for word in fix.hostcc)]
+        hostcc = [
+            self.host or self.compiler[0],
+            *(word for fix in self.fixes for word in fix.hostcc),
+        ]
         files["hostcc"] = wrapper(hostcc).encode()
         patches = [fix for fix in self.fixes if fix.patch]
         for number, fix in enumerate(patches):
@@ -81,17 +94,29 @@ def compiler() -> str:
     return str(rules.table("toolchain.toml")["suite"]["compiler"])
 
 
+def cross(arch: str) -> str:
+    """The package of the compiler for *arch*, if the image's own does not make code for that."""
+    return "" if arch in period_architectures() else architectures.compiler(compiler(), arch)
+
+
+def period_architectures() -> tuple[str, ...]:
+    """Those that an iptables of the kernel's own age is built for."""
+    return tuple(rules.table("toolchain.toml")["iptables"]["cc"])
+
+
 def for_kernel(version: KernelVersion, arch: str, *, image: bool) -> Layer:
     """The layer for *version* on *arch*; with *image* for a whole kernel, else for modules."""
+    foreign = cross(arch)
     return Layer(
-        (compiler(),),
+        (f"{architectures.c(arch).triplet}-{compiler()}" if foreign else compiler(),),
         tuple(
             _fix(row)
             for row in rules.table("toolchain.toml")["fix"]
             if version in VersionRange.parse(row["releases"], KernelVersion)
-            and row.get("arch", arch) == arch
+            and arch in _architectures(row, arch)
             and (image or row["for"] == "module")
         ),
+        host=compiler() if foreign else "",
     )
 
 
@@ -104,13 +129,13 @@ def for_period_image(version: KernelVersion, arch: str) -> Layer:
             for row in rules.table("toolchain.toml")["fix"]
             if row.get("period")
             and version in VersionRange.parse(row["releases"], KernelVersion)
-            and row.get("arch", arch) == arch
+            and arch in _architectures(row, arch)
         ),
     )
 
 
-def for_iptables(version: IptablesVersion, arch: str) -> Layer:
-    """The layer for an iptables of *arch*, or an extension for it."""
+def for_iptables(version: IptablesVersion, arch: str, *, whole: bool) -> Layer:
+    """The layer for the *whole* of an iptables for *arch*, or an extension for it alone."""
     section = rules.table("toolchain.toml")["iptables"]
     return Layer(
         tuple(section["cc"][arch]),
@@ -118,6 +143,7 @@ def for_iptables(version: IptablesVersion, arch: str) -> Layer:
             _fix(row)
             for row in section["fix"]
             if version in VersionRange.parse(row["releases"], IptablesVersion)
+            and (whole or not row.get("whole"))
         ),
     )
 
@@ -161,6 +187,12 @@ def wrapper(command: Iterable[str], rewrite: Iterable[tuple[str, str]] = ()) -> 
     )
 
 
+def _architectures(row: Mapping[str, Any], default: str) -> tuple[str, ...]:
+    """Those that *row* is for; all of them, *default* too, if it does not say."""
+    said = row.get("arch", default)
+    return (said,) if isinstance(said, str) else tuple(said)
+
+
 def _fix(row: Mapping[str, Any]) -> Fix:
     return Fix(
         name=row["name"],
@@ -170,7 +202,9 @@ def _fix(row: Mapping[str, Any]) -> Fix:
         make=tuple(row.get("make", {}).items()),
         rewrite=tuple(row.get("rewrite", {}).items()),
         patch=row.get("patch", ""),
+        edit=tuple(row["edit"][key] for key in ("file", "sed")) if "edit" in row else (),
         finish=row.get("finish", ""),
+        settings=tuple(row.get("settings", ())),
         unless=_line_of_a_file(row, "unless"),
         where=_line_of_a_file(row, "where"),
     )

@@ -19,6 +19,7 @@ from pathlib import PurePosixPath
 from tarpit_builder.container import Files
 
 AR_MAGIC = b"!<arch>\n"
+LARGE = 1 << 16  # bytes; what is the same and smaller is not worth a link
 NAME_LIMIT = 16  # bytes of a member's name in an ar archive
 
 
@@ -51,7 +52,7 @@ class Deb:
     def build(self) -> bytes:
         """The package."""
         data = self._tar((path.lstrip("/"), *item) for path, item in sorted(self.files.items()))
-        size = sum(-(-len(content) // 1024) for content, _ in self.files.values())
+        size = sum(-(-len(content) // 1024) for content in {c for c, _ in self.files.values()})
         before, after = self.control.split("\nDescription:", 1)
         text = f"{before}\nInstalled-Size: {size}\nDescription:{after}"
         sums = "".join(
@@ -81,20 +82,33 @@ class Deb:
         raw = io.BytesIO()
         with tarfile.open(fileobj=raw, mode="w", format=tarfile.GNU_FORMAT) as archive:
             made = {"."}
+            # A program that goes by several names is one file; dpkg knows hard links since ever.
+            first: dict[tuple[bytes, int], str] = {}
             self._add(archive, "./", None, 0o755)
             for name, content, mode in members:
                 for parent in reversed(PurePosixPath(name).parents[:-1]):
                     if str(parent) not in made:
                         made.add(str(parent))
                         self._add(archive, f"./{parent}/", None, 0o755)
-                self._add(archive, f"./{name}", content, mode)
+                link = first.setdefault((content, mode), name) if len(content) > LARGE else name
+                self._add(archive, f"./{name}", content, mode, link if link != name else "")
         return gzip.compress(raw.getvalue(), mtime=0)
 
-    def _add(self, archive: tarfile.TarFile, name: str, content: bytes | None, mode: int) -> None:
+    def _add(
+        self,
+        archive: tarfile.TarFile,
+        name: str,
+        content: bytes | None,
+        mode: int,
+        link: str = "",
+    ) -> None:
         info = tarfile.TarInfo(name)
         info.mode, info.mtime, info.uname, info.gname = mode, self.epoch, "root", "root"
         if content is None:
             info.type = tarfile.DIRTYPE
+            archive.addfile(info)
+        elif link:
+            info.type, info.linkname = tarfile.LNKTYPE, f"./{link}"
             archive.addfile(info)
         else:
             info.size = len(content)

@@ -134,7 +134,7 @@ class Assembly:
         }
         # depmod looks for both.
         modules |= {f"{tree}/modules.order": b"", f"{tree}/modules.builtin": b""}
-        return self._boot(kernel, kernel / "bzImage", modules, tuple(packages), work)
+        return self._boot(kernel, kernel / "vmlinuz", modules, tuple(packages), work)
 
     def _boot(
         self,
@@ -166,7 +166,7 @@ class Assembly:
         with initrd.open("wb") as out:
             out.write(nodes(trailer=False))
             out.write(_archive({"init": agent, **{k.lstrip("/"): v for k, v in files.items()}}))
-        return BootFiles(kernel / "bzImage", initrd, "")
+        return BootFiles(kernel / "vmlinuz", initrd, "")
 
     # -- layers ------------------------------------------------------------------------------
 

@@ -65,15 +65,18 @@ class Tools:
 
     *module* is the module's name, *file* that of its file where it is another, *builtin* whether
     it is a part of the kernel's image instead, *families* those that its iptables knows the
-    target for, *wait* the option of iptables that waits for the lock (none before 1.4.20), *card*
-    QEMU's name of a network card that the kernel has a driver for (empty for the usual one),
-    *hop_limits* what the kernel itself puts into packets that it sends.
+    target for, *suffixes* whether the programs of its backends are told apart by their names (one
+    of before 1.8 is ``iptables`` and nothing else), *wait* the option of iptables that waits for
+    the lock (none before 1.4.20), *card* QEMU's name of a network card that the kernel has a driver
+    for (empty for the usual one), *hop_limits* what the kernel itself puts into packets that it
+    sends.
     """
 
     module: str = "xt_TARPIT"
     file: str = ""
     builtin: bool = False
     families: tuple[int, ...] = (4, 6)
+    suffixes: bool = True
     wait: tuple[str, ...] = ("-w",)
     card: str = ""
     hop_limits: tuple[int, ...] = (64,)
@@ -155,8 +158,11 @@ class Lab:
 
     def program(self, family: int, suffix: str = "") -> str:
         """Name of the iptables program of a family and of the backend at hand."""
+        return self._program(family, self.backend) + suffix
+
+    def _program(self, family: int, backend: str) -> str:
         name = "ip6tables" if family == 6 else "iptables"
-        return name + (f"-{self.backend}" if self.backend else "") + suffix
+        return name + (f"-{backend}" if backend and self.tools.suffixes else "")
 
     def attempt_rule(self, family: int, *args: str) -> Finished:
         """Run iptables, whatever it answers."""
@@ -199,8 +205,7 @@ class Lab:
     def clear(self) -> None:
         """Remove every rule that was added through this lab."""
         for backend, family, table in sorted(self._touched):
-            suffix = f"-{backend}" if backend else ""
-            name = ("ip6tables" if family == 6 else "iptables") + suffix
+            name = self._program(family, backend)
             self.guest.run(f"{name}-restore", stdin=f"*{table}\nCOMMIT\n")
         self._touched.clear()
 

@@ -19,7 +19,7 @@ from tarpit_builder.container import Engine, Files, Input
 from tarpit_builder.errors import NetworkError, SourceError, UserError
 from tarpit_builder.kernels import toolchain
 from tarpit_builder.kernels.period import families
-from tarpit_builder.kernels.release import KernelOrg, image
+from tarpit_builder.kernels.release import image
 from tarpit_builder.kernels.source import DEFAULT_CONFIG
 from tarpit_builder.packaging import changelog, modern
 from tarpit_builder.patching import apply as patching
@@ -36,7 +36,9 @@ pytestmark = pytest.mark.docker
 
 R_X86_64_PLT32 = 4
 SHT_RELA = 4
+ELF_MACHINE = {"amd64": 62, "arm64": 183}
 ELF_CLASS = {"amd64": 2, "i386": 1}
+LATER = tuple(pytest.param(version, marks=pytest.mark.slow) for version in ("1.4.1", "1.4.21"))
 SIXTY_FOUR = "\nCONFIG_X86_64=y\nCONFIG_64BIT=y\n"
 
 
@@ -92,7 +94,7 @@ def _packages_are_readable(result: BuildResult, root: Path) -> None:
         assert members == ["debian-binary", "control.tar.gz", "data.tar.gz"]
 
 
-@pytest.mark.parametrize("version", IPTABLES)
+@pytest.mark.parametrize("version", [*IPTABLES, "1.4.8", *LATER])
 def test_iptables_is_static_and_has_the_target(
     version: str,
     real: Archive,
@@ -115,9 +117,19 @@ def test_iptables_is_static_and_has_the_target(
     )
     assert "TARPIT" in said.stdout, said.stderr
     assert version in said.stdout
+    page = "iptables-extensions" if version == "1.4.21" else ""
     names = ["iptables", *(["ip6tables"] if 6 in families(IptablesVersion.parse(version)) else [])]
     for name in names:
-        assert "\n.SS TARPIT" in (tmp_path / f"root/usr/share/man/man8/{name}.8").read_text()
+        manual = (tmp_path / f"root/usr/share/man/man8/{page or name}.8").read_text()
+        assert "\n.SS TARPIT" in manual
+        # Both families in one program, under each of its names.
+        said = subprocess.run(
+            [f"{program.parent}/{name}", "-j", "TARPIT", "--help"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "--honeypot" in said.stdout, said.stderr
 
 
 @pytest.fixture
@@ -137,7 +149,7 @@ def debians_iptables(real: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     return version
 
 
-@pytest.mark.parametrize("arch", KernelOrg.architectures)
+@pytest.mark.parametrize("arch", toolchain.period_architectures())
 def test_an_extension_alone_is_loaded_by_its_iptables(
     arch: str,
     debians_iptables: str,
@@ -146,7 +158,7 @@ def test_an_extension_alone_is_loaded_by_its_iptables(
     tmp_path: Path,
 ) -> None:
     kernel_tree("2.6.24")
-    wanted = request("2.6.24", arch, iptables=debians_iptables)
+    wanted = request("2.6.24", arch, iptables=debians_iptables, extension=True)
     result = build(wanted, real, Console(quiet=True), dist=tmp_path)
     (package,) = (path for path in result.packages() if "extension" in path.name)
     assert package.name == f"xt-tarpit-extension_{changelog.version()}+iptables1.8.9_{arch}.deb"
@@ -184,9 +196,11 @@ def longterm(real: Archive) -> Request:
     return request(str(tree.version), kernel_tree="linux-source-6.1")
 
 
+@pytest.mark.parametrize("arch", ["amd64", pytest.param("arm64", marks=pytest.mark.slow)])
 def test_a_kernel_of_ones_own_gets_the_ordinary_packages(
-    longterm: Request, real: Archive, tmp_path: Path
+    arch: str, longterm: Request, real: Archive, tmp_path: Path
 ) -> None:
+    longterm = replace(longterm, arch=arch)
     result = build(longterm, real, Console(quiet=True), dist=tmp_path)
     release = longterm.kernel
     names = {path.name.split("_")[0] for path in result.packages()}
@@ -205,6 +219,7 @@ def test_a_kernel_of_ones_own_gets_the_ordinary_packages(
     subprocess.run(["dpkg-deb", "--extract", modules, tmp_path / "root"], check=True)
     module = tmp_path / f"root/usr/lib/xt-tarpit/{release}/xt_TARPIT.ko"
     assert f"vermagic={release} SMP mod_unload ".encode() in module.read_bytes()
+    assert struct.unpack_from("<H", module.read_bytes(), 18)[0] == ELF_MACHINE[arch]
     userland = plan_for(longterm, real).kernel.userland
     engine = Engine.connect()
     run = engine.run(
@@ -417,7 +432,7 @@ def test_a_release_is_booted_and_proven(
 @pytest.mark.slow
 @pytest.mark.boot
 @pytest.mark.parametrize("iptables", IPTABLES)
-@pytest.mark.parametrize("arch", KernelOrg.architectures)
+@pytest.mark.parametrize("arch", toolchain.period_architectures())
 @pytest.mark.parametrize("release", RELEASES)
 def test_every_release_is_booted_and_proven(
     release: str,

@@ -64,6 +64,8 @@ def test_good_files_pass_without_a_word(tmp_path: Path) -> None:
     [
         ("2.6.24", "2.6.23", "--config is of Linux 2.6.23, not 2.6.24"),
         ("CONFIG_X86_32=y", "CONFIG_X86_64=y", "--config is of amd64, not i386"),
+        ("CONFIG_X86_32=y", "CONFIG_ARM64=y", "--config is of arm64, not i386"),
+        ("CONFIG_X86_32=y", "CONFIG_ARM=y", "--config is of armhf, not i386"),
         ("CONFIG_NETFILTER=y", "# CONFIG_NETFILTER is not set", "has no CONFIG_NETFILTER"),
         ("CONFIG_NETFILTER_XTABLES=m", "", "has no CONFIG_NETFILTER_XTABLES"),
         ("CONFIG_IP_NF_IPTABLES=m", "", "has no CONFIG_IP_NF_IPTABLES"),
@@ -77,6 +79,18 @@ def test_a_wrong_configuration_is_refused(tmp_path: Path, old: str, new: str, me
     with pytest.raises(UserError, match=message) as caught:
         read(tmp_path, CONFIG.replace(old, new))
     assert caught.value.hint
+
+
+def test_the_architecture_of_a_configuration_is_the_one_that_is_built_for(tmp_path: Path) -> None:
+    other = CONFIG.replace("CONFIG_X86_32=y", "CONFIG_ARM64=y\nCONFIG_64BIT=y")
+    assert read(tmp_path, other, arch="arm64").config
+    amd64 = CONFIG.replace("CONFIG_X86_32=y", "CONFIG_X86_64=y\nCONFIG_64BIT=y")
+    with pytest.raises(UserError, match="--config is of amd64, not arm64") as caught:
+        read(tmp_path, amd64, arch="arm64")
+    assert "--arch amd64" in caught.value.hint
+    with pytest.raises(UserError, match="--config is of s390x") as caught:
+        read(tmp_path, CONFIG.replace("CONFIG_X86_32=y", "CONFIG_S390=y\nCONFIG_64BIT=y"))
+    assert "are built for amd64, i386, arm64" in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from tarpit_builder.errors import UserError
 from tarpit_builder.kernels import rules, toolchain
 from tarpit_builder.kernels.own import OwnKernel
 from tarpit_builder.kernels.period import Period
-from tarpit_builder.kernels.release import KernelOrg
 from tarpit_builder.kernels.source import Source
 from tarpit_builder.plan import Plan
 from tarpit_builder.request import Request
@@ -70,7 +69,16 @@ def test_the_module_is_called_what_its_age_called_it(release: str, module: str, 
 
 @pytest.mark.parametrize(
     ("release", "iptables"),
-    [("2.6.19", "1.3.8"), ("2.6.23.17", "1.3.8"), ("2.6.24", "1.4.0"), ("2.6.27.57", "1.4.0")],
+    [
+        ("2.6.19", "1.3.8"),
+        ("2.6.23.17", "1.3.8"),
+        ("2.6.24", "1.4.0"),
+        ("2.6.26.8", "1.4.0"),
+        ("2.6.27.57", "1.4.8"),
+        ("3.1", "1.4.8"),
+        ("3.2", "1.4.14"),
+        ("3.12", "1.4.21"),
+    ],
 )
 def test_each_kernel_gets_the_iptables_of_its_time(release: str, iptables: str, make: Make) -> None:
     made = make(release)
@@ -111,15 +119,33 @@ def test_iptables_1_3_8_is_built_against_headers_before_2_6_24(release: str, mak
 
 
 def test_an_iptables_that_loads_extensions_gets_one(make: Make) -> None:
-    made = make("2.6.32", iptables="1.4.8")
+    made = make("2.6.32", iptables="1.4.8", extension=True)
+    assert made.plan.name == "2.6.32-amd64-iptables-1.4.8-extension"
     assert made.userland.iptables
-    assert not made.userland.iptables.rule.static
+    assert not made.userland.iptables.whole
     said = {choice.topic: choice for choice in made.plan.choices}
     assert "xt-tarpit-extension" in said["packages"].value
     assert "built on its own" in said["iptables"].reason
     assert "headers" not in said
     with pytest.raises(UserError, match="nothing to prove"):
         made.userland.demand_provable(given=False, in_tree="")
+    # A system that has an iptables of today keeps it without being asked.
+    made = make("3.13", iptables="1.8.11")
+    assert made.userland.iptables
+    assert not made.userland.iptables.whole
+
+
+def test_an_iptables_of_the_age_is_built_whole(make: Make) -> None:
+    made = make("2.6.32")
+    assert made.userland.iptables
+    assert made.userland.iptables.whole
+    assert made.userland.iptables.families == (4, 6)
+    made.userland.demand_provable(given=False, in_tree="")
+    said = {choice.topic: choice for choice in made.plan.choices}
+    assert said["packages"].value == "xt-tarpit-modules, xt-tarpit-dkms, iptables"
+    assert "squeeze" in said["iptables"].reason
+    keys = {make("2.6.32", iptables="1.4.8", extension=alone).plan.key() for alone in (True, False)}
+    assert len(keys) == 2
 
 
 @pytest.mark.parametrize(
@@ -141,7 +167,7 @@ def test_iptables_that_is_not_built_here_is_refused_with_the_reason(
 
 
 @pytest.mark.parametrize("release", RELEASES)
-@pytest.mark.parametrize("arch", KernelOrg.architectures)
+@pytest.mark.parametrize("arch", toolchain.period_architectures())
 def test_every_choice_has_a_reason(release: str, arch: str, make: Make) -> None:
     made = make(release, arch=arch)
     choices = made.plan.choices
@@ -163,6 +189,9 @@ def test_there_is_a_patch_for_every_release(release: str, make: Make) -> None:
     [
         ({"arch": "armhf"}, "architecture 'armhf' is not supported"),
         ({"symvers": Path("Module.symvers")}, "--symvers without --config"),
+        ({"extension": True}, "--extension without --iptables"),
+        ({"extension": True, "iptables": "none"}, "--extension without --iptables"),
+        ({"extension": True, "iptables": "1.4.0"}, "takes no extension that was built on its own"),
         ({"release": "2.6.23-1-686"}, "does not begin with the version 2.6.24"),
         ({"release": "2.6.24x"}, "does not begin with the version"),
         ({"release": "2.6.24-1/../../etc"}, "does not begin with the version"),
@@ -245,6 +274,9 @@ def test_a_kernel_for_a_suite_has_what_its_programs_talk_to(make: Make) -> None:
     [
         ("3.1", {"userland": "bookworm"}, "does not run on Linux 3.1: the C library"),
         ("6.12", {"userland": "bookwurm"}, "did you mean bookworm"),
+        ("4.3", {"arch": "arm64"}, "Linux 4.3 is not built for arm64"),
+        ("4.9", {"arch": "arm64", "iptables": "1.4.21"}, "not made for arm64, only for amd64"),
+        ("4.9", {"arch": "arm64", "userland": "period"}, "leave out --iptables and --userland"),
         ("6.12", {"userland": "bookworm-backports"}, "no suite of Debian that packages are made"),
         ("6.12", {"userland": "trixie", "iptables": "1.4.0"}, "Debian trixie has its own"),
     ],

@@ -63,6 +63,69 @@ def test_fixes_apply_where_the_table_says() -> None:
     assert "timeconst" not in names("2.6.25", "i386", image=False)
     assert "timeconst" in names("2.6.25", "i386", image=True)
     assert names("2.6.23", "i386", image=True) >= {"do-irq-2.6.23", "i386-compiler"}
+    assert "cross-tools" in names("4.9", "arm64", image=False)
+    assert not names("4.9", "arm64", image=True) & {"plain-calls", "no-vectors"}
+
+
+def test_another_architecture_has_a_compiler_of_its_own_and_the_builds_programs_ours() -> None:
+    files = toolchain.for_kernel(KernelVersion.parse("4.9"), "arm64", image=False).files()
+    assert b"exec aarch64-linux-gnu-gcc-12 " in files["cc"]
+    assert b"exec gcc-12 " in files["hostcc"]
+    assert "CROSS_COMPILE=aarch64-linux-gnu-" in files["make"].decode().splitlines()
+
+
+TICKETS = "typedef u16 __ticket_t;\n"
+CLASSES = "#if PF_MAX > 44\n#error New address family defined, please update\n#endif\n"
+BUILD_INCLUDE = "make-cmd = $(call escsq,$(subst \\#,\\\\\\#,$(cmd_$(1))))\n"
+
+
+@pytest.mark.parametrize(
+    ("release", "file", "content", "gone", "there"),
+    [
+        ("4.14", "security/selinux/include/classmap.h", CLASSES, "#error", "#if PF_MAX > 44"),
+        ("4.14", "tools/build/Build.include", BUILD_INCLUDE, "\\\\#", "$(pound),$$(pound)"),
+    ],
+)
+def test_trees_are_edited_where_they_differ_too_much_for_a_patch(
+    release: str, file: str, content: str, gone: str, there: str, tmp_path: Path
+) -> None:
+    (original := tmp_path / "kernel" / file).parent.mkdir(parents=True)
+    original.write_text(content)
+    _in_layer(release, tmp_path, 'farm "$0/kernel" "$0/linux"; toolchain "$0/linux"')
+    edited = (tmp_path / "linux" / file).read_text()
+    assert gone not in edited
+    assert there in edited
+    assert original.read_text() == content
+
+
+@pytest.mark.parametrize("tree", ["", TICKETS])
+def test_headers_of_a_vendor_get_the_settings_that_they_cannot_do_without(
+    tree: str, tmp_path: Path
+) -> None:
+    """RHEL 7 is looked for in the tree, as it calls itself 3.10."""
+    header = tmp_path / "kernel/include/asm-generic/qspinlock_types.h"
+    header.parent.mkdir(parents=True)
+    header.write_text(tree)
+    (tmp_path / "request").mkdir()
+    (tmp_path / "request/fragment").write_text("CONFIG_NR_CPUS=8\n")
+    (tmp_path / "build/linux").mkdir(parents=True)
+    text = (SCRIPTS / "configure.sh").read_text()
+    body = text[text.index("configure() {") :]
+    for place in "/layer/", "/kernel/", "/request/", "/build/":
+        body = body.replace(place, f"{tmp_path}{place}")
+    _in_layer("3.10", tmp_path, f"run_kconfig() {{ :; }}\nSUFFIX=\n{body}\nconfigure")
+    settings = (tmp_path / "build/fragment").read_text().splitlines()
+    assert ("CONFIG_NR_CPUS=128" in settings) is bool(tree)
+
+
+def _in_layer(release: str, place: Path, script: str) -> None:
+    """Run *script* after lib.sh, with the layer for *release* in the folder *place*, its ``$0``."""
+    layer = toolchain.for_kernel(KernelVersion.parse(release), "amd64", image=False)
+    for name, content in layer.files().items():
+        (file := place / "layer" / name).parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    library = (SCRIPTS / "lib.sh").read_text().replace("/layer/", f"{place}/layer/")
+    subprocess.run(["sh", "-euc", f"{library}\n{script}", place], check=True)
 
 
 def test_layers_are_files_that_a_run_can_read() -> None:
@@ -74,7 +137,7 @@ def test_layers_are_files_that_a_run_can_read() -> None:
         "patches/01-timeconst.patch",
     ]
     assert "LD=ld -m elf_i386" in files["make"].decode().splitlines()
-    iptables = toolchain.for_iptables(IptablesVersion.parse("1.3.8"), "amd64").files()
+    iptables = toolchain.for_iptables(IptablesVersion.parse("1.3.8"), "amd64", whole=True).files()
     assert b"musl-gcc" in iptables["cc"]
     assert any("static" in name for name in iptables)
 

@@ -113,7 +113,7 @@ def test_limits_of_a_block_win() -> None:
         ({"build": [{"kernels": "2.6.24", "arch": "sparc"}]}, "supported: amd64, i386"),
         ({"build": [{"kernels": "debian:sid", "arch": "mips"}]}, "'mips' is not supported"),
         ({"build": [{"kernels": "2.6.24", "iptables": "1.4.0rc3"}]}, "no iptables 1.4.0rc3"),
-        ({"build": [{"kernels": "2.6.24", "iptables": "1.4.5"}]}, "no iptables 1.4.5"),
+        ({"build": [{"kernels": "2.6.24", "iptables": "1.4.99"}]}, "no iptables 1.4.99"),
         ({"build": [{"kernels": "debian:sid", "iptables": "1.4.0"}]}, "no choice of `iptables`"),
         ({"build": [{"kernels": "2.6.24", "flavours": "rt"}]}, "no choice of `flavours`"),
         ({"build": [{"kernels": "2.6.24", "take": "some"}]}, "there are first, last, all"),

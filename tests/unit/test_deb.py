@@ -90,3 +90,21 @@ def test_dpkg_reads_it(tmp_path: Path) -> None:
     assert (tmp_path / "root/sbin/iptables").read_bytes() == b"#!/bin/sh\n"
     subprocess.run(["dpkg-deb", "--control", path, tmp_path / "control"], check=True)
     assert (tmp_path / "control/postinst").stat().st_mode & 0o111
+
+
+def test_a_program_of_several_names_is_there_once(tmp_path: Path) -> None:
+    program = bytes(range(256)) * 512
+    names = ("iptables", "iptables-restore", "iptables-save")
+    files = {f"/sbin/{name}": (program, 0o755) for name in names}
+    deb = Deb(control=CONTROL, files={**files, "/sbin/other": (program, 0o644)})
+    (path := tmp_path / deb.file_name).write_bytes(deb.build())
+    subprocess.run(["dpkg-deb", "--extract", path, tmp_path / "root"], check=True)
+    found = [(tmp_path / "root/sbin" / name) for name in names]
+    assert all(file.read_bytes() == program for file in found)
+    assert len({file.stat().st_ino for file in found}) == 1
+    # One of another mode is another file.
+    assert (tmp_path / "root/sbin/other").stat().st_nlink == 1
+    shown = subprocess.run(
+        ["dpkg-deb", "--field", path, "Installed-Size"], capture_output=True, text=True, check=True
+    ).stdout
+    assert shown.strip() == str(-(-len(program) // 1024))
