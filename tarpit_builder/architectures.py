@@ -113,6 +113,11 @@ def compiler(package: str, arch: str) -> str:
     return package if arch == BUILD else f"{package}-{c(arch).triplet.replace('_', '-')}"
 
 
+def native(package: str, arch: str) -> str:
+    """The native compiler's package that :func:`compiler` made *package* of."""
+    return package.removesuffix(f"-{c(arch).triplet.replace('_', '-')}")
+
+
 def of_kernel(name: str) -> str:
     """The architecture of Debian's kernel *name*, or ``""`` if it does not say one."""
     if not re.match(r"\d[\w.+~]*-", name):
