@@ -145,6 +145,11 @@ def of_config(settings: Mapping[str, str]) -> str:
     return next(names, "amd64" if settings.get("CONFIG_64BIT") == "y" else "i386")
 
 
+def native(package: str, arch: str) -> str:
+    """The native compiler's package that :func:`compiler` made *package* of."""
+    return package.removesuffix(f"-{c(arch).triplet.replace('_', '-')}")
+
+
 def of_kernel(name: str) -> str:
     """The architecture of Debian's kernel *name*, or ``""`` if it does not say one."""
     if not re.match(r"\d[\w.+~]*-", name):

@@ -111,8 +111,8 @@ def _refuse(name: str, lower: str) -> None:
     if re.match(r"(fedora|rhel|centos|rocky|alma|suse|opensuse|arch|alpine)\b", lower):
         raise UserError(
             f"{name!r} is not one of a known distribution's kernels, nor a release of kernel.org",
-            hint="for other distributions build on the machine itself, where its headers are: "
-            "copy dkms/ there and run `make -C dkms`",
+            hint="for other distributions name the build tree of the kernel, such as --kernel-tree "
+            "/lib/modules/X/build; or, on the machine itself, run `make -C dkms`",
         )
     if lower != "running" and not re.match(r"(v|linux-v?)?\d", lower):
         raise UserError(f"{name!r} is not the name of a kernel", hint=_hint(lower))

@@ -80,5 +80,6 @@ def make(request: Request, archive: Archive) -> Plan:
 
     :raises UserError: if the request cannot be met, or names what is not there.
     """
-    mirrors = kernels.origin(request.kernel).archive(request, archive).mirrors
+    owner = kernels.origin(request.kernel, request.kernel_tree)
+    mirrors = owner.archive(request, archive).mirrors
     return Plan(kernels.find(request, archive), mirrors)

@@ -116,6 +116,8 @@ def found(dist: Path) -> Iterator[Record]:
         if manifest is None or not manifest["toolchain"] or "--config" in manifest["command"]:
             continue
         plan = manifest["plan"]
+        if "system" in plan:
+            continue
         proof = evidence.proven(path.parent) or {}
         yield Record(
             kernel=plan["kernel"],

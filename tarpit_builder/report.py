@@ -18,12 +18,16 @@ if TYPE_CHECKING:
     from tarpit_builder.sources.debian import Archive
 
 
+RESULTS = (".deb", ".tar.gz")
+"""What names end in of what is copied to a host."""
+
+
 def build_summary(result: BuildResult) -> str:
     """The outputs of a build, and how to install them."""
     rows = [
         (item["file"], f"{item['size'] / 1000:,.1f} kB", item["sha256"][:16])
         for item in result.manifest["outputs"]
-        if item["file"].endswith(".deb")
+        if item["file"].endswith(RESULTS)
     ]
     folder = _relative(result.folder)
     lines = [
@@ -46,7 +50,7 @@ def build_data(result: BuildResult, stages: Sequence[tuple[str, float]]) -> str:
         "fresh": result.fresh,
         "key": result.manifest["key"],
         "packages": [
-            item["file"] for item in result.manifest["outputs"] if item["file"].endswith(".deb")
+            item["file"] for item in result.manifest["outputs"] if item["file"].endswith(RESULTS)
         ],
         "stages": [[title, round(seconds, 3)] for title, seconds in stages],
     }

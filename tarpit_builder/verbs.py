@@ -52,7 +52,8 @@ OPTIONS: Mapping[str, tuple[str | bool, str]] = {
     ),
     "userland": (
         "",
-        "what the packages are for: a suite of Debian, or period, a system of the kernel's age"
+        "what the packages are for: a suite of Debian, or period, a system of the kernel's age;"
+        " for a build tree that lies ready also none, a system without dpkg"
         " (default: the one that fits)",
     ),
     "config": (
@@ -68,7 +69,7 @@ OPTIONS: Mapping[str, tuple[str | bool, str]] = {
     "kernel_tree": (
         "",
         "folder or tarball with the kernel's tree, or one of Debian's packages of it, such as"
-        " linux-source-6.1",
+        " linux-source-6.1; or a build tree that lies ready, such as /lib/modules/X/build",
     ),
     "iptables_git": ("", "git repository with the history of iptables (default: release tarballs)"),
     "trust_on_first_use": (False, "accept a source that cannot be verified, and pin its digest"),
@@ -115,6 +116,10 @@ class Given:
         given = {name: self.values[name] for name in names if name in self.values}
         for name in ("config", "symvers"):
             given[name] = report.path(given.get(name, ""))
+        if not given["kernel"] and given.get("kernel_tree"):
+            from tarpit_builder.kernels import machine
+
+            given["kernel"] = machine.name_of(given["kernel_tree"])
         given["kernel"] = given["kernel"] or self.settings.kernel
         return Request(**{**given, "arch": self.arch})
 

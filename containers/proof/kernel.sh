@@ -1,13 +1,16 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# One kernel, ready to be booted: its packages unpacked, the modules that proving may need picked out and uncompressed.
+# One kernel, ready to be booted: its packages unpacked, or what is installed of it in tree/, the modules that proving may need picked out and uncompressed.
 # Results: /out/vmlinuz, /out/release, /out/modules/lib/modules/RELEASE.
 #   kernel.sh DIRECTORY-OF-PACKAGES MODULE...
 set -eu
 packages=$1
 shift
 mkdir /build/kernel /out/modules
-for package in "$packages"/*.deb; do dpkg-deb -x "$package" /build/kernel; done
+for package in "$packages"/*.deb; do
+	[ ! -e "$package" ] || dpkg-deb -x "$package" /build/kernel
+done
+[ ! -d "$packages/tree" ] || cp -r "$packages/tree/." /build/kernel
 cd /build/kernel
 if [ -d usr/lib/modules ]; then
 	mkdir -p lib

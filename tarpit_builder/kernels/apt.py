@@ -38,7 +38,7 @@ class Apt(Origin):
         self.distribution = distribution
         self.architectures = distribution.architectures
 
-    def owns(self, name: str) -> bool:
+    def owns(self, name: str, tree: str = "") -> bool:
         """A suite of it, a kernel that looks like its own, or the one that runs, if it does.
 
         Debian has a word on whatever nobody else owns.
@@ -148,8 +148,8 @@ class Apt(Origin):
                 f"this machine runs {name}, for which {it.title}'s mirrors have no headers "
                 "(any more)",
                 hint="name the kernel that it will boot next, such as --kernel "
-                f"{it.name}:{suite or it.default}; where its headers are installed, xt-tarpit-dkms "
-                "builds for it",
+                f"{it.name}:{suite or it.default}; where its headers are installed, --kernel-tree "
+                f"/lib/modules/{name}/build builds for it, and so does xt-tarpit-dkms",
             ) from error
 
 

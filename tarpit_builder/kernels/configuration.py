@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +17,15 @@ HEADER = re.compile(
     r"^# Linux kernel version: (?P<version>\d+(?:\.\d+)+(?:-rc\d+)?)(?P<rest>\S*)", re.MULTILINE
 )
 SYMBOL = re.compile(r"0x[0-9a-f]{8,16}\t\S+\t\S+(\t\S+)?")
+TABLES = "CONFIG_IP_NF_IPTABLES"
+COMPAT = "CONFIG_NFT_COMPAT"
 NEEDED = {
     "CONFIG_MODULES": ("y",),
     "CONFIG_NET": ("y",),
     "CONFIG_INET": ("y",),
     "CONFIG_NETFILTER": ("y",),
     "CONFIG_NETFILTER_XTABLES": ("y", "m"),
-    "CONFIG_IP_NF_IPTABLES": ("y", "m"),
+    TABLES: ("y", "m"),
 }
 """Settings without which no module of ours can work."""
 
@@ -44,12 +47,12 @@ def read(request: Request) -> KernelFiles:
     config = _read(request.config, "--config") if request.config else None
     symvers = _read(request.symvers, "--symvers") if request.symvers else None
     warnings: tuple[str, ...] = ()
-    settings: dict[str, str] = {}
+    found: dict[str, str] = {}
     if config is not None:
-        settings, warnings = check_config(config, request)
+        found, warnings = check_config(config, request)
     if symvers is not None:
-        check_symvers(symvers, versions=settings.get("CONFIG_MODVERSIONS") == "y")
-    elif settings.get("CONFIG_MODVERSIONS") == "y":
+        check_symvers(symvers, versions=found.get("CONFIG_MODVERSIONS") == "y")
+    elif found.get("CONFIG_MODVERSIONS") == "y":
         warnings += (
             "this kernel checks symbol versions (CONFIG_MODVERSIONS), and the module has none "
             "without --symvers: it loads only by force",
@@ -66,15 +69,14 @@ def check_config(text: str, request: Request) -> tuple[dict[str, str], tuple[str
 
     :raises UserError: if it is no configuration of the kernel of *request*, or lacks netfilter.
     """
-    pairs = (line.split("=", 1) for line in text.splitlines() if line.startswith("CONFIG_"))
-    settings = {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
-    if not settings:
+    found = settings(text)
+    if not found:
         raise UserError(
             "--config has no CONFIG_ line in it: it is no kernel configuration",
             hint="take /boot/config-RELEASE, or `zcat /proc/config.gz`, from the machine",
         )
     warnings = _check_header(text, request)
-    arch = architectures.of_config(settings)
+    arch = architectures.of_config(found)
     if arch != request.arch:
         raise UserError(
             f"--config is of {arch}, not {request.arch}",
@@ -83,13 +85,29 @@ def check_config(text: str, request: Request) -> tuple[dict[str, str], tuple[str
             else "kernels of kernel.org are built for "
             f"{', '.join(architectures.sources())}: take the configuration of one of those",
         )
+    demand_netfilter(found, "--config")
+    return found, warnings
+
+
+def settings(text: str) -> dict[str, str]:
+    """What a configuration *text* sets, by name."""
+    pairs = (line.split("=", 1) for line in text.splitlines() if line.startswith("CONFIG_"))
+    return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+
+
+def demand_netfilter(found: Mapping[str, str], what: str) -> None:
+    """See that a kernel of the settings *found*, which are those of *what*, can have TARPIT.
+
+    :raises UserError: naming what it lacks.
+    """
     for name, values in NEEDED.items():
-        if settings.get(name) not in values:
+        if name == TABLES and found.get(COMPAT) in values:
+            continue  # RHEL 10 and others have the nft front end only
+        if found.get(name) not in values:
             raise UserError(
-                f"--config has no {name}: TARPIT cannot work in that kernel",
+                f"{what} has no {name}: TARPIT cannot work in that kernel",
                 hint=f"set {name} in it and rebuild that kernel",
             )
-    return settings, warnings
 
 
 def _check_header(text: str, request: Request) -> tuple[str, ...]:
@@ -118,22 +136,23 @@ def _check_header(text: str, request: Request) -> tuple[str, ...]:
     return ()
 
 
-def check_symvers(text: str, *, versions: bool) -> None:
+def check_symvers(text: str, *, versions: bool, what: str = "--symvers") -> None:
     """See that *text* is a ``Module.symvers`` of a kernel with or without symbol *versions*.
 
+    :param what: where it comes from.
     :raises UserError: if it is not.
     """
     lines = text.splitlines()
     bad = next((line for line in lines if not SYMBOL.match(line)), None)
     if not lines or bad is not None:
         raise UserError(
-            f"--symvers is no Module.symvers: {(bad or 'empty')[:60]!r}",
+            f"{what} is no Module.symvers: {(bad or 'empty')[:60]!r}",
             hint="take Module.symvers from the folder that the kernel was built in, or its headers",
         )
     symbols = {line.split("\t")[1]: int(line.split("\t")[0], 16) for line in lines}
     if "xt_register_target" not in symbols:
         raise UserError(
-            "--symvers has no xt_register_target: that kernel has no x_tables",
+            f"{what} has no xt_register_target: that kernel has no x_tables",
             hint="take Module.symvers of the kernel that the module is for, modules included",
         )
     if versions != any(symbols.values()):

@@ -148,8 +148,11 @@ class Origin(ABC):
     """All kernels are built in one image, which is worth making once for all."""
 
     @abstractmethod
-    def owns(self, name: str) -> bool:
-        """Whether *name*, as in a request, is written as a kernel of this origin."""
+    def owns(self, name: str, tree: str = "") -> bool:
+        """Whether *name*, as in a request, is written as a kernel of this origin.
+
+        :param tree: the tree of the user's that goes with it, ``""`` if none is named.
+        """
 
     @abstractmethod
     def find(self, request: Request, archive: Archive) -> Kernel:

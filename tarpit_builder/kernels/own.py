@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tarpit_builder import architectures
 from tarpit_builder.container import Files, Input, Recipe
 from tarpit_builder.digests import content
 from tarpit_builder.errors import UserError
@@ -113,25 +114,7 @@ class OwnKernel(Userland):
         with scratch("results") as results:
             steps.module(self.tree, MODULE, workshop, results)
             release = steps.release(results)
-            prebuilt = Files({f"{MODULE}.ko": results / f"{MODULE}.ko"})
-            workshop.run(
-                Step(
-                    title=f"packages for {release}",
-                    script="build-packages.sh",
-                    scripts=modern.build_scripts(),
-                    recipe=self.recipe,
-                    inputs=(
-                        Input(PREBUILT, [prebuilt]),
-                        Input("/src", [modern.source_files(self.packages(release))]),
-                    ),
-                    environment={
-                        **modern.build_environment(release, self.tree.arch, "gcc"),
-                        "PREBUILT": f"{PREBUILT}/{MODULE}.ko",
-                    },
-                    done=lambda output: f"{len(list(output.glob('*.deb')))} packages",
-                ),
-                stage,
-            )
+            pack(self.packages(release), self.recipe, results / f"{MODULE}.ko", workshop, stage)
             with_kernel = self.tree.places.request.with_kernel
             image = steps.image(self.tree, MODULE, workshop) if with_kernel else None
             steps.collect(self.tree, results, image, stage)
@@ -176,6 +159,31 @@ class OwnKernel(Userland):
             boot_seconds=BOOT_SECONDS,
             tools=Tools(builtin=in_tree == "y"),
         )
+
+
+def pack(
+    packages: modern.PackageSet, recipe: Recipe, module: Path, workshop: Workshop, stage: Path
+) -> None:
+    """Put *packages* around the finished *module*, with the tools of the image of *recipe*."""
+    compiler = architectures.native(str(recipe.variables["compiler"]), packages.arch)
+    workshop.run(
+        Step(
+            title=f"packages for {packages.abi}",
+            script="build-packages.sh",
+            scripts=modern.build_scripts(),
+            recipe=recipe,
+            inputs=(
+                Input(PREBUILT, [Files({f"{MODULE}.ko": module})]),
+                Input("/src", [modern.source_files(packages)]),
+            ),
+            environment={
+                **modern.build_environment(packages.abi, packages.arch, compiler),
+                "PREBUILT": f"{PREBUILT}/{MODULE}.ko",
+            },
+            done=lambda output: f"{len(list(output.glob('*.deb')))} packages",
+        ),
+        stage,
+    )
 
 
 def demand_provable(source: Source, in_tree: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tarpit_builder import architectures, records
 from tarpit_builder.container import Recipe
 from tarpit_builder.errors import UserError
-from tarpit_builder.kernels import configuration, own, rules, toolchain
+from tarpit_builder.kernels import configuration, machine, own, rules, toolchain
 from tarpit_builder.kernels.kernel import Choice, Kernel, Origin
 from tarpit_builder.kernels.period import Iptables, Period
 from tarpit_builder.kernels.source import (
@@ -55,8 +55,10 @@ class KernelOrg(Origin):
     )
     shares_image = True
 
-    def owns(self, name: str) -> bool:
-        """Whether *name* is a version, such as 2.6.24 or v6.12-rc1."""
+    def owns(self, name: str, tree: str = "") -> bool:
+        """Whether *name* is a version, such as 2.6.24 or v6.12-rc1, and *tree* has to be built."""
+        if machine.is_ready(tree):
+            return False
         try:
             KernelVersion.parse(name)
         except UserError:

@@ -67,7 +67,7 @@ def port(
         request itself is wrong.
     """
     clone, ref = request.kernel_git, request.ref
-    if "kernel_git" not in kernels.origin(request.kernel).takes:
+    if "kernel_git" not in kernels.origin(request.kernel, request.kernel_tree).takes:
         request = request.but(kernel_git="", ref="")
     plan = planning.make(request, archive)
     done: list[str] = []
@@ -184,7 +184,8 @@ def _todo(plan: Plan) -> tuple[str, ...]:
     """What the project does not know of this kernel yet."""
     from tarpit_builder.sources.catalogue import Catalogue
 
-    if "kernel_git" not in kernels.origin(plan.kernel.request.kernel).takes:
+    asked = plan.kernel.request
+    if "kernel_git" not in kernels.origin(asked.kernel, asked.kernel_tree).takes:
         return ()
     version = version_of(plan)
     said = []

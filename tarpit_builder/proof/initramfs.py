@@ -120,7 +120,33 @@ class Assembly:
         :raises UserError: if *kernel* are not the packages of one kernel, or a package cannot
             be unpacked.
         """
-        folder = self._kernel(tuple(kernel))
+        debs = sorted(kernel)
+        return self._picked({path.name: path for path in debs}, debs, packages, work)
+
+    def installed(
+        self, image: Path, modules: Path, packages: Iterable[Path], work: Path
+    ) -> BootFiles:
+        """The same for a kernel as it is installed: its *image* and the folder of its *modules*.
+
+        :raises UserError: if a package cannot be unpacked.
+        """
+        release = modules.name
+        files = {f"tree/boot/vmlinuz-{release}": image}
+        for path in sorted(modules.rglob("*")):
+            if path.is_file() and not path.is_symlink():
+                files[f"tree/lib/modules/{release}/{path.relative_to(modules)}"] = path
+        # The image has a digest of its own build, and the modules are named by their sizes.
+        known = [f"{name} {path.stat().st_size}" for name, path in files.items()]
+        return self._picked(files, [image, *known], packages, work)
+
+    def _picked(
+        self,
+        files: Mapping[str, Path],
+        known: Iterable[str | Path],
+        packages: Iterable[Path],
+        work: Path,
+    ) -> BootFiles:
+        folder = self._kernel(files, known)
         tree = folder / "modules"
         modules = {str(p.relative_to(tree)): p for p in tree.rglob("*") if p.is_file()}
         return self._boot(folder, folder / "vmlinuz", modules, tuple(packages), work)
@@ -214,14 +240,14 @@ class Assembly:
         script = SCRIPTS / "agent.sh"
         return self._layer("agent", digest([self._recipe.tag, script, SCRIPTS / "agent.c"]), make)
 
-    def _kernel(self, packages: tuple[Path, ...]) -> Path:
+    def _kernel(self, files: Mapping[str, Path], known: Iterable[str | Path]) -> Path:
         def make(stage: Path) -> None:
             with self._console.stage("kernel and its modules"):
-                source = Input("/in/kernel", [Files({p.name: p for p in packages})])
+                source = Input("/in/kernel", [Files(files)])
                 argv = ["sh", "/in/scripts/kernel.sh", "/in/kernel", *MODULES]
                 self._run(argv, [source], stage)
 
-        key = digest([SCRIPTS / "kernel.sh", " ".join(MODULES), *sorted(packages)])
+        key = digest([SCRIPTS / "kernel.sh", " ".join(MODULES), *known])
         return self._layer("kernel", key, make)
 
     def _overlay(

@@ -29,9 +29,9 @@ GUEST_MIB = 768  # of memory that a guest, its QEMU and its judge take
 class Subject:
     """What is to be proven, on what.
 
-    Either *kernel_packages* (a Debian kernel's) or *kernel_image* (the folder of one that was
-    built), below the programs of *land*, or, with *files*, below nothing but these: path in the
-    guest → file here.
+    Either *kernel_packages* (a Debian kernel's), *kernel_image* (the folder of one that was
+    built) or *installed* (the image and the folder of modules of one on some machine), below the
+    programs of *land*, or, with *files*, below nothing but these: path in the guest → file here.
     *packages* are those under proof: ``.deb``, or bare ``.ko`` and ``.so``; *given* says that they
     are not known to be our own.  *groups* of checks can be judged on it (none named: all), with
     these *backends* of iptables; *boot_seconds* a boot may take.
@@ -42,6 +42,7 @@ class Subject:
     packages: tuple[Path, ...] = ()
     given: bool = False
     kernel_image: Path | None = None
+    installed: tuple[Path, Path] | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
     backends: tuple[str, ...] = registry.BACKENDS
@@ -199,4 +200,6 @@ def assemble(subject: Subject, engine: Engine, console: Console, work: Path) -> 
         return assembly.bare(subject.kernel_image, subject.files, work)
     if subject.kernel_image:
         return assembly.built(subject.kernel_image, subject.packages, work)
+    if subject.installed:
+        return assembly.installed(*subject.installed, subject.packages, work)
     return assembly.debian(subject.kernel_packages, subject.packages, work)
