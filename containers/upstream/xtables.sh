@@ -15,6 +15,8 @@ cp -r /iptables "$tree"
 toolchain "$tree"
 # All that lies there is built, so it becomes an extension like any other, with its part of the manual.
 cp /src/* "$tree/extensions/"
+# From 1.4.4 to 1.4.15 a family's manual has the extensions that name the family so in their source.
+echo '/* NFPROTO_IPV4, NFPROTO_IPV6 */' >> "$tree/extensions/libxt_TARPIT.c"
 cd "$tree"
 if [ -e configure ]; then
 	# A tarball's own.  By their times of today, make would take it and what it is made from for changed.
