@@ -107,7 +107,7 @@ def name_of(folder: str) -> str:
     path = Path(folder).expanduser()
     if is_ready(folder):
         return prepared.read(buildtree.find(path)).release
-    if buildtree.leads_nowhere(path):
+    if buildtree.leads_nowhere(path) or path.is_file():
         buildtree.find(path)  # which says what is missing
     return str(local.release_of(path) or "") if path.is_dir() else ""
 

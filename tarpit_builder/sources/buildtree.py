@@ -193,6 +193,8 @@ def find(folder: Path) -> BuildTree:
     tree = resolve(folder, root)
     if not tree.is_dir():
         there = f"leads to {tree}, which is not there" if folder.is_symlink() else "is not there"
+        if tree.exists():
+            there = "is no folder"
         raise UserError(
             f"the build tree {folder} {there}",
             hint="install the headers of that kernel, or name the folder where they are unpacked",

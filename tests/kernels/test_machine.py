@@ -330,6 +330,9 @@ def test_parts_that_are_missing_are_named(program: bytes, tmp_path: Path) -> Non
         buildtree.find(folder)
     with pytest.raises(UserError, match="nope is not there"):
         machine.name_of(str(tmp_path / "nope"))
+    (rpm := tmp_path / "kernel-devel.rpm").touch()
+    with pytest.raises(UserError, match="rpm is no folder"):
+        machine.name_of(str(rpm))
 
 
 def test_a_tree_in_the_place_of_another_kernel_is_refused(program: bytes, tmp_path: Path) -> None:
