@@ -462,7 +462,7 @@ def _bench(
             arch=architectures.BUILD,
             apt_sources=archive.mirrors.apt_sources(known),
             mirror=archive.mirrors.main,
-            variables={"compiler": native},
+            variables={"compiler": native, "cross": ""},
         )
         command = native
     else:

@@ -28,6 +28,7 @@ from tarpit_builder.proof import UserLand, VerifyOptions
 from tarpit_builder.prove import prove
 from tarpit_builder.request import Request
 from tarpit_builder.sources import MODULE_BUILD, DebianSource, FetchedTree, fetch_kernel
+from tarpit_builder.sources.buildtree import WHOLE_SOURCE
 from tarpit_builder.sources.debian import Archive
 from tarpit_builder.versions import IptablesVersion, KernelVersion
 from tests.kernels.conftest import CELLS, IPTABLES, RELEASES
@@ -319,7 +320,7 @@ def test_a_tree_that_is_not_as_it_was_released_is_refused(
 ) -> None:
     monkeypatch.setenv("TARPIT_LOCK", str(tmp_path / "sources.lock"))
     folder = tmp_path / "linux-2.6.24"
-    kernel_tree("2.6.24").unpack(folder, MODULE_BUILD)
+    kernel_tree("2.6.24").unpack(folder, (*MODULE_BUILD, WHOLE_SOURCE))
     spoil(folder)
     wanted = request("2.6.24", iptables="none", kernel_tree=str(folder))
     with pytest.raises(SourceError, match="cannot be verified"):
