@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tarpit_builder.proof.clients import Template
+from tarpit_builder.proof.lab import is_padding
 from tarpit_builder.proof.network import CLIENT, SIDES
 from tarpit_builder.proof.segment import (
     Flow,
@@ -94,6 +95,17 @@ def test_trailing_bytes_are_seen() -> None:
     packet = Segment(Flow("1.2.3.4", "5.6.7.8", 1, 2), "S", payload=b"x" * 20).packet()
     assert seen(packet).trailing == b""
     assert seen(packet + b"!").trailing == b"!"
+
+
+@pytest.mark.parametrize(
+    ("trailing", "padding"),
+    [(b"\0" * 6, True), (b"\0" * 7, False), (b"\0\0\1", False), (b"", True)],
+)
+def test_padding_is_told_from_what_is_left_over(trailing: bytes, padding: bool) -> None:
+    """An answer of 40 bytes, in a frame of 60."""
+    assert (
+        is_padding(Segment(Flow("192.0.2.1", "192.0.2.2", 1, 2), "A", trailing=trailing)) is padding
+    )
 
 
 @pytest.mark.parametrize("packet", [b"", b"\x45" + bytes(19), b"\x60" + bytes(39)])
