@@ -332,9 +332,10 @@ class Runner:
             self._keep_log(machine)
             if spec.accel == "tcg":
                 # A kernel patches its code while it boots, and one emulated processor may see that
-                # later than another: 7.3 was seen to run into its own int3.  Nothing of ours is
-                # in it then.
-                if again and spec.cpus > 1 and machine.trouble:
+                # later than another: 7.3 was seen to run into its own int3.  Where instructions
+                # are counted, 2.6.27 may wait for its timer in vain.  Nothing of ours is in it
+                # then.
+                if again and (spec.cpus > 1 or spec.icount) and machine.trouble:
                     self.console.warn(f"{error.message}: booting it once more")
                     return self._start(spec, group, again=False)
                 raise
@@ -358,7 +359,7 @@ class Runner:
             machine.close()
             self._keep_log(machine)
             self.setup = replace(self.setup, base=replace(self.setup.base, icount=STEADY))
-            return self._start(self._spec(group), group, again=False)
+            return self._start(self._spec(group), group)
         self.release = guest.release
         self._came_up = True
         lab = Lab(machine, guest, self.recorder, self.setup.tools)
