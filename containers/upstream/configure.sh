@@ -65,4 +65,8 @@ configure() {
 		printf 'CONFIG_LOCALVERSION="%s"\n' "$SUFFIX" >> "$linux/.config"
 		echo '# CONFIG_LOCALVERSION_AUTO is not set' >> "$linux/.config"
 	fi
+	# There two rules would make it at the same time.
+	if grep -qs '^archscripts:$' "$linux/arch/x86/Makefile"; then
+		run_make scripts_basic
+	fi
 }
