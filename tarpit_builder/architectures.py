@@ -55,7 +55,6 @@ class Hardware:
 class SourceRule:
     """How the releases of kernel.org are built for an architecture."""
 
-    name: str
     image: str
     tree: tuple[str, ...] = ()
     releases: str = ">=2.6.0"
@@ -69,6 +68,7 @@ class Architecture:
     name: str
     kernels: tuple[str, ...]
     config: str = ""
+    make: str = ""
     source: SourceRule | None = None
     c: C | None = None
     machine: Hardware | None = None
@@ -102,6 +102,7 @@ def known() -> dict[str, Architecture]:
             name=name,
             kernels=tuple(row["kernels"]),
             config=row["config"],
+            make=row.get("make", ""),
             source=SourceRule(**{**row["source"], "tree": tuple(row["source"].get("tree", ()))})
             if "source" in row
             else None,
@@ -136,13 +137,17 @@ def compiler(package: str, arch: str) -> str:
     return package if arch == BUILD else f"{package}-{c(arch).triplet.replace('_', '-')}"
 
 
+def named_by(settings: Mapping[str, str]) -> str:
+    """The architecture that a kernel's configuration with *settings* names; ``""`` if none."""
+    return next((name for name, row in known().items() if settings.get(row.config) == "y"), "")
+
+
 def of_config(settings: Mapping[str, str]) -> str:
     """The architecture of a kernel's configuration with *settings*.
 
     One of 2006 says no more of a PC than whether it has 64 bits.
     """
-    names = (name for name, row in known().items() if settings.get(row.config) == "y")
-    return next(names, "amd64" if settings.get("CONFIG_64BIT") == "y" else "i386")
+    return named_by(settings) or ("amd64" if settings.get("CONFIG_64BIT") == "y" else "i386")
 
 
 def native(package: str, arch: str) -> str:

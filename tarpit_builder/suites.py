@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tarpit_builder import architectures
+from tarpit_builder.errors import UserError
+from tarpit_builder.versions import suggest
 
 RULES = Path(__file__).parent / "rules"
 DEBIAN = "debian"
@@ -225,3 +227,21 @@ def _distribution(name: str, row: Mapping[str, Any]) -> Distribution:
 @cache
 def _table(name: str) -> dict[str, Any]:
     return tomllib.loads((RULES / f"{name}.toml").read_text())
+
+
+def userland(name: str, other: str, meaning: str) -> Suite:
+    """The suite of Debian that ``--userland`` *name* means.
+
+    :param other: what else the option takes, and *meaning* what that stands for.
+    :raises UserError: if there is none, or no packages are made for it.
+    """
+    suites = {one: suite for one, suite in known().items() if suite.base == one}
+    if name not in suites:
+        near = suggest(name, [*suites, other])
+        raise UserError(
+            f"--userland {name}: no suite of Debian that packages are made for",
+            hint=f"did you mean {' or '.join(near)}?"
+            if near
+            else f"there are {', '.join(suites)}, and {other} for {meaning}",
+        )
+    return suites[name]

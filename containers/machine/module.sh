@@ -16,7 +16,7 @@ set -eu
 
 linux=/kernel/$TREE
 # What changes the tree works on links to it.
-if [ -n "$REBUILD" ] || [ -d /layer/patches ] || ! command -v pahole > /dev/null; then
+if [ -n "$REBUILD" ] || [ -d /layer/patches ] || [ -s /layer/edits ] || ! command -v pahole > /dev/null; then
 	farm /kernel /build/kernel
 	linux=/build/kernel/$TREE
 	if grep -qs ' */kernel/\|=/kernel/' "$linux/Makefile" && [ "$(wc -c < "$linux/Makefile")" -lt 8192 ]; then
@@ -91,28 +91,15 @@ for program in scripts/basic/fixdep scripts/mod/modpost tools/objtool/objtool; d
 	esac
 done
 
-mkdir /build/module
-cp -r /src/. /build/module
-# What make says comes last: the end of the log tells why a build failed.
-status=0
-run_make M=/build/module modules > /build/make.log 2>&1 || status=$?
-probed /build/module
-cat /build/make.log
-[ "$status" -eq 0 ] || exit 1
+compile_module
 built=/build/module/$MODULE.ko
 sh /build/module/compat/exported.sh "$built" "$linux/Module.symvers"
-while IFS='	' read -r program file pattern; do
-	if [ -z "$file" ] || ! grep -qs -e "$pattern" "$linux/$file"; then
-		perl "/scripts/$program" "$built"
-	fi
-done < /layer/finish
+finish "$built"
 "${CROSS}strip" --strip-debug "$built"
 vermagic=$("${CROSS}objcopy" -O binary --only-section=.modinfo "$built" /dev/stdout | tr '\0' '\n' |
 	sed -n 's/^vermagic=\([^ ]*\) .*/\1/p')
 [ "$vermagic" = "$RELEASE" ] || refuse "this tree makes modules for $vermagic, although it says that it is of $RELEASE" \
 	"unpack the headers of that kernel anew, all of its packages from one version"
 cp "$built" /out/
-for program in "sh /layer/cc" "${CROSS}ld" make; do
-	$program --version | head -n 1
-done > /out/toolchain.txt
+versions "sh /layer/cc" "${CROSS}ld" make > /out/toolchain.txt
 echo "built $MODULE.ko for $RELEASE"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# Sourced after lib.sh by what needs a configured kernel: makes the farm /build/linux, its .config, run_make, run_kconfig and finish.
+# Sourced after lib.sh by what needs a configured kernel: makes the farm /build/linux, its .config, run_make and run_kconfig.
 #   KARCH                the architecture's name in the kernel
 #   JOBS                 processes at once
 #   SUFFIX               what follows the version in `uname -r`, or nothing
@@ -37,15 +37,6 @@ run_kconfig() {
 	fi
 }
 
-# finish MODULE: the layer's last steps, each where the tree does not have what makes it superfluous.
-finish() {
-	while IFS='	' read -r program file pattern; do
-		if [ -z "$file" ] || ! grep -qs -e "$pattern" "/kernel/$file"; then
-			perl "/scripts/$program" "$1"
-		fi
-	done < /layer/finish
-}
-
 configure() {
 	if [ -e /request/config ]; then
 		cp /request/config "$linux/.config"
@@ -65,7 +56,7 @@ configure() {
 		printf 'CONFIG_LOCALVERSION="%s"\n' "$SUFFIX" >> "$linux/.config"
 		echo '# CONFIG_LOCALVERSION_AUTO is not set' >> "$linux/.config"
 	fi
-	# There two rules would make it at the same time.
+	# Two rules of 3.2 to 3.9 make fixdep, and would do so at the same time.
 	if grep -qs '^archscripts:$' "$linux/arch/x86/Makefile"; then
 		run_make scripts_basic
 	fi

@@ -61,3 +61,31 @@ toolchain() {
 		[ ! -e "$1/$file" ] || sed -i -e "$expression" "$1/$file"
 	done < /layer/edits
 }
+
+# finish MODULE: the layer's last steps, each where the tree, $linux, does not have what makes it superfluous.
+finish() {
+	while IFS='	' read -r program file pattern; do
+		if [ -z "$file" ] || ! grep -qs -e "$pattern" "${linux:?}/$file"; then
+			perl "/scripts/$program" "$1"
+		fi
+	done < /layer/finish
+}
+
+# compile_module: make what is in /src, in /build/module, by run_make; what make says comes last, as the end of the log tells
+# why a build failed.
+compile_module() {
+	mkdir /build/module
+	cp -r /src/. /build/module
+	status=0
+	run_make M=/build/module modules > /build/make.log 2>&1 || status=$?
+	probed /build/module
+	cat /build/make.log
+	[ "$status" -eq 0 ] || exit 1
+}
+
+# versions PROGRAM...: what made the module, as toolchain.txt has it.
+versions() {
+	for program; do
+		$program --version | head -n 1
+	done
+}

@@ -44,20 +44,11 @@ if [ -e /request/symvers ]; then
 	fi
 fi
 
-mkdir /build/module
-cp -r /src/. /build/module
-# What make says comes last: the end of the log tells why a build failed.
-status=0
-run_make M=/build/module modules > /build/make.log 2>&1 || status=$?
-probed /build/module
-cat /build/make.log
-[ "$status" -eq 0 ] || exit 1
+compile_module
 [ ! -e /request/symvers ] || sh /build/module/compat/exported.sh "/build/module/$MODULE.ko" /request/symvers
 finish "/build/module/$MODULE.ko"
 cp "/build/module/$MODULE.ko" /out/
 cp "$linux/.config" /out/config
-for program in "sh /layer/cc" ld make; do
-	$program --version | head -n 1
-done > /out/toolchain.txt
+versions "sh /layer/cc" ld make > /out/toolchain.txt
 echo "$release" > /out/release
 echo "built $MODULE.ko for $release"

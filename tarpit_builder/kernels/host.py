@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from tarpit_builder import architectures, suites
 from tarpit_builder.container import Files, Input, Recipe
-from tarpit_builder.errors import InfrastructureError, SourceError, UserError
+from tarpit_builder.errors import InfrastructureError, SourceError
 from tarpit_builder.kernels import own, prepared, rules, toolchain
-from tarpit_builder.kernels.kernel import Choice, Userland
+from tarpit_builder.kernels.kernel import Choice, Userland, refuse_in_tree
 from tarpit_builder.kernels.prepared import Facts, Prepared
 from tarpit_builder.leftovers import scratch
 from tarpit_builder.packaging import changelog, contents, modern, rootfs
 from tarpit_builder.packaging.contents import MODULE, MODULES
 from tarpit_builder.sealed import Step, Workshop
-from tarpit_builder.versions import suggest
 
 if TYPE_CHECKING:
     from tarpit_builder.proof import Subject
@@ -71,18 +70,10 @@ def system(tree: BuildTree, facts: Facts, asked: str = "") -> System:
     if not tree.installed and _row(facts.release)["release"]:
         identity = {}  # it was unpacked here, and is another machine's
     if asked:
-        known = {name: suite for name, suite in suites.known().items() if suite.base == name}
         if asked == ARCHIVE:
             return _without_dpkg(tree, facts, identity, "asked for with --userland")
-        if asked not in known:
-            near = suggest(asked, [*known, ARCHIVE])
-            raise UserError(
-                f"--userland {asked}: no suite of Debian that packages are made for",
-                hint=f"did you mean {' or '.join(near)}?"
-                if near
-                else f"there are {', '.join(known)}, and {ARCHIVE} for a system without dpkg",
-            )
-        return System(f"Debian {asked}", "asked for with --userland", known[asked])
+        suite = suites.userland(asked, ARCHIVE, "a system without dpkg")
+        return System(f"Debian {asked}", "asked for with --userland", suite)
     return _with_dpkg(facts, identity) or _without_dpkg(tree, facts, identity)
 
 
@@ -269,7 +260,7 @@ class Host(Userland):
                 script="extension.sh",
                 scripts=prepared.scripts("extension.sh"),
                 recipe=self.recipe,
-                inputs=(Input("/src", [rootfs.extension_source()]),),
+                inputs=(Input("/src", [contents.extension_source()]),),
                 environment={
                     "COMPILER": f"{architectures.c(of.arch).triplet}-"
                     + architectures.native(str(self.recipe.variables["compiler"]), of.arch),
@@ -310,11 +301,7 @@ class Host(Userland):
 
     def demand_provable(self, *, given: bool, in_tree: str) -> None:
         """Refuse a tree of the kernel's own, and a kernel that is not there or cannot be read."""
-        if in_tree:
-            raise UserError(
-                "--in-tree is for releases of kernel.org",
-                hint="name one that has a patch, such as --kernel 2.6.24",
-            )
+        refuse_in_tree(in_tree)
         self._installed()
 
     def _installed(self) -> tuple[Path, Path]:

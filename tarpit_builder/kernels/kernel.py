@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from tarpit_builder.errors import UserError
 from tarpit_builder.request import Request, option
 
 if TYPE_CHECKING:
     from tarpit_builder.console import Console
     from tarpit_builder.container import Files, Recipe
-    from tarpit_builder.errors import UserError
     from tarpit_builder.proof import Subject
     from tarpit_builder.sealed import Workshop
     from tarpit_builder.sources.catalogue import Catalogue
@@ -186,3 +186,15 @@ class Origin(ABC):
         for name in request.given():
             if name not in taken:
                 raise self.refusal(name, request.kernel)
+
+
+def refuse_in_tree(in_tree: str) -> None:
+    """Refuse TARPIT *in_tree*, for a kernel whose tree is not built here.
+
+    :raises UserError: if it is asked for.
+    """
+    if in_tree:
+        raise UserError(
+            "--in-tree is for releases of kernel.org",
+            hint="name one that has a patch, such as --kernel 2.6.24",
+        )

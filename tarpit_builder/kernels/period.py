@@ -148,7 +148,7 @@ class Period(Userland):
             content(*packages.everything(self.rule.module)),
             content(*(path.read_bytes() for path in sorted(SCRIPTS.iterdir()))),
             content(*([patch.read_bytes()] if patch else [])),
-            _extension_source().digest,
+            contents.extension_source().digest,
         )
 
     def fetch(self, console: Console) -> tuple[str, ...]:
@@ -271,7 +271,7 @@ class Period(Userland):
             (
                 whole(source, "/iptables"),
                 *map(for_modules, headers),
-                steps.request({}, patch) if patch else Input("/src", [_extension_source()]),
+                steps.request({}, patch) if patch else Input("/src", [contents.extension_source()]),
             ),
             title=f"iptables {wanted.version} ({self.tree.arch})",
         )
@@ -286,7 +286,7 @@ class Period(Userland):
             self.tree,
             ("extension.sh",),
             wanted.layer,
-            (whole(source, "/iptables"), Input("/src", [_extension_source()])),
+            (whole(source, "/iptables"), Input("/src", [contents.extension_source()])),
             title=f"extension for iptables {wanted.version} ({self.tree.arch})",
         )
         told = {**step.environment, "IPTABLES": str(wanted.version)}
@@ -307,9 +307,3 @@ def families(version: IptablesVersion) -> tuple[int, ...]:
     patch = rules.patch(version)
     both = patch is None or "extensions/libip6t_TARPIT.c" in patch.read_text()
     return (4, 6) if both else (4,)
-
-
-def _extension_source() -> Files:
-    """The source of the extension, its manual, and the header that it shares with the module."""
-    files = contents.matching(("libxt_TARPIT.*", "xt_TARPIT.h"))
-    return Files({path.name: path for path in files})

@@ -104,7 +104,7 @@ def read(tree: BuildTree) -> Facts:
     sources = all(tree.find(name).is_file() for name in table["sources"])
     if not tree.find("scripts/basic/fixdep").is_file() and not needs.foreign:
         needs = programs.Needs(foreign="fixdep is missing")
-    facts = Facts(
+    return Facts(
         release=release,
         version=version,
         arch=arch,
@@ -114,7 +114,6 @@ def read(tree: BuildTree) -> Facts:
         sources=sources,
         symvers=_symvers(tree, settings),
     )
-    return facts
 
 
 def _release(tree: BuildTree, version: KernelVersion) -> str:
@@ -176,16 +175,14 @@ def _version(tree: BuildTree) -> KernelVersion:
 
 
 def _arch(tree: BuildTree, settings: Mapping[str, str]) -> str:
-    table = rules.table("machines.toml")["architectures"]
-    for arch, row in table.items():
-        if settings.get(row["setting"]) == "y" and (
-            arch != "s390x" or settings.get("CONFIG_64BIT") == "y"
-        ):
-            return str(arch)
-    raise UserError(
-        f"the configuration of {tree.folder} is of an architecture that nothing is packed for",
-        hint=f"there are {', '.join(table)}; {HERE}",
-    )
+    arch = architectures.named_by(settings)
+    half = arch == "s390x" and settings.get("CONFIG_64BIT") != "y"
+    if half or arch not in architectures.built_for():
+        raise UserError(
+            f"the configuration of {tree.folder} is of an architecture that nothing is packed for",
+            hint=f"there are {', '.join(architectures.built_for())}; {HERE}",
+        )
+    return arch
 
 
 def _compiler(tree: BuildTree, settings: Mapping[str, str]) -> dict[str, Any]:
@@ -338,7 +335,6 @@ class Prepared(Tree):
     def module(self, workshop: Workshop, output: Path) -> None:
         """``xt_TARPIT.ko`` in *output*, with ``toolchain.txt``."""
         of = self.kernel
-        table = rules.table("machines.toml")["architectures"]
         prefix = "" if of.arch == architectures.BUILD else f"{architectures.c(of.arch).triplet}-"
         step = Step(
             title=f"{contents.MODULE} for {of.release}",
@@ -352,7 +348,7 @@ class Prepared(Tree):
             ),
             environment={
                 "TREE": str(self.tree.place),
-                "KARCH": table[of.arch]["make"],
+                "KARCH": architectures.known()[of.arch].make,
                 "CROSS": prefix,
                 "MODULE": contents.MODULE,
                 "REBUILD": "yes" if self.bench.rebuild else "",
@@ -456,14 +452,7 @@ def _bench(
     if rebuild or (facts.gcc not in has and facts.arch in {"amd64", "i386"}):
         # That image has what compiling a kernel's programs takes, and makes code for i386, too.
         package = native
-        recipe = Recipe(
-            template="upstream",
-            suite=suite,
-            arch=architectures.BUILD,
-            apt_sources=archive.mirrors.apt_sources(known),
-            mirror=archive.mirrors.main,
-            variables={"compiler": native, "cross": ""},
-        )
+        recipe = toolchain.image(archive.mirrors, of=suite, native=native)
         command = native
     else:
         recipe = image(known, facts.arch, native, archive)

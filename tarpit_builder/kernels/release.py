@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tarpit_builder import architectures, records
+from tarpit_builder import architectures, records, suites
 from tarpit_builder.container import Recipe
 from tarpit_builder.errors import UserError
 from tarpit_builder.kernels import configuration, machine, own, rules, toolchain
@@ -20,8 +20,7 @@ from tarpit_builder.kernels.source import (
     Places,
     Source,
 )
-from tarpit_builder.request import ARCHITECTURE
-from tarpit_builder.suites import Suite, known
+from tarpit_builder.suites import Suite
 from tarpit_builder.versions import IptablesVersion, KernelVersion, VersionRange, suggest
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ class KernelOrg(Origin):
         _check(request, version)
         places = Places.of(request.but(kernel=str(version)), archive)
         layer, image_layer = _layers(request, version)
-        ours = image(archive.mirrors, request.arch)
+        ours = toolchain.image(archive.mirrors, request.arch)
         suite = _suite(request, rule)
         source = Source(
             version=version,
@@ -154,22 +153,6 @@ def _fragments(request: Request, suite: Suite | None) -> tuple[Path, ...]:
     own = SCRIPTS / f"{request.arch}.config"
     more = [SUITE_CONFIG] if suite else []
     return (DEFAULT_CONFIG, *more, *([own] if own.is_file() else []))
-
-
-def image(mirrors: Mirrors, arch: str = ARCHITECTURE) -> Recipe:
-    """Our image, whose compiler makes the code of amd64 and i386, and with a cross-compiler others.
-
-    :param arch: that of the kernels, by Debian's name.
-    """
-    suite = known()[toolchain.suite()]
-    return Recipe(
-        template="upstream",
-        suite=suite.name,
-        arch=ARCHITECTURE,
-        apt_sources=mirrors.apt_sources(suite),
-        mirror=mirrors.main,
-        variables={"compiler": toolchain.compiler(), "cross": toolchain.cross(arch)},
-    )
 
 
 def _users_image(request: Request, mirrors: Mirrors) -> Recipe:
@@ -256,16 +239,7 @@ def _suite(request: Request, rule: rules.KernelRule) -> Suite | None:
             f"--iptables is for --userland {PERIOD}: Debian {name} has its own",
             hint="leave one of the two out",
         )
-    suites = {one: suite for one, suite in known().items() if suite.base == one}
-    if name not in suites:
-        near = suggest(name, [*suites, PERIOD])
-        raise UserError(
-            f"--userland {name}: no suite of Debian that packages are made for",
-            hint=f"did you mean {' or '.join(near)}?"
-            if near
-            else f"there are {', '.join(suites)}, and {PERIOD} for a system of the kernel's age",
-        )
-    return suites[name]
+    return suites.userland(name, PERIOD, "a system of the kernel's age")
 
 
 def _iptables(request: Request, kernel: KernelVersion, rule: rules.KernelRule) -> Iptables | None:

@@ -35,7 +35,7 @@ from tarpit_builder.versions import IptablesVersion, KernelVersion
 SCRIPTS = paths.PROJECT / "containers" / "upstream"
 DEFAULT_CONFIG = SCRIPTS / "default.config"
 SUITE_CONFIG = SCRIPTS / "suite.config"
-KERNEL_ARCHITECTURES = {name: rule.name for name, rule in architectures.sources().items()}
+KERNEL_ARCHITECTURES = {name: architectures.known()[name].make for name in architectures.sources()}
 """Debian's names and the kernel's."""
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from tarpit_builder import architectures
 from tarpit_builder.container import Files, Input, Recipe
-from tarpit_builder.errors import SourceError, UserError
+from tarpit_builder.errors import SourceError
 from tarpit_builder.kernels.headers import Headers, obtain
-from tarpit_builder.kernels.kernel import Choice, Userland
+from tarpit_builder.kernels.kernel import Choice, Userland, refuse_in_tree
 from tarpit_builder.packaging import modern
 from tarpit_builder.sealed import Step, Workshop
 
@@ -129,11 +129,7 @@ class Suite(Userland):
 
     def demand_provable(self, *, given: bool, in_tree: str) -> None:
         """Refuse a tree of the kernel's own, and a kernel that cannot be had."""
-        if in_tree:
-            raise UserError(
-                "--in-tree is for releases of kernel.org",
-                hint="name one that has a patch, such as --kernel 2.6.24",
-            )
+        refuse_in_tree(in_tree)
         kernel = self.tree.kernel
         if not kernel.image:
             raise SourceError(

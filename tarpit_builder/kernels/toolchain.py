@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tarpit_builder import architectures, paths
+from tarpit_builder import architectures, paths, suites
+from tarpit_builder.container import Recipe
 from tarpit_builder.kernels import rules
+from tarpit_builder.sources.mirrors import Mirrors
 from tarpit_builder.versions import IptablesVersion, KernelVersion, VersionRange
 
 PATCHES = paths.PROJECT / "patches" / "toolchain"
@@ -94,6 +96,26 @@ def compiler() -> str:
     return str(rules.table("toolchain.toml")["suite"]["compiler"])
 
 
+def image(
+    mirrors: Mirrors, arch: str = architectures.BUILD, *, of: str = "", native: str = ""
+) -> Recipe:
+    """The image that compiles kernels for *arch*, by Debian's name, and the programs they take.
+
+    Its own compiler makes the code of amd64 and i386, a cross-compiler that of others.
+
+    :param of: the suite of Debian that it is made of, and *native* its compiler: ours.
+    """
+    suite_ = suites.known()[of or suite()]
+    return Recipe(
+        template="upstream",
+        suite=suite_.name,
+        arch=architectures.BUILD,
+        apt_sources=mirrors.apt_sources(suite_),
+        mirror=mirrors.main,
+        variables={"compiler": native or compiler(), "cross": cross(arch)},
+    )
+
+
 def cross(arch: str) -> str:
     """The package of the compiler for *arch*, if the image's own does not make code for that."""
     return "" if arch in period_architectures() else architectures.compiler(compiler(), arch)
@@ -109,13 +131,7 @@ def for_kernel(version: KernelVersion, arch: str, *, image: bool) -> Layer:
     foreign = cross(arch)
     return Layer(
         (f"{architectures.c(arch).triplet}-{compiler()}" if foreign else compiler(),),
-        tuple(
-            _fix(row)
-            for row in rules.table("toolchain.toml")["fix"]
-            if version in VersionRange.parse(row["releases"], KernelVersion)
-            and arch in _architectures(row, arch)
-            and (image or row["for"] == "module")
-        ),
+        tuple(_fix(row) for row in _applicable(version, arch) if image or row["for"] == "module"),
         host=compiler() if foreign else "",
     )
 
@@ -124,13 +140,7 @@ def for_period_image(version: KernelVersion, arch: str) -> Layer:
     """The layer for an image with a compiler of the kernel's age: what is marked ``period``."""
     return Layer(
         ("gcc",),
-        tuple(
-            _fix(row)
-            for row in rules.table("toolchain.toml")["fix"]
-            if row.get("period")
-            and version in VersionRange.parse(row["releases"], KernelVersion)
-            and arch in _architectures(row, arch)
-        ),
+        tuple(_fix(row) for row in _applicable(version, arch) if row.get("period")),
     )
 
 
@@ -187,10 +197,14 @@ def wrapper(command: Iterable[str], rewrite: Iterable[tuple[str, str]] = ()) -> 
     )
 
 
-def _architectures(row: Mapping[str, Any], default: str) -> tuple[str, ...]:
-    """Those that *row* is for; all of them, *default* too, if it does not say."""
-    said = row.get("arch", default)
-    return (said,) if isinstance(said, str) else tuple(said)
+def _applicable(version: KernelVersion, arch: str) -> Iterator[Mapping[str, Any]]:
+    """The fixes for *version* on *arch*, as they stand in the table; `arch` is one or several."""
+    for row in rules.table("toolchain.toml")["fix"]:
+        said = row.get("arch", arch)
+        if version in VersionRange.parse(row["releases"], KernelVersion) and (
+            arch in ([said] if isinstance(said, str) else said)
+        ):
+            yield row
 
 
 def _fix(row: Mapping[str, Any]) -> Fix:

@@ -105,6 +105,12 @@ def module_source(module: str = MODULE) -> Files:
     return Files(members)
 
 
+def extension_source() -> Files:
+    """The source of the extension, its manual, and the header that it shares with the module."""
+    files = matching(("libxt_TARPIT.*", "xt_TARPIT.h"))
+    return Files({path.name: path for path in files})
+
+
 def description(
     package: str, values: Mapping[str, str] | None = None, *, today: bool = False
 ) -> str:

@@ -64,20 +64,13 @@ def dkms() -> dict[str, tuple[bytes, int]]:
     }
 
 
-def extension_source() -> Files:
-    """The extension's source, and the header that it shares with the module."""
-    return Files(
-        {path.name: path for path in contents.matching(("libxt_TARPIT.[ch]", "xt_TARPIT.h"))}
-    )
-
-
 def sources() -> Files:
     """All that is handed out beside the module."""
     members = {path.lstrip("/"): content for path, (content, _) in common().items()}
     return Files(
         {
             **members,
-            **extension_source().members,
+            **contents.extension_source().members,
             "dkms.conf": contents.DKMS / "dkms.conf",
         }
     )

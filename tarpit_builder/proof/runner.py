@@ -320,10 +320,11 @@ class Runner:
         if self._lab and usable and not group.fresh:
             return self._lab
         self._end()
-        return self._start(spec, group)
+        return self._start(group)
 
-    def _start(self, spec: MachineSpec, group: Group, *, again: bool = True) -> Lab:
+    def _start(self, group: Group, *, again: bool = True) -> Lab:
         self._came_up = False
+        spec = self._spec(group)
         machine = Machine(spec, Reactor())
         try:
             guest = Guest(machine, boot_seconds=self.setup.boot_seconds)
@@ -337,11 +338,11 @@ class Runner:
                 # then.
                 if again and (spec.cpus > 1 or spec.icount) and machine.trouble:
                     self.console.warn(f"{error.message}: booting it once more")
-                    return self._start(spec, group, again=False)
+                    return self._start(group, again=False)
                 raise
             self.console.warn(f"no guest comes up with {spec.accel}: going on with TCG")
             self.setup = replace(self.setup, base=replace(self.setup.base, accel="tcg"))
-            return self._start(self._spec(group), group)
+            return self._start(group)
         if self.setup.boot.release and guest.release != self.setup.boot.release:
             machine.close()
             raise InfrastructureError(
@@ -359,7 +360,7 @@ class Runner:
             machine.close()
             self._keep_log(machine)
             self.setup = replace(self.setup, base=replace(self.setup.base, icount=STEADY))
-            return self._start(self._spec(group), group)
+            return self._start(group)
         self.release = guest.release
         self._came_up = True
         lab = Lab(machine, guest, self.recorder, self.setup.tools)

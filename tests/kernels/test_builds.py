@@ -19,8 +19,8 @@ from tarpit_builder.container import Engine, Files, Input
 from tarpit_builder.errors import NetworkError, SourceError, UserError
 from tarpit_builder.kernels import toolchain
 from tarpit_builder.kernels.period import families
-from tarpit_builder.kernels.release import image
 from tarpit_builder.kernels.source import DEFAULT_CONFIG
+from tarpit_builder.kernels.toolchain import image
 from tarpit_builder.packaging import changelog, modern
 from tarpit_builder.patching import apply as patching
 from tarpit_builder.plan import make as plan_for

@@ -18,8 +18,8 @@ from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input
 from tarpit_builder.errors import InfrastructureError, SourceError, TarpitError, UserError
 from tarpit_builder.kernels import headers, host, machine, prepared, programs
-from tarpit_builder.kernels.release import image
 from tarpit_builder.kernels.source import for_modules
+from tarpit_builder.kernels.toolchain import image
 from tarpit_builder.packaging import rootfs
 from tarpit_builder.proof import VerifyOptions
 from tarpit_builder.request import Request

@@ -113,7 +113,8 @@ def test_headers_of_a_vendor_get_the_settings_that_they_cannot_do_without(
     body = text[text.index("configure() {") :]
     for place in "/layer/", "/kernel/", "/request/", "/build/":
         body = body.replace(place, f"{tmp_path}{place}")
-    _in_layer("3.10", tmp_path, f"run_kconfig() {{ :; }}\nSUFFIX=\n{body}\nconfigure")
+    told = f"SUFFIX=\nlinux={tmp_path}/build/linux"
+    _in_layer("3.10", tmp_path, f"run_kconfig() {{ :; }}\n{told}\n{body}\nconfigure")
     settings = (tmp_path / "build/fragment").read_text().splitlines()
     assert ("CONFIG_NR_CPUS=128" in settings) is bool(tree)
 
@@ -160,11 +161,10 @@ def test_calls_are_marked_as_the_trees_own_loader_knows(
     layer = toolchain.for_kernel(KernelVersion.parse("4.14"), "amd64", image=False)
     (tmp_path / "layer").mkdir()
     (tmp_path / "layer/finish").write_bytes(layer.files()["finish"])
-    text = (SCRIPTS / "configure.sh").read_text()
-    body = text[text.index("finish() {") : text.index("configure() {")]
-    for place in "/layer/", "/kernel/":
-        body = body.replace(place, f"{tmp_path}{place}")
-    script = f'set -eu\nperl() {{ echo "$@"; }}\n{body}finish xt_TARPIT.ko\n'
+    text = (SCRIPTS / "lib.sh").read_text().replace("/layer/", f"{tmp_path}/layer/")
+    script = (
+        f'set -eu\nlinux={tmp_path}/kernel\nperl() {{ echo "$@"; }}\n{text}finish xt_TARPIT.ko\n'
+    )
     expected = ["/scripts/plain-calls.pl", "xt_TARPIT.ko"] if applied else []
     assert " ".join(arguments(script)).split() == expected
 

@@ -17,7 +17,6 @@ from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input, Limits
 from tarpit_builder.errors import NetworkError, SourceError, UserError
 from tarpit_builder.kernels import toolchain
-from tarpit_builder.kernels.release import image
 from tarpit_builder.kernels.source import (
     DEFAULT_CONFIG,
     KERNEL_ARCHITECTURES,
@@ -25,6 +24,7 @@ from tarpit_builder.kernels.source import (
     for_modules,
     layer_input,
 )
+from tarpit_builder.kernels.toolchain import image
 from tarpit_builder.patching.diff import ENCODING, Patch
 from tarpit_builder.patching.rules import Form
 from tarpit_builder.sources import (
