@@ -108,7 +108,10 @@ def enter(dist: Path, file: Path = FILE) -> tuple[Record, ...]:
 
 
 def found(dist: Path) -> Iterator[Record]:
-    """The records that the results in *dist* amount to: none of trees and files of one's own."""
+    """The records that the results in *dist* amount to.
+
+    None of kernels with a configuration of one's own, nor of those that a machine has.
+    """
     from tarpit_builder.build import MANIFEST, finished
 
     for path in sorted(dist.glob(f"*/{MANIFEST}")):
