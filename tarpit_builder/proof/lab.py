@@ -42,6 +42,11 @@ EXPECTED_MESSAGES = (
     "Switched to clocksource",
     "Clocksource tsc unstable",  # the same, in kernels before 2.6.30
     "clocksource has been installed",
+    # What a kernel says that gathers entropy for minutes, as it does not trust the processor.
+    "random: nonblocking pool is initialized",
+    "random: fast init done",
+    "random: crng init done",
+    "uninitialized urandom read",
 )
 """What a healthy kernel says while it is worked with, by a part of the line."""
 
