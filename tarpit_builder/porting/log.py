@@ -10,6 +10,10 @@ _STAMP = re.compile(r"^\[ *\d+\.\d+\] ")
 _PROBES = "tarpit-probes.h: "
 _COMPILER = "tarpit-probes.h.log: "
 _ERROR = re.compile(r"(?P<file>[^\s:]+):(?P<line>\d+)(?::\d+)?: (?:fatal )?error: (?P<message>.*)")
+_NEXT = re.compile(
+    r"In file included from |[^\s:]+: (?:In function|At top level)|[^\s:]+:\d+(?::\d+)?: warning: "
+    r"|cc1: |make(?:\[\d+\])?: "
+)
 _IN_VAIN = "TARPIT: the kernel does not export "
 _GAVE_UP = re.compile(r"TARPIT: (?P<message>.*)")
 _OF_PROBE = re.compile(r"TARPIT: probe (\w+) fails for a reason of its own")
@@ -99,7 +103,10 @@ def _first(lines: list[str], inside: str = "", but: str = "") -> CompilerError |
         ):
             begin -= 1
         end = number + 1
-        while end < len(lines) and end - number < _AROUND and not _ERROR.match(lines[end]):
+        # Not the headers of what comes next: its commits would be no cause of this.
+        while end < len(lines) and end - number < _AROUND:
+            if _ERROR.match(lines[end]) or _NEXT.match(lines[end]):
+                break
             end += 1
         around = tuple(lines[begin:end])
         places = [

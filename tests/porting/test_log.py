@@ -19,6 +19,9 @@ declaration of function 'csum_unfold'
 'flowi4_mark'; did you mean 'flowi4_tos'?
 [    9.00]   365 |                 .flowi4_mark = mark,
 [    9.00] ./include/net/flow.h:80:9: note: in this struct
+[    9.00] In file included from ./include/linux/module.h:20,
+[    9.00]                  from /build/module/xt_TARPIT.c:9:
+[    9.00] ./include/linux/init.h:286:13: warning: 'init_module' specifies less
 [    9.00] /build/module/xt_TARPIT.c:400:18: error: another
 [    9.00] make: *** [Makefile:248: __sub-make] Error 2
 """
