@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import lzma
 import shutil
+import struct
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -189,6 +190,31 @@ def build_link(tree: Path, abi: str) -> None:
     (folder / "build").symlink_to(f"/usr/src/linux-headers-{abi}")
 
 
+def kernel_of(files: Sequence[Path], kernel: DebianKernel, abi: str, target: Path) -> None:
+    """What boots, out of Debian's packages *files* of *kernel*, below *target*, as *abi*.
+
+    The image is what it unpacks itself to, which QEMU starts as well, with the other name in it.
+    Its modules are taken as they are: they have symbol versions, and so no name is looked at.
+    """
+    unpack(files, target)
+    for name in ("usr/share", f"boot/System.map-{kernel.abi}"):
+        path = target / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    (target / f"boot/config-{kernel.abi}").rename(target / f"boot/config-{abi}")
+    (target / f"lib/modules/{kernel.abi}").rename(target / f"lib/modules/{abi}")
+    packed = target / f"boot/vmlinuz-{kernel.abi}"
+    data = packed.read_bytes()
+    # See Documentation/arch/x86/boot.rst: setup_sects, payload_offset, payload_length.
+    begin = (data[0x1F1] + 1) * 512 + struct.unpack_from("<I", data, 0x248)[0]
+    (size,) = struct.unpack_from("<I", data, 0x24C)
+    image = lzma.LZMADecompressor().decompress(data[begin : begin + size])
+    # `uname -r` is a field of 65 bytes.
+    old, new = (name.encode().ljust(65, b"\0") for name in (kernel.abi, abi))
+    assert old in image
+    (target / f"boot/vmlinuz-{abi}").write_bytes(image.replace(old, new))
+    packed.unlink()
+
+
 def ubuntu(top: Path, work: Path, kernel: DebianKernel, unpacked: Path, abi: str) -> list[str]:
     """Stanzas of *kernel* as Ubuntu has it, with the name *abi*, in the archive at *top*."""
     packer = Packer(top, work, MODES["ubuntu"])
@@ -204,14 +230,28 @@ def ubuntu(top: Path, work: Path, kernel: DebianKernel, unpacked: Path, abi: str
     ]
 
 
-def proxmox(top: Path, work: Path, kernel: DebianKernel, unpacked: Path, abi: str) -> list[str]:
-    """Stanzas of *kernel* as Proxmox VE has it, with the name *abi*, in the archive at *top*."""
+def proxmox(
+    top: Path,
+    work: Path,
+    kernel: DebianKernel,
+    unpacked: Path,
+    abi: str,
+    image: Sequence[Path] = (),
+) -> list[str]:
+    """Stanzas of *kernel* as Proxmox VE has it, with the name *abi*, in the archive at *top*.
+
+    *unpacked* are its headers, *image* Debian's packages of the kernel itself.
+    """
     packer = Packer(top, work, MODES["proxmox"])
     name, version = f"proxmox-headers-{abi}", abi.removesuffix("-pve")
+    bootable = f"proxmox-kernel-{abi}-signed"
+    if image:
+        kernel_of(image, kernel, abi, work / bootable)
     whole_tree(unpacked, kernel, abi, work / name / "usr/src" / f"linux-headers-{abi}")
     build_link(work / name, abi)
     return [
         packer.pack(name, version),
+        *([packer.pack(bootable, version)] if image else []),
         packer.pack("proxmox-headers-6.8", version, name, arch="all"),
         packer.pack("proxmox-default-headers", "1.1.0", "proxmox-headers-6.8", arch="all"),
     ]

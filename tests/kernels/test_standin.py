@@ -58,7 +58,8 @@ def proxmox(
     """The archive of Proxmox VE; it has no packages but kernels."""
     tmp_path = tmp_path_factory.mktemp("proxmox")
     top = tmp_path / "debian/pve"
-    found = standin.proxmox(top, tmp_path / "work", kernel, unpacked, PVE)
+    image = obtain(kernel.image, "kernel", _archive(), Console(quiet=True))
+    found = standin.proxmox(top, tmp_path / "work", kernel, unpacked, PVE, image)
     lists = {"pve-no-subscription": standin.stanzas(found, ".gz")}
     standin.publish(top, "bookworm", lists, signer, suffix=".gz")
     with standin.serve(tmp_path) as url:
@@ -131,6 +132,13 @@ def test_a_host_of_proxmox_ve(
     for_proxmox: Path, proxmox: str, signer: Signer, engine: Engine
 ) -> None:
     installs("proxmox:8", for_proxmox, proxmox, signer, engine, PVE, "proxmox-default-headers")
+
+
+@pytest.mark.slow
+def test_a_kernel_of_proxmox_ve(proxmox: str, tmp_path: Path, signer: Signer) -> None:
+    run = invoke("verify", "proxmox:8", proxmox, tmp_path, signer)
+    assert run.returncode == 0, run.stderr
+    assert f"Linux {PVE}: passed" in run.stdout + run.stderr
 
 
 @pytest.mark.slow
