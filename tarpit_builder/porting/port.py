@@ -193,7 +193,13 @@ def _todo(plan: Plan) -> tuple[str, ...]:
         said.append(
             "the release to catalogue/kernels.tsv: invoke catalog-update --kernel-git CLONE"
         )
-    if not records.tried(version):
+    proven = {
+        (record.kernel, record.arch)
+        for record in records.read()
+        if record.proven and not record.distribution
+    }
+    if (str(version), plan.kernel.arch) not in proven:
         said.append("what was seen to records.tsv and the README: invoke kernels --record")
+    if not records.tried(version):
         said.append("the series to the second [[build]] of matrix.toml")
     return tuple(said)

@@ -147,6 +147,13 @@ def test_what_cannot_be_booted_is_said(
     said = done.table()
     assert "not booted" in said
     assert "invoke kernels --record" in said
+    assert "matrix.toml" in said
+    built = records.Record("2.6.24", "amd64", "none", "gcc", "0", "0", "2026-01-01")
+    monkeypatch.setattr(records, "read", lambda: (built,))
+    # Built before, and to be entered as proven now.
+    said = porting.port(request(clone), real, Console(quiet=True)).table()
+    assert "invoke kernels --record" in said
+    assert "matrix.toml" not in said
     assert done.log.probed
     assert "NF_INET_LOCAL_IN" in done.log.missing
 
