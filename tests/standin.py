@@ -215,9 +215,23 @@ def kernel_of(files: Sequence[Path], kernel: DebianKernel, abi: str, target: Pat
     packed.unlink()
 
 
-def ubuntu(top: Path, work: Path, kernel: DebianKernel, unpacked: Path, abi: str) -> list[str]:
-    """Stanzas of *kernel* as Ubuntu has it, with the name *abi*, in the archive at *top*."""
+def ubuntu(
+    top: Path,
+    work: Path,
+    kernel: DebianKernel,
+    unpacked: Path,
+    abi: str,
+    image: Sequence[Path],
+) -> list[str]:
+    """Stanzas of *kernel* as Ubuntu has it, with the name *abi*, in the archive at *top*.
+
+    *unpacked* are its headers, *image* Debian's packages of the kernel itself.
+    """
     packer = Packer(top, work, MODES["ubuntu"])
+    bootable, modules = f"linux-image-{abi}", f"linux-modules-{abi}"
+    kernel_of(image, kernel, abi, work / bootable)
+    (work / modules).mkdir()
+    (work / bootable / "lib").rename(work / modules / "lib")
     name, shared = f"linux-headers-{abi}", f"linux-headers-{abi.rpartition('-')[0]}"
     version = f"{abi.rpartition('-')[0]}.63"
     whole_tree(unpacked, kernel, abi, work / name / "usr/src" / name)
@@ -226,6 +240,8 @@ def ubuntu(top: Path, work: Path, kernel: DebianKernel, unpacked: Path, abi: str
     return [
         packer.pack(name, version, f"{shared}, libc6, libelf1, libssl3"),
         packer.pack(shared, version, arch="all"),
+        packer.pack(bootable, version, modules),
+        packer.pack(modules, version),
         packer.pack("linux-headers-generic", version, name),
     ]
 
@@ -236,7 +252,7 @@ def proxmox(
     kernel: DebianKernel,
     unpacked: Path,
     abi: str,
-    image: Sequence[Path] = (),
+    image: Sequence[Path],
 ) -> list[str]:
     """Stanzas of *kernel* as Proxmox VE has it, with the name *abi*, in the archive at *top*.
 
@@ -245,13 +261,12 @@ def proxmox(
     packer = Packer(top, work, MODES["proxmox"])
     name, version = f"proxmox-headers-{abi}", abi.removesuffix("-pve")
     bootable = f"proxmox-kernel-{abi}-signed"
-    if image:
-        kernel_of(image, kernel, abi, work / bootable)
+    kernel_of(image, kernel, abi, work / bootable)
     whole_tree(unpacked, kernel, abi, work / name / "usr/src" / f"linux-headers-{abi}")
     build_link(work / name, abi)
     return [
         packer.pack(name, version),
-        *([packer.pack(bootable, version)] if image else []),
+        packer.pack(bootable, version),
         packer.pack("proxmox-headers-6.8", version, name, arch="all"),
         packer.pack("proxmox-default-headers", "1.1.0", "proxmox-headers-6.8", arch="all"),
     ]
