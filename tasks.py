@@ -144,7 +144,8 @@ def verify(
     *("iptables", "userland"),
     *PLACES,
     help={
-        "kernel-git": "clone of Linux: the release, and the commits that a failure may come from"
+        "kernel-git": "clone of Linux: the release, if --kernel-tree does not have it, and the"
+        " commits that a failure may come from"
     },
 )
 def port(c: Context, given: Given) -> None:

@@ -61,13 +61,15 @@ def port(
 ) -> Ported:
     """Fetch the kernel of *request*, build for it, boot it and judge the packages.
 
-    Of a distribution's kernel, *request* may name a clone of Linux, to look for causes in.
+    Of a distribution's kernel, and of a tree, *request* may name a clone of Linux as well, to look
+    for causes in.
 
     :raises TarpitError: of the kind of what failed; it names a report in ``dist/``, unless the
         request itself is wrong.
     """
     clone, ref = request.kernel_git, request.ref
-    if "kernel_git" not in kernels.origin(request.kernel, request.kernel_tree).takes:
+    takes = kernels.origin(request.kernel, request.kernel_tree).takes
+    if request.kernel_tree or "kernel_git" not in takes:
         request = request.but(kernel_git="", ref="")
     plan = planning.make(request, archive)
     done: list[str] = []
@@ -79,6 +81,8 @@ def port(
         said = log.read((built.folder / building.LOG).read_text(errors="replace"))
         proven = _proven(request, options or VerifyOptions(), archive, console)
     except TarpitError as error:
+        if isinstance(error, UserError) and not done:
+            raise  # the tree is not where the request says, so there is nothing to report of it
         raise _reported(error, plan, tuple(done), clone, ref) from error
     return Ported(plan, built.folder, said, proven, _todo(plan))
 

@@ -15,6 +15,7 @@ from tarpit_builder.kernels.source import Places
 from tarpit_builder.porting.port import UnprovenError
 from tarpit_builder.request import Request
 from tarpit_builder.sources import MODULE_BUILD, FetchedTree
+from tarpit_builder.sources.buildtree import WHOLE_SOURCE
 from tarpit_builder.sources.debian import Archive, Mirrors
 from tarpit_builder.sources.store import Store
 from tarpit_builder.versions import KernelVersion
@@ -83,10 +84,10 @@ def request(clone: Path, **more: object) -> Request:
     return Request("2.6.24.99", iptables="none", **options)  # type: ignore[arg-type]
 
 
-def failed(clone: Path, real: Archive) -> str:
+def failed(clone: Path, real: Archive, **more: object) -> str:
     """The report on *clone*."""
     with pytest.raises(BuildError) as caught:
-        porting.port(request(clone), real, Console(quiet=True))
+        porting.port(request(clone, **more), real, Console(quiet=True))
     match = re.search(r"the report is (\S+);", str(caught.value))
     assert match
     path = Path(match[1])
@@ -123,6 +124,17 @@ def test_headers_that_do_not_compile_are_named(clone: Path, real: Archive) -> No
     said = failed(clone, real)
     assert "failed at probe" in said
     assert "the kernel headers do not compile" in said
+    assert f"- {guilty} " in said
+
+
+def test_a_tree_is_built_and_a_clone_searched(clone: Path, real: Archive) -> None:
+    guilty = commit(clone, "x", X_TABLES, lambda text: re.sub(r"\btargetsize\b", "bytes", text))
+    whole = clone / WHOLE_SOURCE  # what headers alone do not have
+    whole.parent.mkdir(exist_ok=True)
+    whole.touch()
+    said = failed(clone, real, kernel_tree=str(clone))
+    whole.unlink()
+    assert "failed at build" in said
     assert f"- {guilty} " in said
 
 
@@ -178,4 +190,6 @@ def test_checks_that_fail_are_reported(
 def test_a_request_that_is_wrong_leaves_no_report(clone: Path, real: Archive) -> None:
     with pytest.raises(UserError):
         porting.port(request(clone, release="3.0"), real, Console(quiet=True))
+    with pytest.raises(UserError, match="there is no"):
+        porting.port(request(clone, kernel_tree=str(clone / "gone")), real, Console(quiet=True))
     assert not paths.dist_dir().exists()
