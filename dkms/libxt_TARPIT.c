@@ -32,6 +32,7 @@ static void tarpit_tg_help(void)
 "  --tarpit      accept the connection and hold it at window 0 (default)\n"
 "  --honeypot    accept the connection and acknowledge what arrives\n"
 "  --reset       refuse the connection\n"
+"  --stall       accept the connection, take 64 kB, then hold it\n"
 "Needs -p tcp; valid in INPUT and FORWARD of filter, mangle and security.\n");
 }
 
@@ -40,9 +41,11 @@ static void tarpit_tg_help(void)
  * the extension's own options comes by, and about chain and table not even
  * then. Without the following the user would be told "Invalid argument", and
  * have to look for the reason in the kernel's log. So look at the command
- * line itself; what cannot be made out there is left to the kernel. The rules
- * that iptables-restore reads are not on it, but those that iptables-save
- * wrote have a mode, so that at least their protocol is known.
+ * line itself; what cannot be made out there is left to the kernel. That is
+ * nearly all that begins with "-" where an argument of a match's option may
+ * stand, as in --string "-t nat": which of them have one, only the match
+ * knows. The rules that iptables-restore reads are not on it, but those that
+ * iptables-save wrote have a mode, so that at least their protocol is known.
  */
 struct tarpit_command {
 	const char *table;
@@ -52,58 +55,99 @@ struct tarpit_command {
 	bool protocol_unclear;
 };
 
-/* If argv[i] is the option, in whatever form, return its argument. */
-static const char *tarpit_option(char **argv, int i, char letter,
-				 const char *name)
+/* Is it the option, in whatever form? */
+static bool tarpit_is_option(const char *arg, char letter, const char *name)
 {
-	const char *arg = argv[i];
 	size_t len;
 
 	if (arg[0] != '-')
-		return NULL;
-	if (arg[1] == letter)
-		return arg[2] != '\0' ? arg + 2 : argv[i + 1];
+		return false;
 	if (arg[1] != '-')
-		return NULL;
+		return arg[1] == letter;
 
-	arg += 2;
-	len = strcspn(arg, "=");
-	if (len < 3 || strncmp(arg, name, len) != 0)
-		return NULL;
-	return arg[len] == '=' ? arg + len + 1 : argv[i + 1];
+	len = strcspn(arg + 2, "=");
+	return len >= 3 && strncmp(arg + 2, name, len) == 0;
 }
 
-/* By the time that we look, iptables has blanked the "!" that it understood.
- * An empty argument of an option it can only be after that option.
+/* The argument of option argv[*i], where *i then is. */
+static const char *tarpit_argument(char **argv, int *i)
+{
+	const char *arg = argv[*i];
+	const char *value;
+
+	if (arg[1] != '-' && arg[2] != '\0')
+		return arg + 2;
+	value = arg[1] == '-' ? strchr(arg, '=') : NULL;
+	if (value != NULL)
+		return value + 1;
+	return argv[*i + 1] != NULL ? argv[++*i] : NULL;
+}
+
+/* Options of which it is known that nothing follows, and all that has its
+ * argument with it.
  */
-static bool tarpit_is_inverted(char **argv, int i)
+static bool tarpit_stands_alone(const char *arg)
 {
-	return strcmp(argv[i - 1], "!") == 0 ||
-	       (i > 1 && argv[i - 1][0] == '\0' && argv[i - 2][0] != '-');
+	static const char *const names[] = {
+		"--tarpit", "--honeypot", "--reset", "--stall", "--syn",
+	};
+	unsigned int i;
+
+	for (i = 0; i < sizeof(names) / sizeof(*names); i++)
+		if (strcmp(arg, names[i]) == 0)
+			return true;
+	return arg[1] != '-' || strchr(arg, '=') != NULL;
 }
 
-static void tarpit_read_command(struct tarpit_command *cmd, char **argv)
+/* Return false if it cannot be made out. */
+static bool tarpit_read_command(struct tarpit_command *cmd, char **argv)
 {
+	/* the letters of iptables' own options that have an argument */
+	static const char own[] = "sdiojgmcDNCEM";
+	bool inverted = false, doubt = false;
 	const char *arg;
 	int i;
 
 	memset(cmd, 0, sizeof(*cmd));
 	for (i = 1; argv[0] != NULL && argv[i] != NULL; i++) {
-		if ((arg = tarpit_option(argv, i, 'A', "append")) != NULL ||
-		    (arg = tarpit_option(argv, i, 'I', "insert")) != NULL ||
-		    (arg = tarpit_option(argv, i, 'R', "replace")) != NULL)
-			cmd->chain = arg;
-		else if ((arg = tarpit_option(argv, i, 't', "table")) != NULL)
-			cmd->table = arg;
-		else if ((arg = tarpit_option(argv, i, 'p', "protocol"))
-			 != NULL) {
-			cmd->protocol = arg;
-			cmd->protocol_inverted = tarpit_is_inverted(argv, i);
-		} else if (argv[i][0] == '-' && argv[i][1] != '-' &&
-			   strchr(argv[i], 'p') != NULL)
+		arg = argv[i];
+		/* By now, iptables has blanked the "!" that it understood. */
+		if (strcmp(arg, "!") == 0 || arg[0] == '\0') {
+			if (doubt)
+				return false;
+			inverted = true;
+			continue;
+		}
+		if (arg[0] != '-') {
+			inverted = false;
+			doubt = false;
+			continue;
+		}
+		if (doubt)
+			return false;
+
+		if (tarpit_is_option(arg, 'A', "append") ||
+		    tarpit_is_option(arg, 'I', "insert") ||
+		    tarpit_is_option(arg, 'R', "replace")) {
+			cmd->chain = tarpit_argument(argv, &i);
+		} else if (tarpit_is_option(arg, 't', "table")) {
+			cmd->table = tarpit_argument(argv, &i);
+		} else if (tarpit_is_option(arg, 'p', "protocol")) {
+			cmd->protocol = tarpit_argument(argv, &i);
+			cmd->protocol_inverted = inverted;
+		} else if (arg[1] != '-' && arg[1] != '\0' &&
+			   strchr(own, arg[1]) != NULL) {
+			tarpit_argument(argv, &i);
+		} else if (tarpit_stands_alone(arg)) {
 			/* perhaps several short options in one */
-			cmd->protocol_unclear = true;
+			if (arg[1] != '-' && strchr(arg, 'p') != NULL)
+				cmd->protocol_unclear = true;
+		} else {
+			doubt = true;
+		}
+		inverted = false;
 	}
+	return true;
 }
 
 static bool tarpit_is_tcp(const char *protocol)
@@ -129,8 +173,7 @@ static void tarpit_check_command(char **argv, bool protocol_known)
 {
 	struct tarpit_command cmd;
 
-	tarpit_read_command(&cmd, argv);
-	if (cmd.chain == NULL)
+	if (!tarpit_read_command(&cmd, argv) || cmd.chain == NULL)
 		return;
 
 	if (cmd.table != NULL && strcmp(cmd.table, "filter") != 0 &&
@@ -217,20 +260,24 @@ static void tarpit_check6(void)
 #endif
 
 #ifdef TARPIT_X6
-static const struct xt_option_entry tarpit_tg_opts[] = {
-	{
-		.name = "tarpit", .id = XT_TARPIT_TARPIT, .type = XTTYPE_NONE,
-		.excl = 1 << XT_TARPIT_HONEYPOT | 1 << XT_TARPIT_RESET,
-	},
-	{
-		.name = "honeypot", .id = XT_TARPIT_HONEYPOT,
-		.type = XTTYPE_NONE,
-		.excl = 1 << XT_TARPIT_TARPIT | 1 << XT_TARPIT_RESET,
-	},
-	{
-		.name = "reset", .id = XT_TARPIT_RESET, .type = XTTYPE_NONE,
-		.excl = 1 << XT_TARPIT_TARPIT | 1 << XT_TARPIT_HONEYPOT,
-	},
+#define TARPIT_MODE(mode, id_) { \
+	.name = mode, .id = id_, .type = XTTYPE_NONE, \
+	.excl = (1 << (XT_TARPIT_STALL + 1)) - 1 - (1 << (id_)), \
+}
+
+/* Revision 0 is without the last. */
+static const struct xt_option_entry tarpit_tg_v0_opts[] = {
+	TARPIT_MODE("tarpit", XT_TARPIT_TARPIT),
+	TARPIT_MODE("honeypot", XT_TARPIT_HONEYPOT),
+	TARPIT_MODE("reset", XT_TARPIT_RESET),
+	XTOPT_TABLEEND,
+};
+
+static const struct xt_option_entry tarpit_tg_v1_opts[] = {
+	TARPIT_MODE("tarpit", XT_TARPIT_TARPIT),
+	TARPIT_MODE("honeypot", XT_TARPIT_HONEYPOT),
+	TARPIT_MODE("reset", XT_TARPIT_RESET),
+	TARPIT_MODE("stall", XT_TARPIT_STALL),
 	XTOPT_TABLEEND,
 };
 
@@ -253,10 +300,19 @@ static void tarpit_tg_check6(struct xt_fcheck_call *cb)
 	tarpit_check6();
 }
 #else
-static TARPIT_CONST struct option tarpit_tg_opts[] = {
+/* Revision 0 is without the last. */
+static TARPIT_CONST struct option tarpit_tg_v0_opts[] = {
 	{ "tarpit", no_argument, NULL, XT_TARPIT_TARPIT },
 	{ "honeypot", no_argument, NULL, XT_TARPIT_HONEYPOT },
 	{ "reset", no_argument, NULL, XT_TARPIT_RESET },
+	{ NULL, 0, NULL, 0 },
+};
+
+static TARPIT_CONST struct option tarpit_tg_v1_opts[] = {
+	{ "tarpit", no_argument, NULL, XT_TARPIT_TARPIT },
+	{ "honeypot", no_argument, NULL, XT_TARPIT_HONEYPOT },
+	{ "reset", no_argument, NULL, XT_TARPIT_RESET },
+	{ "stall", no_argument, NULL, XT_TARPIT_STALL },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -266,25 +322,28 @@ static int tarpit_tg_parse(int c, char **argv, int invert,
 {
 	struct xt_tarpit_tginfo *info = (void *)(*target)->data;
 
-	if (c < XT_TARPIT_TARPIT || c > XT_TARPIT_RESET)
+	if (c < XT_TARPIT_TARPIT || c > XT_TARPIT_STALL)
 		return 0;
 
 	if (invert)
 		tarpit_error(PARAMETER_PROBLEM,
 			     "TARPIT: option \"--%s\" cannot be inverted",
-			     tarpit_tg_opts[c].name);
+			     tarpit_tg_v1_opts[c].name);
 	if (*flags & 1 << c)
 		tarpit_error(PARAMETER_PROBLEM,
 			     "TARPIT: option \"--%s\" can only be used once",
-			     tarpit_tg_opts[c].name);
+			     tarpit_tg_v1_opts[c].name);
 	if (*flags != 0)
 		tarpit_error(PARAMETER_PROBLEM,
 			     "TARPIT: option \"--%s\" cannot be used together with \"--%s\"",
-			     tarpit_tg_opts[c].name,
-			     tarpit_tg_opts[info->variant].name);
+			     tarpit_tg_v1_opts[c].name,
+			     tarpit_tg_v1_opts[info->variant].name);
 
 	*flags |= 1 << c;
 	info->variant = c;
+	/* ip6tables 1.4.0 forgets which revision it has chosen. */
+	if (c == XT_TARPIT_STALL)
+		(*target)->u.user.revision = 1;
 	tarpit_rule = entry;
 	return 1;
 }
@@ -317,6 +376,9 @@ static void tarpit_tg_save(const tarpit_ip_t *ip,
 	case XT_TARPIT_RESET:
 		printf(TARPIT_PRINT("--reset"));
 		break;
+	case XT_TARPIT_STALL:
+		printf(TARPIT_PRINT("--stall"));
+		break;
 	}
 }
 
@@ -326,7 +388,7 @@ static void tarpit_tg_print(const tarpit_ip_t *ip,
 	tarpit_tg_save(ip, target);
 }
 
-static struct xtables_target tarpit_tg4_reg = {
+static struct xtables_target tarpit_tg4_v0_reg = {
 	.version = XTABLES_VERSION,
 	.name = "TARPIT",
 	.revision = 0,
@@ -339,18 +401,41 @@ static struct xtables_target tarpit_tg4_reg = {
 #ifdef TARPIT_X6
 	.x6_parse = tarpit_tg_parse,
 	.x6_fcheck = tarpit_tg_check4,
-	.x6_options = tarpit_tg_opts,
+	.x6_options = tarpit_tg_v0_opts,
 #else
 	.parse = tarpit_tg_parse,
 	.final_check = tarpit_tg_check4,
-	.extra_opts = tarpit_tg_opts,
+	.extra_opts = tarpit_tg_v0_opts,
+#endif
+	.print = tarpit_tg_print,
+	.save = tarpit_tg_save,
+};
+
+static struct xtables_target tarpit_tg4_v1_reg = {
+	.version = XTABLES_VERSION,
+	.name = "TARPIT",
+	.revision = 1,
+#ifndef TARPIT_IPTABLES_1_3
+	.family = AF_INET,
+#endif
+	.size = XT_ALIGN(sizeof(struct xt_tarpit_tginfo_v1)),
+	.userspacesize = XT_ALIGN(sizeof(struct xt_tarpit_tginfo_v1)),
+	.help = tarpit_tg_help,
+#ifdef TARPIT_X6
+	.x6_parse = tarpit_tg_parse,
+	.x6_fcheck = tarpit_tg_check4,
+	.x6_options = tarpit_tg_v1_opts,
+#else
+	.parse = tarpit_tg_parse,
+	.final_check = tarpit_tg_check4,
+	.extra_opts = tarpit_tg_v1_opts,
 #endif
 	.print = tarpit_tg_print,
 	.save = tarpit_tg_save,
 };
 
 #ifndef TARPIT_IPTABLES_1_3
-static struct xtables_target tarpit_tg6_reg = {
+static struct xtables_target tarpit_tg6_v0_reg = {
 	.version = XTABLES_VERSION,
 	.name = "TARPIT",
 	.revision = 0,
@@ -361,21 +446,45 @@ static struct xtables_target tarpit_tg6_reg = {
 #ifdef TARPIT_X6
 	.x6_parse = tarpit_tg_parse,
 	.x6_fcheck = tarpit_tg_check6,
-	.x6_options = tarpit_tg_opts,
+	.x6_options = tarpit_tg_v0_opts,
 #else
 	.parse = tarpit_tg_parse,
 	.final_check = tarpit_tg_check6,
-	.extra_opts = tarpit_tg_opts,
+	.extra_opts = tarpit_tg_v0_opts,
+#endif
+	.print = tarpit_tg_print,
+	.save = tarpit_tg_save,
+};
+
+static struct xtables_target tarpit_tg6_v1_reg = {
+	.version = XTABLES_VERSION,
+	.name = "TARPIT",
+	.revision = 1,
+	.family = AF_INET6,
+	.size = XT_ALIGN(sizeof(struct xt_tarpit_tginfo_v1)),
+	.userspacesize = XT_ALIGN(sizeof(struct xt_tarpit_tginfo_v1)),
+	.help = tarpit_tg_help,
+#ifdef TARPIT_X6
+	.x6_parse = tarpit_tg_parse,
+	.x6_fcheck = tarpit_tg_check6,
+	.x6_options = tarpit_tg_v1_opts,
+#else
+	.parse = tarpit_tg_parse,
+	.final_check = tarpit_tg_check6,
+	.extra_opts = tarpit_tg_v1_opts,
 #endif
 	.print = tarpit_tg_print,
 	.save = tarpit_tg_save,
 };
 #endif
 
+/* iptables takes the last revision that the kernel has. */
 void _init(void)
 {
-	xtables_register_target(&tarpit_tg4_reg);
+	xtables_register_target(&tarpit_tg4_v0_reg);
+	xtables_register_target(&tarpit_tg4_v1_reg);
 #ifndef TARPIT_IPTABLES_1_3
-	xtables_register_target(&tarpit_tg6_reg);
+	xtables_register_target(&tarpit_tg6_v0_reg);
+	xtables_register_target(&tarpit_tg6_v1_reg);
 #endif
 }

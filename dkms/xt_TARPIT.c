@@ -3,10 +3,11 @@
  * xt_TARPIT: answer TCP connections from within the firewall, and hold them.
  *
  * Nothing is remembered about a connection. All that a later segment needs
- * is in the segment itself, because our initial sequence number is the
- * client's plus a keyed hash of the addresses and ports:
+ * is in the segment itself, because our initial sequence number is made from
+ * the client's, by a permutation that a keyed hash of the addresses and ports
+ * selects:
  *
- *	our ISN = client ISN + h
+ *	our ISN = P(client ISN)
  *
  * A client that acknowledges our SYN sends ack = our ISN + 1, from which its
  * own ISN follows. So the answer to a window probe or keepalive, which carry
@@ -21,6 +22,7 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 #include <linux/etherdevice.h>
+#include <linux/if_bridge.h>
 #include <linux/if_vlan.h>
 #include <linux/inetdevice.h>
 #include <linux/ip.h>
@@ -57,23 +59,83 @@
 
 /* Enough for a client to take the connection for real, no more. */
 #define TARPIT_WINDOW_OPEN	5
-/* What a Linux host with an ordinary Ethernet MTU offers: 44 * 1460. */
-#define TARPIT_WINDOW_HONEYPOT	64240
+/* What a Linux host with an ordinary Ethernet MTU offers: 44 * 1460. For
+ * --stall it is also how much is taken.
+ */
+#define TARPIT_WINDOW_HOST	64240
+#define TARPIT_MSS4	(ETH_DATA_LEN - sizeof(struct iphdr) - \
+			 sizeof(struct tcphdr))
+#define TARPIT_MSS6	(ETH_DATA_LEN - sizeof(struct ipv6hdr) - \
+			 sizeof(struct tcphdr))
 /* How far beyond its ISN a client that we hold can possibly be. */
 #define TARPIT_MAX_SENT		65536
-
-static siphash_key_t tarpit_key __read_mostly;
 
 enum tarpit_reply {
 	TARPIT_SILENCE,
 	TARPIT_ACCEPT,	/* SYN+ACK */
-	TARPIT_HOLD,	/* ACK of nothing, window 0 */
+	TARPIT_HOLD,	/* ACK of nothing, window 0; --stall: of what fits */
 	TARPIT_CONSUME,	/* ACK of everything, window open */
 	TARPIT_RESET,	/* RST, or RST+ACK where there is no ack to answer */
 };
 
-static enum tarpit_reply tarpit_classify(u8 variant, const struct tcphdr *th,
-					 unsigned int payload)
+/* A reply: its header, and as many words of options as that has room for */
+struct tarpit_segment {
+	struct tcphdr th;
+	__be32 options[2];
+};
+
+static siphash_key_t tarpit_key __read_mostly;
+static atomic_t tarpit_has_key __read_mostly = ATOMIC_INIT(0);
+
+/* Part of the kernel's image, we may be asked before there is any randomness.
+ * A client asks again.
+ */
+static noinline bool tarpit_draw_key(void)
+{
+	static DEFINE_SPINLOCK(lock);
+
+	if (!rng_is_initialized())
+		return false;
+
+	spin_lock_bh(&lock);
+	if (!atomic_read(&tarpit_has_key)) {
+		get_random_bytes(&tarpit_key, sizeof(tarpit_key));
+		smp_wmb();	/* the key before the word of it */
+		atomic_set(&tarpit_has_key, 1);
+	}
+	spin_unlock_bh(&lock);
+	return true;
+}
+
+static bool tarpit_is_keyed(void)
+{
+	if (!atomic_read(&tarpit_has_key) && !tarpit_draw_key())
+		return false;
+	smp_rmb();	/* the other half of tarpit_draw_key()'s */
+	return true;
+}
+
+/* Not a sum: whoever connects from the same port again would see the same
+ * difference between his number and ours again.
+ */
+static u32 tarpit_isn(u32 client_isn, u64 hash)
+{
+	u32 isn = (client_isn + (u32)hash) * 0x9e3779b1U;
+
+	isn = (isn ^ isn >> 16) * 0x85ebca6bU;
+	return isn + (u32)(hash >> 32);
+}
+
+static u32 tarpit_client_isn(u32 isn, u64 hash)
+{
+	u32 client_isn = (isn - (u32)(hash >> 32)) * 0xa5cb9243U;
+
+	client_isn = (client_isn ^ client_isn >> 16) * 0x0e8b2f51U;
+	return client_isn - (u32)hash;
+}
+
+static __always_inline enum tarpit_reply
+tarpit_classify(u8 variant, const struct tcphdr *th, unsigned int payload)
 {
 	switch (tcp_flag_byte(th) &
 		(TCPHDR_SYN | TCPHDR_FIN | TCPHDR_RST | TCPHDR_ACK)) {
@@ -94,7 +156,7 @@ static enum tarpit_reply tarpit_classify(u8 variant, const struct tcphdr *th,
 			return TARPIT_RESET;
 		if (variant == XT_TARPIT_HONEYPOT)
 			return TARPIT_CONSUME;
-		return TARPIT_SILENCE;
+		return TARPIT_HOLD;
 	case TCPHDR_FIN:
 		if (variant == XT_TARPIT_RESET)
 			return TARPIT_RESET;
@@ -102,6 +164,34 @@ static enum tarpit_reply tarpit_classify(u8 variant, const struct tcphdr *th,
 	default:
 		return TARPIT_SILENCE;
 	}
+}
+
+/* The edge of --stall's window never moves, as that of a server whose program
+ * never reads. So a client that has filled it probes with the number before
+ * the edge, and one that has sent nothing keeps alive with the number before
+ * its first byte. Any other number without data is either that of an ACK,
+ * which asks for no answer, or of a keepalive in between: to acknowledge what
+ * would be right for that one could begin an endless exchange of ACKs. A FIN
+ * waits behind a shut window, where its sender may wait for ever.
+ */
+static bool tarpit_stall(struct tcphdr *tcph, const struct tcphdr *oth,
+			 unsigned int payload, u32 isn)
+{
+	u32 begin = ntohl(oth->seq) - isn;	/* 1 is the first byte */
+	u32 taken;
+
+	if (payload || oth->fin)
+		taken = min_t(u32, max_t(u32, begin + payload, 1) - 1,
+			      TARPIT_WINDOW_HOST);
+	else if (begin == 0 || begin == TARPIT_WINDOW_HOST)
+		taken = begin;
+	else
+		return false;
+
+	tcph->ack_seq = htonl(isn + 1 + taken);
+	if (!oth->fin)
+		tcph->window = htons(TARPIT_WINDOW_HOST - taken);
+	return true;
 }
 
 /**
@@ -112,13 +202,14 @@ static enum tarpit_reply tarpit_classify(u8 variant, const struct tcphdr *th,
  * @oth: header of the segment that is answered
  * @payload: number of bytes of data in that segment
  * @hash: keyed hash of the addresses and ports
+ *
+ * Return: whether there is a reply after all
  */
-static void tarpit_build(struct tcphdr *tcph, enum tarpit_reply reply,
+static bool tarpit_build(struct tcphdr *tcph, enum tarpit_reply reply,
 			 u8 variant, const struct tcphdr *oth,
-			 unsigned int payload, u32 hash)
+			 unsigned int payload, u64 hash)
 {
 	u32 seq = ntohl(oth->seq);
-	u32 ack_seq = ntohl(oth->ack_seq);
 	u32 isn;
 
 	memset(tcph, 0, sizeof(*tcph));
@@ -130,28 +221,31 @@ static void tarpit_build(struct tcphdr *tcph, enum tarpit_reply reply,
 	case TARPIT_ACCEPT:
 		tcph->syn = 1;
 		tcph->ack = 1;
-		tcph->seq = htonl(seq + hash);
+		tcph->seq = htonl(tarpit_isn(seq, hash));
 		tcph->ack_seq = htonl(seq + 1);
-		tcph->window = htons(variant == XT_TARPIT_HONEYPOT ?
-				     TARPIT_WINDOW_HONEYPOT :
-				     TARPIT_WINDOW_OPEN);
+		tcph->window = htons(variant == XT_TARPIT_TARPIT ?
+				     TARPIT_WINDOW_OPEN : TARPIT_WINDOW_HOST);
 		break;
 	case TARPIT_HOLD:
-		/* Of a connection that we did not accept, acknowledge what
-		 * the sender presumably had acknowledged before.
-		 */
-		isn = ack_seq - 1 - hash;
-		if (seq - isn <= TARPIT_MAX_SENT)
-			seq = isn + 1;
 		tcph->ack = 1;
 		tcph->seq = oth->ack_seq;
-		tcph->ack_seq = htonl(seq);
+		isn = tarpit_client_isn(ntohl(oth->ack_seq) - 1, hash);
+		if (seq - isn > TARPIT_MAX_SENT) {
+			/* Of a connection that we did not accept, acknowledge
+			 * what the sender presumably had acknowledged before.
+			 */
+			tcph->ack_seq = oth->seq;
+			break;
+		}
+		if (variant == XT_TARPIT_STALL)
+			return tarpit_stall(tcph, oth, payload, isn);
+		tcph->ack_seq = htonl(isn + 1);
 		break;
 	case TARPIT_CONSUME:
 		tcph->ack = 1;
 		tcph->seq = oth->ack_seq;
 		tcph->ack_seq = htonl(seq + payload + oth->fin);
-		tcph->window = htons(TARPIT_WINDOW_HONEYPOT);
+		tcph->window = htons(TARPIT_WINDOW_HOST);
 		break;
 	default:
 		/* RFC 9293, 3.5.2: reset generation, group 1 */
@@ -165,15 +259,120 @@ static void tarpit_build(struct tcphdr *tcph, enum tarpit_reply reply,
 		}
 		break;
 	}
+	return true;
+}
+
+/**
+ * tarpit_add_options - give a SYN+ACK the options that need no memory
+ * @reply: the SYN+ACK
+ * @variant: mode of the rule
+ * @skb: the SYN
+ * @thoff: where its TCP header is
+ * @mss: the largest segment that we pretend to take
+ *
+ * Only options that the client offered, so that the reply cannot be longer
+ * than its SYN. A window scale or timestamps would have to be known of when
+ * the next segment comes.
+ */
+static noinline void
+tarpit_add_options(struct tarpit_segment *reply, u8 variant,
+		   const struct sk_buff *skb, unsigned int thoff, u16 mss)
+{
+	const struct tcphdr *th;
+	bool offers_mss = false;
+	bool offers_sack = false;
+	const u8 *option, *end;
+	unsigned int count = 0;
+	u8 buf[60];
+
+	th = skb_header_pointer(skb, thoff, sizeof(*th), buf);
+	if (!th)
+		return;
+	option = skb_header_pointer(skb, thoff, th->doff * 4, buf);
+	if (!option)
+		return;
+
+	end = option + th->doff * 4;
+	for (option += sizeof(*th); option < end && *option != TCPOPT_EOL;) {
+		if (*option == TCPOPT_NOP) {
+			option++;
+			continue;
+		}
+		if (end - option < 2 || option[1] < 2 ||
+		    option[1] > end - option)
+			break;
+		if (option[0] == TCPOPT_MSS && option[1] == TCPOLEN_MSS)
+			offers_mss = true;
+		if (option[0] == TCPOPT_SACK_PERM &&
+		    option[1] == TCPOLEN_SACK_PERM)
+			offers_sack = true;
+		option += option[1];
+	}
+
+	if (offers_mss)
+		reply->options[count++] = htonl(TCPOPT_MSS << 24 |
+						TCPOLEN_MSS << 16 | mss);
+	if (offers_sack && variant == XT_TARPIT_STALL)
+		reply->options[count++] = htonl(TCPOPT_NOP << 24 |
+						TCPOPT_NOP << 16 |
+						TCPOPT_SACK_PERM << 8 |
+						TCPOLEN_SACK_PERM);
+	reply->th.doff += count;
+}
+
+/* Does the SYN+ACK have to look like that of a host? */
+static bool tarpit_has_options(enum tarpit_reply reply, u8 variant)
+{
+	return variant != XT_TARPIT_TARPIT && reply == TARPIT_ACCEPT;
+}
+
+static unsigned int tarpit_len(const struct tarpit_segment *reply)
+{
+	return reply->th.doff * 4;
+}
+
+/* Sum of a reply; the last word of the header is 0 until then. */
+static __always_inline __wsum tarpit_sum(const struct tarpit_segment *reply)
+{
+	const __wsum *word = (const __wsum *)reply;
+	__wsum sum = csum_add(csum_add(word[0], word[1]),
+			      csum_add(word[2], word[3]));
+
+	if (unlikely(tarpit_len(reply) > sizeof(reply->th)))
+		sum = csum_partial(reply->options,
+				   tarpit_len(reply) - sizeof(reply->th), sum);
+	return sum;
+}
+
+/* Of data from an offset on. skb_checksum() does not know of the one piece
+ * that there nearly always is.
+ */
+static __wsum tarpit_skb_sum(const struct sk_buff *skb, unsigned int offset)
+{
+	unsigned int len = skb->len - offset;
+
+	if (skb_is_nonlinear(skb))
+		return skb_checksum(skb, offset, len, 0);
+	return csum_partial(skb->data + offset, len, 0);
+}
+
+static __always_inline void
+tarpit_put_tcp(struct sk_buff *nskb, unsigned int offset,
+	       const struct tarpit_segment *reply)
+{
+	skb_set_transport_header(nskb, offset);
+	memcpy(tcp_hdr(nskb), &reply->th, sizeof(reply->th));
+	if (unlikely(tarpit_len(reply) > sizeof(reply->th)))
+		memcpy(tcp_hdr(nskb) + 1, reply->options,
+		       tarpit_len(reply) - sizeof(reply->th));
 }
 
 /* Find the TCP header and the length of what follows it, or NULL if the
  * segment is cut short or its header makes no sense.
  */
-static const struct tcphdr *tarpit_tcphdr(const struct sk_buff *skb,
-					  unsigned int thoff,
-					  struct tcphdr *buf,
-					  unsigned int *payload)
+static __always_inline const struct tcphdr *
+tarpit_tcphdr(const struct sk_buff *skb, unsigned int thoff,
+	      struct tcphdr *buf, unsigned int *payload)
 {
 	const struct tcphdr *th;
 	unsigned int hlen;
@@ -194,55 +393,44 @@ static const struct tcphdr *tarpit_tcphdr(const struct sk_buff *skb,
 #ifdef TARPIT_CONNTRACK
 /* A reply belongs to the connection of the segment it answers. Where that
  * one is not tracked, conntrack must not take the reply for the beginning
- * of something.
+ * of something. A buffer that becomes the reply keeps its reference.
  */
-static void tarpit_set_ct(struct sk_buff *skb, struct nf_conn *ct,
-			  enum ip_conntrack_info ctinfo)
-{
-	if (!ct)
-		nf_ct_set(skb, NULL, IP_CT_UNTRACKED);
-	else if (CTINFO2DIR(ctinfo) == IP_CT_DIR_ORIGINAL)
-		nf_ct_set(skb, ct, IP_CT_RELATED_REPLY);
-	else
-		nf_ct_set(skb, ct, IP_CT_RELATED);
-}
-
-/* Remove what the segment brought along, but for our reference to its
- * conntrack entry.
- */
-static void tarpit_scrub(struct sk_buff *skb)
-{
-	enum ip_conntrack_info ctinfo;
-	struct nf_conn *ct;
-
-	ct = nf_ct_get(skb, &ctinfo);
-	if (ct)
-		nf_ct_set(skb, NULL, 0);
-	skb_scrub_packet(skb, true);
-	tarpit_set_ct(skb, ct, ctinfo);
-}
-
 static void tarpit_attach_ct(struct sk_buff *nskb, struct sk_buff *oldskb)
 {
 	enum ip_conntrack_info ctinfo;
 	struct nf_conn *ct;
 
 	ct = nf_ct_get(oldskb, &ctinfo);
-	if (ct)
+	if (!ct) {
+		nf_ct_set(nskb, NULL, IP_CT_UNTRACKED);
+		return;
+	}
+	if (nskb != oldskb)
 		nf_conntrack_get(&ct->ct_general);
-	tarpit_set_ct(nskb, ct, ctinfo);
+	nf_ct_set(nskb, ct, CTINFO2DIR(ctinfo) == IP_CT_DIR_ORIGINAL ?
+			    IP_CT_RELATED_REPLY : IP_CT_RELATED);
 }
 #else
-static void tarpit_scrub(struct sk_buff *skb)
-{
-	skb_scrub_packet(skb, true);
-}
-
 static void tarpit_attach_ct(struct sk_buff *nskb, struct sk_buff *oldskb)
 {
 }
 #endif
+#endif
 
+#ifndef TARPIT_COMPAT_CLEAR
+/* All that the kernel notes about a packet, now and in times to come, is in
+ * this group. The processor belongs to the memory.
+ */
+static void tarpit_clear(struct sk_buff *skb)
+{
+	const int cpu = skb->alloc_cpu;
+
+	memset(&skb->headers, 0, sizeof(skb->headers));
+	skb->alloc_cpu = cpu;
+}
+#endif
+
+#ifndef TARPIT_COMPAT_RECYCLE
 /* May the reply be written over the segment that it answers? Only if nobody
  * else can see the data, and if the lower layers would not have to move it.
  */
@@ -267,17 +455,18 @@ static struct sk_buff *tarpit_recycle(struct sk_buff *skb,
 	if (!skb)
 		return NULL;
 
+	/* As if it had just been allocated */
 	skb_orphan(skb);
-	tarpit_scrub(skb);
-
+	skb_dst_drop(skb);
+	skb_ext_reset(skb);
+	tarpit_clear(skb);
+	skb->mac_header = (typeof(skb->mac_header))~0U;
+	skb_reset_network_header(skb);
 	skb->dev = NULL;
-	skb->priority = 0;
-	skb->ip_summed = CHECKSUM_NONE;
-	skb_set_delivery_time(skb, 0, SKB_CLOCK_REALTIME);
-	skb_clear_hash(skb);
-	skb_init_secmark(skb);
-	__vlan_hwaccel_clear_tag(skb);
+	skb->tstamp = ns_to_ktime(0);
 	memset(skb->cb, 0, sizeof(skb->cb));
+
+	tarpit_attach_ct(skb, skb);
 	return skb;
 }
 #endif
@@ -338,21 +527,34 @@ static bool tarpit_csum4_ok(struct sk_buff *skb, unsigned int hook)
 {
 	const struct iphdr *iph = ip_hdr(skb);
 	unsigned int thoff = ip_hdrlen(skb);
-	unsigned int len = skb->len - thoff;
 
 	if (skb->ip_summed != CHECKSUM_NONE)
 		return !nf_ip_checksum(skb, hook, thoff, IPPROTO_TCP);
 
-	return !tcp_v4_check(len, iph->saddr, iph->daddr,
-			     skb_checksum(skb, thoff, len, 0));
+	return !tcp_v4_check(skb->len - thoff, iph->saddr, iph->daddr,
+			     tarpit_skb_sum(skb, thoff));
 }
 
-static u32 tarpit_hash4(const struct iphdr *iph, const struct tcphdr *th)
+static u64 tarpit_hash4(const struct iphdr *iph, const struct tcphdr *th)
 {
 	return siphash_3u32((__force u32)iph->saddr, (__force u32)iph->daddr,
 			    (__force u32)th->source << 16 |
 			    (__force u32)th->dest, &tarpit_key);
 }
+
+#ifndef TARPIT_COMPAT_POLICY
+/* Without a policy, IPsec is not asked, nor what label it should look for. */
+static bool tarpit_has_policy(const struct net *net)
+{
+#ifdef CONFIG_XFRM
+	return net->xfrm.policy_count[XFRM_POLICY_OUT] ||
+	       net->xfrm.policy_default[XFRM_POLICY_OUT] ==
+	       XFRM_USERPOLICY_BLOCK;
+#else
+	return false;
+#endif
+}
+#endif
 
 #ifndef TARPIT_COMPAT_ROUTE
 static struct dst_entry *tarpit_route4(struct net *net, struct sk_buff *skb,
@@ -361,7 +563,7 @@ static struct dst_entry *tarpit_route4(struct net *net, struct sk_buff *skb,
 {
 	const struct iphdr *oiph = ip_hdr(skb);
 	struct flowi4 fl4 = {
-		.flowi4_l3mdev = l3mdev_master_ifindex(in),
+		.flowi4_l3mdev = l3mdev_master_ifindex_rcu(in),
 		.flowi4_mark = mark,
 		.flowi4_proto = IPPROTO_TCP,
 		.flowi4_flags = FLOWI_FLAG_ANYSRC,
@@ -372,8 +574,12 @@ static struct dst_entry *tarpit_route4(struct net *net, struct sk_buff *skb,
 	};
 	struct rtable *rt;
 
-	security_skb_classify_flow(skb, flowi4_to_flowi_common(&fl4));
-	rt = ip_route_output_key(net, &fl4);
+	if (tarpit_has_policy(net)) {
+		security_skb_classify_flow(skb, flowi4_to_flowi_common(&fl4));
+		rt = ip_route_output_key(net, &fl4);
+	} else {
+		rt = __ip_route_output_key(net, &fl4);
+	}
 	if (IS_ERR(rt))
 		return NULL;
 
@@ -385,15 +591,16 @@ static struct dst_entry *tarpit_route4(struct net *net, struct sk_buff *skb,
 }
 #endif
 
-static void tarpit_put4(struct sk_buff *nskb, __be32 saddr, __be32 daddr,
-			int ttl, const struct tcphdr *tcph)
+static __always_inline void
+tarpit_put4(struct sk_buff *nskb, __be32 saddr, __be32 daddr, int ttl,
+	    const struct tarpit_segment *reply)
 {
 	struct iphdr *iph = ip_hdr(nskb);
 
 	iph->version = 4;
 	iph->ihl = sizeof(*iph) / 4;
 	iph->tos = 0;
-	iph->tot_len = htons(sizeof(*iph) + sizeof(*tcph));
+	iph->tot_len = htons(sizeof(*iph) + tarpit_len(reply));
 	iph->id = 0;
 	iph->frag_off = htons(IP_DF);
 	iph->ttl = ttl;
@@ -402,8 +609,7 @@ static void tarpit_put4(struct sk_buff *nskb, __be32 saddr, __be32 daddr,
 	iph->daddr = daddr;
 	nskb->protocol = htons(ETH_P_IP);
 
-	skb_set_transport_header(nskb, sizeof(*iph));
-	memcpy(tcp_hdr(nskb), tcph, sizeof(*tcph));
+	tarpit_put_tcp(nskb, sizeof(*iph), reply);
 }
 
 #ifdef TARPIT_BRIDGE
@@ -418,6 +624,102 @@ static bool tarpit_is_bridged(const struct sk_buff *skb)
 	       (!dst || dst->flags & DST_FAKE_RTABLE);
 }
 
+#ifndef TARPIT_COMPAT_BRIDGE
+#ifdef CONFIG_BRIDGE_VLAN_FILTERING
+/* The bridge is mostly a module, which we must not need. It is there when the
+ * first bridged segment comes, and stays until we go.
+ */
+static struct {
+	typeof(br_vlan_enabled) *enabled;
+	typeof(br_vlan_get_info_rcu) *info;
+	typeof(br_vlan_get_proto) *proto;
+	typeof(br_vlan_get_pvid_rcu) *pvid;
+} tarpit_bridge;
+static bool tarpit_has_bridge __read_mostly;
+
+static void tarpit_put_bridge(void)
+{
+	if (tarpit_bridge.enabled)
+		symbol_put(br_vlan_enabled);
+	if (tarpit_bridge.info)
+		symbol_put(br_vlan_get_info_rcu);
+	if (tarpit_bridge.proto)
+		symbol_put(br_vlan_get_proto);
+	if (tarpit_bridge.pvid)
+		symbol_put(br_vlan_get_pvid_rcu);
+	memset(&tarpit_bridge, 0, sizeof(tarpit_bridge));
+}
+
+static bool tarpit_get_bridge(void)
+{
+	static DEFINE_SPINLOCK(lock);
+
+	if (smp_load_acquire(&tarpit_has_bridge))
+		return true;
+
+	spin_lock_bh(&lock);
+	if (!tarpit_has_bridge) {
+		tarpit_bridge.enabled = symbol_get(br_vlan_enabled);
+		tarpit_bridge.info = symbol_get(br_vlan_get_info_rcu);
+		tarpit_bridge.proto = symbol_get(br_vlan_get_proto);
+		tarpit_bridge.pvid = symbol_get(br_vlan_get_pvid_rcu);
+		if (tarpit_bridge.enabled && tarpit_bridge.info &&
+		    tarpit_bridge.proto && tarpit_bridge.pvid)
+			smp_store_release(&tarpit_has_bridge, true);
+		else
+			tarpit_put_bridge();
+	}
+	spin_unlock_bh(&lock);
+	return tarpit_has_bridge;
+}
+
+/* Give the reply the tag with which it leaves by the port that the segment
+ * came by. A bridge that filters VLANs has made the segment's tag into what
+ * the port has that it was to leave by; so would the other end's answer be
+ * tagged, and in that VLAN it would go back.
+ */
+static bool tarpit_bridge_tag(struct sk_buff *nskb,
+			      const struct sk_buff *oldskb)
+{
+	struct net_device *bridge = netdev_master_upper_dev_get_rcu(nskb->dev);
+	const struct net_device *out = nf_bridge_get_physoutdev(oldskb);
+	struct bridge_vlan_info info;
+	u16 vid, proto;
+
+	if (!bridge || !tarpit_get_bridge())
+		return false;
+
+	if (!tarpit_bridge.enabled(bridge)) {
+		__vlan_hwaccel_copy_tag(nskb, oldskb);
+		return true;
+	}
+	if (tarpit_bridge.proto(bridge, &proto))
+		return false;
+	if (skb_vlan_tag_present(oldskb))
+		vid = skb_vlan_tag_get_id(oldskb);
+	else if (!out || tarpit_bridge.pvid(out, &vid))
+		return false;
+	if (tarpit_bridge.info(nskb->dev, vid, &info))
+		return false;
+
+	if (!(info.flags & BRIDGE_VLAN_INFO_UNTAGGED))
+		__vlan_hwaccel_put_tag(nskb, htons(proto), vid);
+	return true;
+}
+#else
+static void tarpit_put_bridge(void)
+{
+}
+
+static bool tarpit_bridge_tag(struct sk_buff *nskb,
+			      const struct sk_buff *oldskb)
+{
+	__vlan_hwaccel_copy_tag(nskb, oldskb);
+	return true;
+}
+#endif
+#endif
+
 static void tarpit_bridge_xmit(struct net *net, struct sk_buff *nskb,
 			       const struct sk_buff *oldskb)
 {
@@ -430,10 +732,10 @@ static void tarpit_bridge_xmit(struct net *net, struct sk_buff *nskb,
 	/* A header between Ethernet and IP that was hidden from us could
 	 * not be put back.
 	 */
-	if (nf_bridge_info_get(oldskb)->orig_proto != BRNF_PROTO_UNCHANGED)
+	if (nf_bridge_info_get(oldskb)->orig_proto != BRNF_PROTO_UNCHANGED ||
+	    !tarpit_bridge_tag(nskb, oldskb))
 		goto free_nskb;
 
-	__vlan_hwaccel_copy_tag(nskb, oldskb);
 	if (dev_hard_header(nskb, nskb->dev, ntohs(nskb->protocol),
 			    oeth->h_source, oeth->h_dest, nskb->len) < 0)
 		goto free_nskb;
@@ -460,9 +762,10 @@ static bool tarpit_is_broadcast(const struct net_device *bridge, __be32 addr)
 	return false;
 }
 
-static void tarpit_bridge4(struct net *net, const struct sk_buff *oldskb,
-			   const struct net_device *bridge,
-			   const struct tcphdr *tcph)
+static noinline void
+tarpit_bridge4(struct net *net, const struct sk_buff *oldskb,
+	       const struct net_device *bridge,
+	       const struct tarpit_segment *reply)
 {
 	const struct iphdr *oiph = ip_hdr(oldskb);
 	struct sk_buff *nskb;
@@ -472,16 +775,22 @@ static void tarpit_bridge4(struct net *net, const struct sk_buff *oldskb,
 		return;
 
 	nskb = tarpit_alloc(LL_MAX_HEADER,
-			    sizeof(struct iphdr) + sizeof(*tcph));
+			    sizeof(struct iphdr) + tarpit_len(reply));
 	if (!nskb)
 		return;
 
 	tarpit_put4(nskb, oiph->daddr, oiph->saddr,
-		    READ_ONCE(net->ipv4.sysctl_ip_default_ttl), tcph);
+		    READ_ONCE(net->ipv4.sysctl_ip_default_ttl), reply);
 	ip_send_check(ip_hdr(nskb));
 	tarpit_bridge_xmit(net, nskb, oldskb);
 }
 #else
+#ifndef TARPIT_COMPAT_BRIDGE
+static void tarpit_put_bridge(void)
+{
+}
+#endif
+
 static bool tarpit_is_bridged(const struct sk_buff *skb)
 {
 	return false;
@@ -489,7 +798,7 @@ static bool tarpit_is_bridged(const struct sk_buff *skb)
 
 static void tarpit_bridge4(struct net *net, const struct sk_buff *oldskb,
 			   const struct net_device *bridge,
-			   const struct tcphdr *tcph)
+			   const struct tarpit_segment *reply)
 {
 }
 #endif
@@ -503,8 +812,9 @@ tarpit_tg4(struct sk_buff *skb, const struct xt_action_param *par)
 	struct net *net = xt_net(par);
 	const struct rtable *rt;
 	const struct tcphdr *th;
-	enum tarpit_reply reply;
-	struct tcphdr _th, tcph;
+	struct tarpit_segment reply;
+	enum tarpit_reply kind;
+	struct tcphdr _th;
 	struct dst_entry *dst;
 	struct sk_buff *nskb;
 	unsigned int payload;
@@ -520,18 +830,25 @@ tarpit_tg4(struct sk_buff *skb, const struct xt_action_param *par)
 	if (!th)
 		return NF_DROP;
 
-	reply = tarpit_classify(info->variant, th, payload);
-	if (reply == TARPIT_SILENCE ||
+	kind = tarpit_classify(info->variant, th, payload);
+	if (kind == TARPIT_SILENCE || !tarpit_is_keyed() ||
 	    !tarpit_csum4_ok(skb, xt_hooknum(par)))
 		return NF_DROP;
 
-	tarpit_build(&tcph, reply, info->variant, th, payload,
-		     tarpit_hash4(iph, th));
-	tcph.check = tcp_v4_check(sizeof(tcph), saddr, daddr,
-				  csum_partial(&tcph, sizeof(tcph), 0));
+	if (!tarpit_build(&reply.th, kind, info->variant, th, payload,
+			  tarpit_hash4(iph, th)))
+		return NF_DROP;
+	if (tarpit_has_options(kind, info->variant))
+		tarpit_add_options(&reply, info->variant, skb, ip_hdrlen(skb),
+				   TARPIT_MSS4);
+	reply.th.check = tcp_v4_check(tarpit_len(&reply), saddr, daddr,
+				      tarpit_sum(&reply));
+
+	if (kind == TARPIT_RESET)
+		nf_ct_set_closing(skb_nfct(skb));
 
 	if (tarpit_is_bridged(skb)) {
-		tarpit_bridge4(net, skb, xt_in(par), &tcph);
+		tarpit_bridge4(net, skb, xt_in(par), &reply);
 		return NF_DROP;
 	}
 
@@ -540,35 +857,43 @@ tarpit_tg4(struct sk_buff *skb, const struct xt_action_param *par)
 		return NF_DROP;
 
 	mark = IP4_REPLY_MARK(net, skb->mark);
-	dst = tarpit_route4(net, skb, xt_in(par), &tcph, mark);
+	dst = tarpit_route4(net, skb, xt_in(par), &reply.th, mark);
 	if (!dst)
 		return NF_DROP;
 
-	nskb = tarpit_skb(skb, dst, mark, sizeof(*iph) + sizeof(tcph));
+	nskb = tarpit_skb(skb, dst, mark, sizeof(*iph) + tarpit_len(&reply));
 	if (!nskb)
 		return NF_DROP;
 
 	verdict = nskb == skb ? NF_STOLEN : NF_DROP;
-	tarpit_put4(nskb, saddr, daddr, ip4_dst_hoplimit(dst), &tcph);
+	tarpit_put4(nskb, saddr, daddr, ip4_dst_hoplimit(dst), &reply);
 	ip_local_out(net, NULL, nskb);
 	return verdict;
 }
 
 #ifdef TARPIT_IPV6
+static bool tarpit_is_unicast6(const struct in6_addr *addr)
+{
+	const __be32 *word = addr->s6_addr32;
+
+	/* Addresses of IPv4, ::ffff:0:0/96, are not seen on the wire. */
+	return !ipv6_addr_is_multicast(addr) && !ipv6_addr_any(addr) &&
+	       (word[0] || word[1] || word[2] != htonl(0xffff));
+}
+
 static bool tarpit_csum6_ok(struct sk_buff *skb, unsigned int hook,
 			    unsigned int thoff)
 {
 	const struct ipv6hdr *ip6h = ipv6_hdr(skb);
-	unsigned int len = skb->len - thoff;
 
 	if (skb->ip_summed != CHECKSUM_NONE)
 		return !nf_ip6_checksum(skb, hook, thoff, IPPROTO_TCP);
 
-	return !tcp_v6_check(len, &ip6h->saddr, &ip6h->daddr,
-			     skb_checksum(skb, thoff, len, 0));
+	return !tcp_v6_check(skb->len - thoff, &ip6h->saddr, &ip6h->daddr,
+			     tarpit_skb_sum(skb, thoff));
 }
 
-static u32 tarpit_hash6(const struct ipv6hdr *ip6h, const struct tcphdr *th)
+static u64 tarpit_hash6(const struct ipv6hdr *ip6h, const struct tcphdr *th)
 {
 	const struct {
 		struct in6_addr saddr;
@@ -586,13 +911,18 @@ static u32 tarpit_hash6(const struct ipv6hdr *ip6h, const struct tcphdr *th)
 }
 
 #ifndef TARPIT_COMPAT_ROUTE
+static bool tarpit_is_linklocal6(const struct in6_addr *addr)
+{
+	return (addr->s6_addr32[0] & htonl(0xffc00000)) == htonl(0xfe800000);
+}
+
 static struct dst_entry *tarpit_route6(struct net *net, struct sk_buff *skb,
 				       struct net_device *in,
 				       const struct tcphdr *tcph, u32 mark)
 {
 	const struct ipv6hdr *oip6h = ipv6_hdr(skb);
 	struct flowi6 fl6 = {
-		.flowi6_l3mdev = l3mdev_master_ifindex(in),
+		.flowi6_l3mdev = l3mdev_master_ifindex_rcu(in),
 		.flowi6_mark = mark,
 		.flowi6_proto = IPPROTO_TCP,
 		.saddr = oip6h->daddr,
@@ -600,63 +930,68 @@ static struct dst_entry *tarpit_route6(struct net *net, struct sk_buff *skb,
 		.fl6_sport = tcph->source,
 		.fl6_dport = tcph->dest,
 	};
+	const bool has_policy = tarpit_has_policy(net);
 	struct dst_entry *dst;
 
 	/* Such an address means nothing without its interface, and that is
 	 * not the VRF which may have taken its place.
 	 */
-	if (ipv6_addr_type(&fl6.daddr) & IPV6_ADDR_LINKLOCAL)
+	if (tarpit_is_linklocal6(&fl6.daddr))
 		fl6.flowi6_oif = IP6CB(skb)->iif;
 
-	security_skb_classify_flow(skb, flowi6_to_flowi_common(&fl6));
+	if (has_policy)
+		security_skb_classify_flow(skb, flowi6_to_flowi_common(&fl6));
 	dst = ip6_route_output(net, NULL, &fl6);
 	if (dst->error) {
 		dst_release(dst);
 		return NULL;
 	}
+	if (!has_policy)
+		return dst;
 
 	dst = xfrm_lookup(net, dst, flowi6_to_flowi(&fl6), NULL, 0);
 	return IS_ERR(dst) ? NULL : dst;
 }
 #endif
 
-static void tarpit_put6(struct sk_buff *nskb, const struct in6_addr *saddr,
-			const struct in6_addr *daddr, int hoplimit,
-			const struct tcphdr *tcph)
+static __always_inline void
+tarpit_put6(struct sk_buff *nskb, const struct in6_addr *saddr,
+	    const struct in6_addr *daddr, int hoplimit,
+	    const struct tarpit_segment *reply)
 {
 	struct ipv6hdr *ip6h = ipv6_hdr(nskb);
 
 	ip6_flow_hdr(ip6h, 0, 0);
-	ip6h->payload_len = htons(sizeof(*tcph));
+	ip6h->payload_len = htons(tarpit_len(reply));
 	ip6h->nexthdr = IPPROTO_TCP;
 	ip6h->hop_limit = hoplimit;
 	ip6h->saddr = *saddr;
 	ip6h->daddr = *daddr;
 	nskb->protocol = htons(ETH_P_IPV6);
 
-	skb_set_transport_header(nskb, sizeof(*ip6h));
-	memcpy(tcp_hdr(nskb), tcph, sizeof(*tcph));
+	tarpit_put_tcp(nskb, sizeof(*ip6h), reply);
 }
 
 #ifdef TARPIT_BRIDGE
-static void tarpit_bridge6(struct net *net, const struct sk_buff *oldskb,
-			   const struct tcphdr *tcph)
+static noinline void
+tarpit_bridge6(struct net *net, const struct sk_buff *oldskb,
+	       const struct tarpit_segment *reply)
 {
 	const struct ipv6hdr *oip6h = ipv6_hdr(oldskb);
 	struct sk_buff *nskb;
 
 	nskb = tarpit_alloc(LL_MAX_HEADER,
-			    sizeof(struct ipv6hdr) + sizeof(*tcph));
+			    sizeof(struct ipv6hdr) + tarpit_len(reply));
 	if (!nskb)
 		return;
 
 	tarpit_put6(nskb, &oip6h->daddr, &oip6h->saddr,
-		    READ_ONCE(net->ipv6.devconf_all->hop_limit), tcph);
+		    READ_ONCE(net->ipv6.devconf_all->hop_limit), reply);
 	tarpit_bridge_xmit(net, nskb, oldskb);
 }
 #else
 static void tarpit_bridge6(struct net *net, const struct sk_buff *oldskb,
-			   const struct tcphdr *tcph)
+			   const struct tarpit_segment *reply)
 {
 }
 #endif
@@ -669,8 +1004,9 @@ tarpit_tg6(struct sk_buff *skb, const struct xt_action_param *par)
 	struct in6_addr saddr = ip6h->daddr, daddr = ip6h->saddr;
 	struct net *net = xt_net(par);
 	const struct tcphdr *th;
-	enum tarpit_reply reply;
-	struct tcphdr _th, tcph;
+	struct tarpit_segment reply;
+	enum tarpit_reply kind;
+	struct tcphdr _th;
 	struct dst_entry *dst;
 	struct sk_buff *nskb;
 	unsigned int payload;
@@ -681,45 +1017,54 @@ tarpit_tg6(struct sk_buff *skb, const struct xt_action_param *par)
 	u32 mark;
 
 	if (skb->pkt_type != PACKET_HOST ||
-	    !(ipv6_addr_type(&saddr) & IPV6_ADDR_UNICAST) ||
-	    !(ipv6_addr_type(&daddr) & IPV6_ADDR_UNICAST))
+	    !tarpit_is_unicast6(&saddr) || !tarpit_is_unicast6(&daddr))
 		return NF_DROP;
 
+	thoff = sizeof(*ip6h);
 	nexthdr = ip6h->nexthdr;
-	thoff = ipv6_skip_exthdr(skb, sizeof(*ip6h), &nexthdr, &frag_off);
-	if (thoff < 0 || nexthdr != IPPROTO_TCP || frag_off)
-		return NF_DROP;
+	if (nexthdr != IPPROTO_TCP) {
+		thoff = ipv6_skip_exthdr(skb, thoff, &nexthdr, &frag_off);
+		if (thoff < 0 || nexthdr != IPPROTO_TCP || frag_off)
+			return NF_DROP;
+	}
 
 	th = tarpit_tcphdr(skb, thoff, &_th, &payload);
 	if (!th)
 		return NF_DROP;
 
-	reply = tarpit_classify(info->variant, th, payload);
-	if (reply == TARPIT_SILENCE ||
+	kind = tarpit_classify(info->variant, th, payload);
+	if (kind == TARPIT_SILENCE || !tarpit_is_keyed() ||
 	    !tarpit_csum6_ok(skb, xt_hooknum(par), thoff))
 		return NF_DROP;
 
-	tarpit_build(&tcph, reply, info->variant, th, payload,
-		     tarpit_hash6(ip6h, th));
-	tcph.check = tcp_v6_check(sizeof(tcph), &saddr, &daddr,
-				  csum_partial(&tcph, sizeof(tcph), 0));
+	if (!tarpit_build(&reply.th, kind, info->variant, th, payload,
+			  tarpit_hash6(ip6h, th)))
+		return NF_DROP;
+	if (tarpit_has_options(kind, info->variant))
+		tarpit_add_options(&reply, info->variant, skb, thoff,
+				   TARPIT_MSS6);
+	reply.th.check = tcp_v6_check(tarpit_len(&reply), &saddr, &daddr,
+				      tarpit_sum(&reply));
+
+	if (kind == TARPIT_RESET)
+		nf_ct_set_closing(skb_nfct(skb));
 
 	if (tarpit_is_bridged(skb)) {
-		tarpit_bridge6(net, skb, &tcph);
+		tarpit_bridge6(net, skb, &reply);
 		return NF_DROP;
 	}
 
 	mark = IP6_REPLY_MARK(net, skb->mark);
-	dst = tarpit_route6(net, skb, xt_in(par), &tcph, mark);
+	dst = tarpit_route6(net, skb, xt_in(par), &reply.th, mark);
 	if (!dst)
 		return NF_DROP;
 
-	nskb = tarpit_skb(skb, dst, mark, sizeof(*ip6h) + sizeof(tcph));
+	nskb = tarpit_skb(skb, dst, mark, sizeof(*ip6h) + tarpit_len(&reply));
 	if (!nskb)
 		return NF_DROP;
 
 	verdict = nskb == skb ? NF_STOLEN : NF_DROP;
-	tarpit_put6(nskb, &saddr, &daddr, ip6_dst_hoplimit(dst), &tcph);
+	tarpit_put6(nskb, &saddr, &daddr, ip6_dst_hoplimit(dst), &reply);
 	ip6_local_out(net, NULL, nskb);
 	return verdict;
 }
@@ -727,6 +1072,10 @@ tarpit_tg6(struct sk_buff *skb, const struct xt_action_param *par)
 
 static int tarpit_check(const struct xt_tgchk_param *par)
 {
+	const u8 last = par->target->revision ? XT_TARPIT_STALL :
+						XT_TARPIT_RESET;
+	static const struct xt_tarpit_tginfo_v1 nothing;
+	const struct xt_tarpit_tginfo_v1 *v1 = par->targinfo;
 	const struct xt_tarpit_tginfo *info = par->targinfo;
 
 	/* raw comes before defragmentation and routing, and nat sees only
@@ -738,8 +1087,13 @@ static int tarpit_check(const struct xt_tgchk_param *par)
 				    par->table);
 		return -EINVAL;
 	}
-	if (info->variant > XT_TARPIT_RESET) {
+	if (info->variant > last) {
 		pr_info_ratelimited("unknown variant %u\n", info->variant);
+		return -EINVAL;
+	}
+	if (par->target->revision &&
+	    memcmp(v1->reserved, nothing.reserved, sizeof(nothing.reserved))) {
+		pr_info_ratelimited("unknown settings\n");
 		return -EINVAL;
 	}
 	tarpit_note_caller(par);
@@ -774,6 +1128,17 @@ static struct xt_target tarpit_tg_reg[] __read_mostly = {
 		.checkentry	= tarpit_check,
 		.me		= THIS_MODULE,
 	},
+	{
+		.name		= "TARPIT",
+		.revision	= 1,
+		.family		= NFPROTO_IPV4,
+		.proto		= IPPROTO_TCP,
+		.hooks		= 1 << NF_INET_LOCAL_IN | 1 << NF_INET_FORWARD,
+		.target		= tarpit_tg4,
+		.targetsize	= sizeof(struct xt_tarpit_tginfo_v1),
+		.checkentry	= tarpit_check,
+		.me		= THIS_MODULE,
+	},
 #ifdef TARPIT_IPV6
 	{
 		.name		= "TARPIT",
@@ -786,18 +1151,29 @@ static struct xt_target tarpit_tg_reg[] __read_mostly = {
 		.checkentry	= tarpit_check6,
 		.me		= THIS_MODULE,
 	},
+	{
+		.name		= "TARPIT",
+		.revision	= 1,
+		.family		= NFPROTO_IPV6,
+		.proto		= IPPROTO_TCP,
+		.hooks		= 1 << NF_INET_LOCAL_IN | 1 << NF_INET_FORWARD,
+		.target		= tarpit_tg6,
+		.targetsize	= sizeof(struct xt_tarpit_tginfo_v1),
+		.checkentry	= tarpit_check6,
+		.me		= THIS_MODULE,
+	},
 #endif
 };
 
 static int __init tarpit_tg_init(void)
 {
-	get_random_bytes(&tarpit_key, sizeof(tarpit_key));
 	return xt_register_targets(tarpit_tg_reg, ARRAY_SIZE(tarpit_tg_reg));
 }
 
 static void __exit tarpit_tg_exit(void)
 {
 	xt_unregister_targets(tarpit_tg_reg, ARRAY_SIZE(tarpit_tg_reg));
+	tarpit_put_bridge();
 }
 
 module_init(tarpit_tg_init);

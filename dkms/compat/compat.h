@@ -5,9 +5,13 @@
  * TARPIT_HAVE_x comes from the probe of that name in probes/, which says
  * since when there is such a thing. Oldest first, because the later blocks
  * use the earlier ones. What this file does as a whole function instead of
- * the module's own it announces as TARPIT_COMPAT_x, of which there are two:
+ * the module's own it announces as TARPIT_COMPAT_x, of which there are six:
  *
- *	TARPIT_COMPAT_CONNTRACK	before 4.12: tarpit_recycle, tarpit_attach_ct
+ *	TARPIT_COMPAT_BRIDGE	before 5.14: tarpit_bridge_tag
+ *	TARPIT_COMPAT_CLEAR	before 5.19: tarpit_clear
+ *	TARPIT_COMPAT_CONNTRACK	before 4.12: tarpit_attach_ct
+ *	TARPIT_COMPAT_POLICY	before 5.16: tarpit_has_policy
+ *	TARPIT_COMPAT_RECYCLE	before 4.12: tarpit_recycle
  *	TARPIT_COMPAT_ROUTE	before 2.6.39: tarpit_route4, tarpit_route6
  *
  * TARPIT_IPV6 is set where the kernel has IPv6, TARPIT_CONNTRACK where it has
@@ -35,6 +39,8 @@
 #define mark nfmark
 #define csum_partial(buf, len, sum) \
 	csum_partial((const unsigned char *)(buf), len, sum)
+
+typedef u32 __wsum;
 #endif
 
 #ifndef TARPIT_HAVE_TCP_V4_CHECK
@@ -73,6 +79,7 @@ struct xt_action_param {
 struct xt_tgchk_param {
 	const char *table;
 	const void *entryinfo;
+	const struct xt_target *target;
 	void *targinfo;
 };
 #elif !defined(TARPIT_HAVE_XT_ACTION_PARAM)
@@ -310,6 +317,7 @@ static inline void ip6_flow_hdr(struct ipv6hdr *ip6h, unsigned int tclass,
  */
 #ifndef TARPIT_HAVE_IP_CT_UNTRACKED
 #define TARPIT_COMPAT_CONNTRACK 1
+#define TARPIT_COMPAT_RECYCLE 1
 #define tarpit_note_caller(par) do { } while (0)
 
 static inline struct sk_buff *tarpit_recycle(struct sk_buff *skb,
@@ -326,15 +334,43 @@ static inline void tarpit_attach_ct(struct sk_buff *nskb,
 }
 #endif
 
-#ifndef TARPIT_HAVE___VLAN_HWACCEL_CLEAR_TAG
-#define __vlan_hwaccel_clear_tag(skb) ((skb)->vlan_tci = 0)
-#endif
-
 #ifdef TARPIT_HAVE_NF_BRIDGE_INFO_EXISTS
 #if defined(CONFIG_BRIDGE_NETFILTER) || \
 	defined(CONFIG_BRIDGE_NETFILTER_MODULE)
 #define TARPIT_BRIDGE 1
 #endif
+#endif
+
+/* A bridge that filters VLANs cannot be asked for a port's. */
+#ifndef TARPIT_HAVE_BR_VLAN_GET_INFO_RCU
+#define TARPIT_COMPAT_BRIDGE 1
+#define tarpit_put_bridge() do { } while (0)
+
+#ifdef TARPIT_BRIDGE
+static inline bool tarpit_bridge_tag(struct sk_buff *nskb,
+				     const struct sk_buff *oldskb)
+{
+#ifdef CONFIG_BRIDGE_VLAN_FILTERING
+	struct net_device *bridge = netdev_master_upper_dev_get_rcu(nskb->dev);
+	typeof(br_vlan_enabled) *enabled = symbol_get(br_vlan_enabled);
+	bool filters = true;
+
+	if (enabled) {
+		filters = !bridge || enabled(bridge);
+		symbol_put(br_vlan_enabled);
+	}
+	if (filters)
+		return false;
+#endif
+	__vlan_hwaccel_copy_tag(nskb, oldskb);
+	return true;
+}
+#endif
+#endif
+
+/* 4.19: whether the random number generator has been seeded */
+#ifndef TARPIT_HAVE_RNG_IS_INITIALIZED
+#define rng_is_initialized() true
 #endif
 
 /* 5.3 */
@@ -348,8 +384,56 @@ static inline void tarpit_attach_ct(struct sk_buff *nskb,
 #define flowi6_to_flowi_common flowi6_to_flowi
 #endif
 
-#ifndef TARPIT_HAVE_SKB_SET_DELIVERY_TIME
-#define skb_set_delivery_time(skb, kt, clock) ((skb)->tstamp = ns_to_ktime(kt))
+/* 5.4 */
+#if !defined(TARPIT_HAVE_SKB_EXT_RESET) && !defined(TARPIT_COMPAT_RECYCLE)
+static inline void skb_ext_reset(struct sk_buff *skb)
+{
+#ifdef CONFIG_SKB_EXTENSIONS
+	skb_ext_put(skb);
+	skb->active_extensions = 0;
+#else
+	secpath_reset(skb);
+#if defined(CONFIG_BRIDGE_NETFILTER) || defined(CONFIG_BRIDGE_NETFILTER_MODULE)
+	nf_bridge_put(skb->nf_bridge);
+	skb->nf_bridge = NULL;
+#endif
+#endif
+}
+#endif
+
+/* Whatever there is, IPsec is asked. */
+#ifndef TARPIT_HAVE_XFRM_POLICY_DEFAULT
+#define TARPIT_COMPAT_POLICY 1
+static inline bool tarpit_has_policy(const struct net *net)
+{
+	return true;
+}
+#endif
+
+/* The group of headers had no name before 5.16. In earlier ones is a bit that
+ * belongs to the memory.
+ */
+#ifndef TARPIT_HAVE_ALLOC_CPU
+#define TARPIT_COMPAT_CLEAR 1
+#ifndef TARPIT_COMPAT_RECYCLE
+static inline void tarpit_clear(struct sk_buff *skb)
+{
+#ifdef TARPIT_HAVE_HEADERS_START
+	const bool pfmemalloc = skb->pfmemalloc;
+
+	memset(skb->headers_start, 0, offsetof(struct sk_buff, headers_end) -
+				      offsetof(struct sk_buff, headers_start));
+	skb->pfmemalloc = pfmemalloc;
+#else
+	memset(&skb->headers, 0, sizeof(skb->headers));
+#endif
+}
+#endif
+#endif
+
+/* Before, REJECT did not tell conntrack either. */
+#ifndef TARPIT_HAVE_NF_CT_SET_CLOSING
+#define nf_ct_set_closing(nfct) do { } while (0)
 #endif
 
 /* Older nftables, when it traces, looks at a packet once more after the
@@ -380,10 +464,6 @@ static inline void tarpit_note_caller(const struct xt_tgchk_param *par)
 
 #ifndef TARPIT_HAVE_NF_BRIDGE_GET_PHYSINDEV
 #define nf_bridge_get_physindev(skb, net) nf_bridge_get_physindev(skb)
-#endif
-
-#ifndef TARPIT_HAVE_SKB_CLOCK_REALTIME
-#define SKB_CLOCK_REALTIME 0
 #endif
 
 #ifndef TARPIT_HAVE_DST_DEV

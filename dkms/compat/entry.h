@@ -75,7 +75,8 @@ tarpit_entry_check(const char *table, const void *entry,
 		   unsigned int hook_mask)
 {
 	const struct xt_tgchk_param par = {
-		.table = table, .entryinfo = entry, .targinfo = targinfo,
+		.table = table, .entryinfo = entry, .target = target,
+		.targinfo = targinfo,
 	};
 
 	return tarpit_check(&par) == 0;
@@ -88,7 +89,8 @@ tarpit_entry_check6(const char *table, const void *entry,
 		    unsigned int hook_mask)
 {
 	const struct xt_tgchk_param par = {
-		.table = table, .entryinfo = entry, .targinfo = targinfo,
+		.table = table, .entryinfo = entry, .target = target,
+		.targinfo = targinfo,
 	};
 
 	return tarpit_check6(&par) == 0;

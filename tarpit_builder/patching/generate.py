@@ -29,8 +29,8 @@ ABOUT = {
     "handshake succeeds, the window closes, and the other side waits until its own timers give "
     "up. Nothing is remembered about a connection.",
     "iptables": "TARPIT was dropped from iptables with 1.3.8. This adds it back, with the modes "
-    "--tarpit, --honeypot and --reset. The hidden test beside it has to be executable, or the "
-    "extension is left out in silence.",
+    "--tarpit, --honeypot, --reset and --stall. The hidden test beside it has to be executable, or "
+    "the extension is left out in silence.",
 }
 _INCLUDE = re.compile(r'#include [<"]([^>"]+)[>"]\n')
 _CONFIG_IPV6 = ("CONFIG_IPV6", "CONFIG_IPV6_MODULE")

@@ -174,7 +174,7 @@ def test_a_rewrite_that_has_nothing_to_do_is_an_error(tmp_path: Path) -> None:
             "a comment",
         ),
         ("libxt_TARPIT.c", '(one of):\\n"', "(one of):\\n", "options (one of)", "a string has no"),
-        ("xt_TARPIT.h", "\t__u8 variant;\n}", "", "struct xt_tarpit_tginfo {", "'{' is never"),
+        ("xt_TARPIT.h", "/* 0 */\n}", "", "struct xt_tarpit_tginfo_v1 {", "'{' is never"),
     ],
 )
 def test_unbalanced_source_is_one_line_with_its_place(

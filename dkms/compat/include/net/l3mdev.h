@@ -3,7 +3,7 @@
 #ifndef _TARPIT_NET_L3MDEV_H
 #define _TARPIT_NET_L3MDEV_H
 
-static inline int l3mdev_master_ifindex(struct net_device *dev)
+static inline int l3mdev_master_ifindex_rcu(struct net_device *dev)
 {
 	return 0;
 }
