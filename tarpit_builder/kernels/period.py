@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tarpit_builder.sources import FetchedTree
     from tarpit_builder.sources.mirrors import Mirrors
 
-GROUPS = ("smoke", "wire", "honeypot", "reset", "storms")
+GROUPS = ("smoke", "wire", "honeypot", "reset", "stall", "storms")
 """Groups of checks that need no more userland than a static iptables."""
 
 SHARED_METRICS = VersionRange.parse("2.6.39-3.0", KernelVersion)

@@ -20,7 +20,7 @@ from tarpit_builder.proof.wire import Recorder, Wire
 
 PORT = 25
 QUEUE = 100  # frames sent before asking whether they arrived; a card's queue holds 256
-MODES = ("tarpit", "honeypot", "reset")
+MODES = ("tarpit", "honeypot", "reset", "stall")
 EXPECTED_MESSAGES = (
     "module verification failed",  # a module from outside the distribution is not signed by it
     "loading out-of-tree module taints kernel",
@@ -281,6 +281,8 @@ class Lab:
     def expect(self, probe: Segment, replies: Sequence[Segment], what: str, **fields: Any) -> None:
         """There is exactly one reply, with these *fields* and good manners.
 
+        Where *fields* name no ``options``, it has none.
+
         :raises Deviation: if not, saying what is different.
         """
         if len(replies) != 1:
@@ -288,7 +290,7 @@ class Lab:
         reply = replies[0]
         wrong = [
             f"{name} is {getattr(reply, name)!r}, expected {value!r}"
-            for name, value in fields.items()
+            for name, value in ({"options": ()} | fields).items()
             if getattr(reply, name) != value
         ]
         if self.tools.card and is_padding(reply):
@@ -399,7 +401,8 @@ def manners(probe: Segment, reply: Segment, *, mac: str, ttls: Collection[int]) 
     rules = {
         "goes back to where the probe came from": reply.flow == probe.flow.back,
         "has valid checksums": reply.checksums_good,
-        "has no TCP options": not reply.options and reply.data_offset == 5,
+        "has no more options than the probe": reply.data_offset == 5
+        or reply.data_offset * 4 <= probe.header_length,
         "has no IP options": not reply.ip_options,
         "carries no payload": not reply.payload,
         "has no trailing bytes": not reply.trailing,

@@ -71,6 +71,7 @@ class Segment:
     trailing: bytes = b""
     mac: str = ""
     vlan: int | None = None
+    vlan_priority: int = 0
     card: int = 0
     when: float = 0.0
     ip_options: int = 0
@@ -85,6 +86,11 @@ class Segment:
         """Sequence number after this segment."""
         length = len(self.payload) + ("S" in self.flags) + ("F" in self.flags)
         return (self.seq + length) % MODULUS
+
+    @property
+    def header_length(self) -> int:
+        """Bytes of its TCP header, sent with these options."""
+        return len(tcp_layer(self))
 
     def packet(self, **tcp: Any) -> bytes:
         """The IP packet; *tcp* overrides fields by scapy's names (``chksum``, ``dataofs``)."""
@@ -158,7 +164,7 @@ def frame(packet: bytes, *, src: str, dst: str, vlan: int | None = None) -> byte
 
 def parse(data: bytes, *, card: int = 0, when: float = 0.0) -> Segment | None:
     """The TCP segment in an Ethernet frame; None if there is none (or a fragment of one)."""
-    at, kind, vlan = 14, struct.unpack_from(">H", data, 12)[0], None
+    at, kind, vlan, tag = 14, struct.unpack_from(">H", data, 12)[0], None, 0
     if kind == 0x8100:
         tag, kind = struct.unpack_from(">HH", data, 14)
         at, vlan = 18, tag & 0xFFF
@@ -172,7 +178,7 @@ def parse(data: bytes, *, card: int = 0, when: float = 0.0) -> Segment | None:
     if known is None:
         return None
     mac = ":".join(f"{byte:02x}" for byte in data[0:6])
-    return replace(known, mac=mac, vlan=vlan, card=card, when=when)
+    return replace(known, mac=mac, vlan=vlan, vlan_priority=tag >> 13, card=card, when=when)
 
 
 def _parse_ipv4(packet: bytes) -> Segment | None:

@@ -18,6 +18,7 @@ from tarpit_builder.request import Request
 from tarpit_builder.sealed import Workshop
 from tarpit_builder.sources.debian import Archive, Mirrors
 from tarpit_builder.sources.store import Store
+from tarpit_builder.versions import KernelVersion
 
 HERE = Path(__file__).parent
 KERNEL = Request("debian:bookworm", flavour="cloud")
@@ -37,6 +38,7 @@ class Bench:
     modules: Path
     land: UserLand
     engine: Engine
+    release: KernelVersion
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +60,8 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     boot = Assembly(engine, console, subject.land).debian(
         subject.kernel_packages, under_proof, work
     )
-    return Bench(boot, subject.kernel_packages, modules, subject.land, engine)
+    release = KernelVersion.parse(abi.partition("-")[0])
+    return Bench(boot, subject.kernel_packages, modules, subject.land, engine, release)
 
 
 def needed(session: pytest.Session) -> list[Path]:

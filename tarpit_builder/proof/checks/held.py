@@ -82,9 +82,10 @@ CLOSE: tuple[Op, tuple[int | bytes, ...]] = (Op.CLOSE, ())
 class RealClients:
     """A client's host and the tarpit, with or without a second network namespace."""
 
-    def __init__(self, lab: Lab, family: int) -> None:
+    def __init__(self, lab: Lab, family: int, mode: str = "") -> None:
         self.lab = lab
         self.family = family
+        self.mode = mode
         self._pair: Pair | None = None
 
     def __enter__(self) -> RealClients:
@@ -95,7 +96,7 @@ class RealClients:
             self._pair = None
         interface = self._pair.here if self._pair else "lo"
         match = ("-i", interface, "--dport", str(PORT))
-        self.lab.tarpit(match=match, families=(self.family,))
+        self.lab.tarpit(self.mode, match=match, families=(self.family,))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -206,6 +207,8 @@ def live_clients() -> list[Client]:
         Client("after shutdown(SHUT_WR)", [SHUTDOWN]),
         Client("data pending, then shutdown(SHUT_WR)", [send(100), SHUTDOWN]),
         Client("data and shutdown(SHUT_WR) at once", [send(100), SHUTDOWN], at_once=True),
+        Client("shutdown(SHUT_WR) at once", [SHUTDOWN], at_once=True),
+        Client("3 bytes and shutdown(SHUT_WR) at once", [send(3), SHUTDOWN], at_once=True),
     ]
 
 
@@ -293,6 +296,67 @@ def crossed(lab: Lab, family: int) -> None:
         ]
         world.watch(clients, 300)
         judge_closed(lab, family, clients, least=100)
+
+
+def stalled_clients() -> list[Client]:
+    """Clients that --stall holds for as long as they like."""
+    bulk = [send(60000), send(60000)]
+    return [
+        Client("idle with keepalive (3 probes, 1 s)", keepalive=True),
+        Client("a request that waits for its answer", [send(100)]),
+        Client("a request at once", [send(100)], at_once=True),
+        Client("bulk", bulk),
+        Client("bulk at once", bulk, at_once=True),
+        Client("bulk and keepalive", bulk, keepalive=True),
+        Client("shutdown(SHUT_WR)", [SHUTDOWN]),
+        Client("a request, then shutdown(SHUT_WR)", [send(100), SHUTDOWN]),
+        Client("bulk, then shutdown(SHUT_WR)", [*bulk, SHUTDOWN]),
+        Client("a request and shutdown(SHUT_WR) at once", [send(100), SHUTDOWN], at_once=True),
+    ]
+
+
+@held.check(f"--stall holds live clients for {WATCHED // 60} minutes of their time", section="2")
+def stall_live(lab: Lab, family: int) -> None:
+    with RealClients(lab, family, "stall") as world:
+        clients = stalled_clients()
+        world.watch(clients, WATCHED)
+        expect_held(clients)
+
+
+@held.check("so does it clients far away that give up early (tcp_retries2=4)", section="2")
+def stall_distant(lab: Lab, family: int) -> None:
+    with RealClients(lab, family, "stall") as world:
+        world.delay()
+        saved = lab.guest.read("/proc/sys/net/ipv4/tcp_retries2", netns=world.netns)
+        lab.guest.sysctl(RETRIES, 4, netns=world.netns)
+        try:
+            clients = stalled_clients()
+            world.watch(clients, WATCHED)
+            expect_held(clients)
+        finally:
+            lab.guest.sysctl(RETRIES, saved.strip(), netns=world.netns)
+
+
+@held.check("a client that closed stays as long as with --tarpit", section="2")
+def stall_closed(lab: Lab, family: int) -> None:
+    with RealClients(lab, family, "stall") as world:
+        bulk = [send(60000), send(60000)]
+        clients = [
+            Client("--stall: close()", [CLOSE]),
+            Client("--stall: a request, then close()", [send(100), CLOSE]),
+            Client("--stall: bulk, then close()", [*bulk, CLOSE]),
+        ]
+        world.watch(clients, 600)
+        judge_closed(lab, family, clients, least=100)
+
+
+@held.check("a request, then keepalive: how long --stall holds it", section="2")
+def stall_keepalive(lab: Lab, family: int) -> None:
+    with RealClients(lab, family, "stall") as world:
+        client = Client("--stall: a request, then keepalive (1 s, 3 probes)", [send(100)])
+        client.keepalive = True
+        world.watch([client], 60)
+        lab.notes.append(f"IPv{family}, {client.label}: {client.lasted} s")
 
 
 def judge_closed(lab: Lab, family: int, clients: Iterable[Client], *, least: float) -> None:

@@ -124,7 +124,7 @@ def namespaces(lab: Lab) -> None:
 @life.check("rules change on one side while packets come in on the other", section="5")
 def changing(lab: Lab, family: int) -> None:
     with Pair(lab) as pair, Traffic(lab, pair):
-        for mode in ("tarpit", "honeypot", "reset") * 3:
+        for mode in MODES * 2:
             lab.tarpit(mode, families=(family,))
             lab.clear()
     lab.tarpit(families=(family,))

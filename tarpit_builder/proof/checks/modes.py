@@ -1,21 +1,49 @@
-"""Contract section 2: --honeypot and --reset."""
+"""Contract section 2: --honeypot, --reset and --stall."""
 
 from __future__ import annotations
 
 import errno
 from typing import Any
 
+from tarpit_builder.proof import scanner
 from tarpit_builder.proof.lab import Deviation, Lab
 from tarpit_builder.proof.mirror import Mirror
 from tarpit_builder.proof.registry import Group
-from tarpit_builder.proof.segment import MODULUS, Segment
+from tarpit_builder.proof.segment import MODULUS, Option, Segment
 
 honeypot = Group("honeypot", "--honeypot", order=20)
 reset = Group("reset", "--reset", order=21)
+stall = Group("stall", "--stall", order=22)
 
 STAMPS = (("NOP", None), ("NOP", None), ("Timestamp", (77, 78)))
 SIOCOUTQ = 0x5411
 FIN_WAIT_1, FIN_WAIT_2 = 4, 5
+WINDOW = 64240
+"""What --stall takes before it holds: as much as an ordinary host offers at first."""
+MSS = {4: 1460, 6: 1440}
+OFFERS: dict[str, tuple[Option, ...]] = {
+    "none": (),
+    "MSS": (("MSS", 1400),),
+    "SACK": (("NOP", None), ("NOP", None), ("SAckOK", b"")),
+    "all of Linux's": (
+        ("MSS", 1460),
+        ("SAckOK", b""),
+        ("Timestamp", (77, 0)),
+        ("NOP", None),
+        ("WScale", 7),
+    ),
+    "Windows'": (
+        ("MSS", 1460),
+        ("NOP", None),
+        ("WScale", 8),
+        ("NOP", None),
+        ("NOP", None),
+        ("SAckOK", b""),
+    ),
+    "neither": (("NOP", None), ("WScale", 7)),
+    "an end before MSS": (("EOL", None), ("MSS", 1460)),
+}
+"""Options of a SYN."""
 NEVER = ("R", "RA", "RPA", "", "SF", "SR", "SFR", "FR", "FPU", "FSRPAU", "U")
 
 
@@ -23,6 +51,12 @@ NEVER = ("R", "RA", "RPA", "", "SF", "SR", "SFR", "FR", "FPU", "FSRPAU", "U")
 def prepare_honeypot(lab: Lab) -> None:
     """Everything that arrives meets a honeypot."""
     lab.tarpit("honeypot", match=("!", "-i", "eth1"))
+
+
+@stall.setup
+def prepare_stall(lab: Lab) -> None:
+    """Everything that arrives meets a server whose program never reads."""
+    lab.tarpit("stall", match=("!", "-i", "eth1"))
 
 
 @reset.setup
@@ -45,6 +79,25 @@ def accept(lab: Lab, family: int, **fields: Any) -> tuple[Segment, Segment]:
 def honeypot_syn(lab: Lab, family: int) -> None:
     accept(lab, family)
     accept(lab, family, seq=MODULUS - 1)
+
+
+def offered(lab: Lab, family: int, *, sack: bool) -> None:
+    """A SYN+ACK has options that need no memory, of those that the SYN has."""
+    probes = {name: lab.probe(family, "S", options=options) for name, options in OFFERS.items()}
+    for name, replies in lab.converse(probes).items():
+        has = [kind for kind, _ in OFFERS[name]]
+        if "EOL" in has:
+            has = []
+        expected: list[Option] = [("MSS", MSS[family])] if "MSS" in has else []
+        if sack and "SAckOK" in has:
+            expected += [("NOP", None), ("NOP", None), ("SAckOK", b"")]
+        what = f"SYN with {name} as options"
+        lab.expect(probes[name], replies, what, flags="SA", window=WINDOW, options=tuple(expected))
+
+
+@honeypot.check("a SYN+ACK has an MSS if the SYN has one", section="2")
+def honeypot_options(lab: Lab, family: int) -> None:
+    offered(lab, family, sack=False)
 
 
 @honeypot.check("every byte of data is acknowledged, options are not counted", section="2")
@@ -181,6 +234,132 @@ def reset_client(lab: Lab, family: int) -> None:
         prepare_reset(lab)
 
 
+def stalled(lab: Lab, family: int, *, seq: int | None = None) -> tuple[Segment, Segment]:
+    """A SYN and the SYN+ACK of --stall."""
+    syn = lab.probe(family, "S", seq=lab.number() if seq is None else seq)
+    replies = lab.answers(syn)
+    lab.expect(syn, replies, "SYN", flags="SA", ack=syn.end, window=WINDOW)
+    return syn, replies[0]
+
+
+@stall.check(
+    "a SYN+ACK has an ordinary window and those of the SYN's options it can have", section="2"
+)
+def stall_options(lab: Lab, family: int) -> None:
+    offered(lab, family, sack=True)
+
+
+@stall.check(
+    "64 kB in order are acknowledged exactly while the window shrinks, then it is shut", section="2"
+)
+def stall_fills(lab: Lab, family: int) -> None:
+    for seq in (None, MODULUS - 2, MODULUS - 30000):
+        syn, accepted = stalled(lab, family, seq=seq)
+        taken = 0
+        for length in (1, 2, 5, 536, *[1000] * 20, *[1400] * 31, 296, 1, 1400, 1):
+            data = Segment(
+                syn.flow, "PA", (syn.end + taken) % MODULUS, accepted.end, payload=b"x" * length
+            )
+            taken = min(taken + length, WINDOW)
+            expected = {
+                "flags": "A",
+                "seq": accepted.end,
+                "ack": (syn.end + taken) % MODULUS,
+                "window": WINDOW - taken,
+            }
+            lab.expect(data, lab.answers(data), f"data up to {taken}", **expected)
+        if taken != WINDOW:
+            raise Deviation(f"the check itself sends {taken} bytes")
+        edge = (syn.end + WINDOW) % MODULUS
+        full = {"flags": "A", "seq": accepted.end, "ack": edge, "window": 0}
+        for label, at, payload in (
+            ("a probe without data", edge - 1, b""),
+            ("a probe with the last byte", edge - 1, b"x"),
+            ("a probe with the next byte", edge, b"x"),
+        ):
+            probe = Segment(syn.flow, "A", at % MODULUS, accepted.end, payload=payload)
+            lab.expect(probe, lab.answers(probe), label, **full)
+
+
+@stall.check(
+    "the end of the handshake and other ACKs get no answer, a keepalive gets one", section="2"
+)
+def stall_acks(lab: Lab, family: int) -> None:
+    syn, accepted = stalled(lab, family)
+    for label, after, window in (
+        ("the end of the handshake", 0, 64240),
+        ("an ACK after 5 bytes", 5, 64240),
+        ("an ACK at the edge", WINDOW, 64240),
+        ("an ACK with window 0", -1, 0),
+        ("an ACK with window 0 at the edge", WINDOW - 1, 0),
+    ):
+        probe = Segment(syn.flow, "A", syn.end + after, accepted.end, window=window)
+        lab.expect_silence(probe, lab.answers(probe), label)
+    expected = {"flags": "A", "seq": accepted.end, "ack": syn.end, "window": WINDOW}
+    for label, payload in (("a keepalive", b""), ("a keepalive with a byte", b"\0")):
+        probe = Segment(syn.flow, "A", syn.seq, accepted.end, payload=payload)
+        lab.expect(probe, lab.answers(probe), label, **expected)
+
+
+@stall.check(
+    "a FIN is not acknowledged, what comes before it is, and the window is shut", section="2"
+)
+def stall_fin(lab: Lab, family: int) -> None:
+    syn, accepted = stalled(lab, family)
+    for payload in (b"", b"last words", b"x" * 1400):
+        for after in (0, 1000):
+            at = (syn.end + after) % MODULUS
+            fin = Segment(syn.flow, "FPA", at, accepted.end, payload=payload)
+            expected = {"flags": "A", "window": 0, "ack": (at + len(payload)) % MODULUS}
+            lab.expect(fin, lab.answers(fin), f"FIN with {len(payload)} bytes", **expected)
+
+
+@stall.check("a segment of somebody else's connection gets an ACK with window 0", section="2")
+def stall_stray(lab: Lab, family: int) -> None:
+    for label, flags, payload in (
+        ("data", "PA", b"cmd.exe"),
+        ("ACK", "A", b""),
+        ("FIN", "FA", b""),
+    ):
+        probe = lab.probe(family, flags, payload=payload)
+        expected = {"flags": "A", "window": 0, "seq": probe.ack, "ack": probe.seq}
+        lab.expect(probe, lab.answers(probe), label, **expected)
+
+
+@stall.check("SYN+ACK gets one RST; RST, null and contradictory flags get no answer", section="2")
+def stall_others(lab: Lab, family: int) -> None:
+    honeypot_syn_ack(lab, family)
+    probes = {flags or "null": lab.probe(family, flags) for flags in (*NEVER, "F")}
+    for label, replies in lab.converse(probes).items():
+        lab.expect_silence(probes[label], replies, label)
+
+
+@stall.check("scanners that look for tarpits call it a real host", section="2")
+def stall_scanned(lab: Lab, family: int) -> None:
+    verdict, seen = scanner.degreaser(lab, family)
+    if verdict != "real host":
+        raise Deviation(f"Degreaser's procedure says: {verdict}", seen)
+    suspicions, seen = scanner.suspicions(lab, family)
+    if suspicions:
+        raise Deviation("; ".join(suspicions), seen)
+
+
+@stall.check("and they do recognise --tarpit", section="2")
+def tarpit_scanned(lab: Lab, family: int) -> None:
+    lab.clear()
+    lab.tarpit(match=("!", "-i", "eth1"))
+    try:
+        verdict, seen = scanner.degreaser(lab, family)
+        if verdict != "iptables tarpit":
+            raise Deviation(f"Degreaser's procedure says: {verdict}", seen)
+        suspicions, seen = scanner.suspicions(lab, family)
+        if not suspicions:
+            raise Deviation("nothing is suspicious", seen)
+    finally:
+        lab.clear()
+        prepare_stall(lab)
+
+
 def malformed(lab: Lab, family: int) -> None:
     """Bad checksums are dropped in silence in every mode."""
     probes = {flags: lab.probe(family, flags) for flags in ("S", "A", "PA", "SA", "FA")}
@@ -189,5 +368,5 @@ def malformed(lab: Lab, family: int) -> None:
         lab.expect_silence(probes[label], replies, f"{label} with a bad checksum")
 
 
-for group in (honeypot, reset):
+for group in (honeypot, reset, stall):
     group.check("a bad checksum gets no answer", section="2")(malformed)

@@ -9,10 +9,12 @@ from tarpit_builder.proof.lab import Deviation, Lab, Unavailable
 from tarpit_builder.proof.network import CLIENT, SIDES, UNUSED
 from tarpit_builder.proof.registry import Group
 from tarpit_builder.proof.segment import Flow, Segment
+from tarpit_builder.versions import KernelVersion
 
 routes = Group("routes", "VLAN, bridge, policy routing, VRF", order=55, fresh=True)
 
 TABLE = "100"
+VLAN = ("vid", "5")
 
 
 def ip(lab: Lab, command: str) -> None:
@@ -127,9 +129,10 @@ def unreachable(lab: Lab, family: int) -> None:
     judge(lab, family, out=0)
 
 
-@routes.check("VLAN: the reply carries the tag")
+@routes.check("VLAN: the reply carries the tag, and no priority that the segment was given here")
 def vlan(lab: Lab, family: int) -> None:
-    try_ip(lab, "link add link eth0 name eth0.5 type vlan id 5", "VLAN")
+    maps = "ingress-qos-map 0:6 egress-qos-map 6:3"
+    try_ip(lab, f"link add link eth0 name eth0.5 type vlan id 5 {maps}", "VLAN")
     try:
         ip(lab, "addr add 10.5.0.1/24 dev eth0.5")
         if 6 in lab.families:
@@ -151,6 +154,8 @@ def vlan(lab: Lab, family: int) -> None:
                 expect_on(lab, probe, replies, 0, flags=expected, window=5 if flags == "S" else 0)
                 if replies[0].vlan != 5:
                     raise Deviation(f"tag {replies[0].vlan} instead of 5", replies)
+                if replies[0].vlan_priority:
+                    raise Deviation(f"priority {replies[0].vlan_priority} in the tag", replies)
         finally:
             wire.guest_addresses = saved
     finally:
@@ -251,3 +256,40 @@ def bridged_forward(lab: Lab, family: int) -> None:
                 wire.settle(f"{base}7{wire.index}", SIDES[1].guest(family))
             seen = [segment for wire in lab.wires for segment in wire.take()]
             expect_on(lab, probe, seen, sender, flags="SA", window=5)
+
+
+@routes.check("bridge that filters VLANs: the reply has the tag of the port that it leaves by")
+def filtered_forward(lab: Lab, family: int) -> None:
+    lab.guest.attempt("modprobe", "br_netfilter")
+    try:
+        for name in ("call-iptables", "call-ip6tables", "filter-vlan-tagged"):
+            lab.guest.sysctl(f"net.bridge.bridge-nf-{name}", 1)
+    except FileNotFoundError:
+        raise Unavailable("this kernel does not show bridged packets to iptables") from None
+    base = "2001:db8:2::" if family == 6 else "10.2.0."
+    hosts = [f"{base}70", f"{base}71"]
+    for wire, host in zip(lab.wires, hosts, strict=True):
+        wire.hosts = [host]
+    with bridge(lab, "eth1", "eth0"):
+        try_ip(lab, "link set br0 type bridge vlan_filtering 1", "bridge that filters VLANs")
+        for port in ("eth0", "br0"):  # eth1 is a trunk
+            own = ("self",) if port == "br0" else ()
+            lab.guest.run("bridge", "vlan", "add", "dev", port, *VLAN, "pvid", "untagged", *own)
+        lab.guest.run("bridge", "vlan", "add", "dev", "eth1", *VLAN)
+        lab.tarpit(chain="FORWARD", families=(family,))
+        for into, tag in ((0, None), (1, 5)):
+            wire = lab.wires[into]
+            flow = lab.flow(family, src=hosts[into], dst=hosts[1 - into])
+            probe = lab.probe(family, "S", flow=flow)
+            wire.settle(hosts[into], SIDES[1].guest(family), vlan=tag)
+            wire.take()
+            wire.send([probe.packet()], mac=lab.wires[1 - into].mac, vlan=tag)
+            wire.settle(hosts[into], SIDES[1].guest(family), vlan=tag)
+            seen = [segment for segment in wire.take() if segment.flow == flow.back]
+            if not seen and KernelVersion.parse(
+                lab.guest.release.partition("-")[0]
+            ) < KernelVersion.parse("5.14"):
+                continue  # the bridge cannot be asked, and a wrong tag would be worse
+            expect_on(lab, probe, seen, into, flags="SA", window=5)
+            if seen[0].vlan != tag:
+                raise Deviation(f"tag {seen[0].vlan} instead of {tag}", [probe, *seen])

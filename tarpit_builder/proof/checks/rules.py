@@ -13,7 +13,13 @@ rules = Group(
     "rules",
     "where rules may stand, and how they print",
     order=60,
-    provokes=("x_tables: ", "xt_check_target: ", "unknown variant", "counters copy to user failed"),
+    provokes=(
+        "x_tables: ",
+        "xt_check_target: ",
+        "unknown variant",
+        "unknown settings",
+        "counters copy to user failed",
+    ),
 )
 
 TABLES = ("filter", "mangle", "security")
@@ -147,7 +153,7 @@ def fixed_point(lab: Lab, family: int) -> None:
     saved = lab.guest.run(save, "-t", "filter")
     lab.guest.run(restore, stdin=saved)
     again = lab.guest.run(save, "-t", "filter")
-    if rules_of(saved) != rules_of(again) or len(rules_of(saved)) != 8:
+    if rules_of(saved) != rules_of(again) or len(rules_of(saved)) != 2 * (len(MODES) + 1):
         raise Deviation(f"first:\n{saved}\nthen:\n{again}")
     for mode in MODES:
         option = ("INPUT", *TCP, "--dport", "25", *TARGET, f"--{mode}")
@@ -163,7 +169,7 @@ def rules_of(saved: str) -> list[str]:
     return [line for line in saved.splitlines() if line.startswith("-A")]
 
 
-@rules.check("-j TARPIT --help tells the three modes", section="3")
+@rules.check("-j TARPIT --help tells the modes", section="3")
 def usage(lab: Lab, family: int) -> None:
     text = lab.guest.attempt(lab.program(family), *TARGET, "--help").stdout
     for mode in MODES:
@@ -171,8 +177,24 @@ def usage(lab: Lab, family: int) -> None:
             raise Deviation(f"--{mode} is not mentioned")
 
 
+@rules.check("arguments of other matches are not taken for the rule's own", section="3")
+def arguments(lab: Lab, family: int) -> None:
+    texts = ("-t nat", "-tnat", "-pudp", "-p", "-AOUTPUT", "-A", "--table=nat", "--protocol", "!")
+    wrong = []
+    for text in texts:
+        said = attempt(
+            lab, family, "filter", "INPUT", *TCP, "-m", "comment", "--comment", text, *TARGET
+        )
+        if said and "comment" in said and "TARPIT" not in said:
+            raise Unavailable("this kernel or user land has no comment match")
+        if said:
+            wrong.append(f"--comment {text!r}: {said}")
+    if wrong:
+        raise Deviation("\n".join(wrong))
+
+
 @rules.check(
-    "the binary interface: revision 0, one byte, unknown variants are refused", section="2"
+    "the binary interface: revisions 0 and 1, one byte, unknown variants are refused", section="2"
 )
 def binary(lab: Lab, family: int) -> None:
     if lab.backend == "nft":
@@ -181,16 +203,26 @@ def binary(lab: Lab, family: int) -> None:
     for number, mode in enumerate(MODES):
         lab.tarpit(mode, families=(family,))
         blob, at, size, revision = target_of(lab, family, level)
-        if revision != 0:
+        if revision != 1:
             raise Deviation(f"revision {revision}")
         if blob[at] != number or any(blob[at + 1 : at + size]):
             raise Deviation(f"--{mode} is {blob[at : at + size].hex()}")
         lab.clear()
     lab.tarpit("reset", families=(family,))
-    for variant in (3, 4, 127, 255):
-        error = replace_with_variant(lab, family, level, variant)
-        if error is None:
-            raise Deviation(f"variant {variant} was accepted")
+    for revision, known in ((0, MODES[:3]), (1, MODES)):
+        for number, mode in enumerate(known):
+            error = replace_target(lab, family, level, revision, bytes([number]))
+            if error:
+                raise Deviation(f"revision {revision} of --{mode} was refused: {error}")
+            syn = lab.probe(family, "S")
+            window = {"tarpit": 5, "reset": 0}.get(mode, 64240)
+            flags = "RA" if mode == "reset" else "SA"
+            lab.expect(syn, lab.answers(syn), f"SYN at --{mode}", flags=flags, window=window)
+        for variant in (len(known), 4, 127, 255):
+            if replace_target(lab, family, level, revision, bytes([variant])) is None:
+                raise Deviation(f"variant {variant} of revision {revision} was accepted")
+    if replace_target(lab, family, level, 1, b"\0\0\0\1") is None:
+        raise Deviation("revision 1 was accepted with settings that nobody knows")
 
 
 def raw_socket(lab: Lab, family: int):  # type: ignore[no-untyped-def]
@@ -221,12 +253,13 @@ def target_of(lab: Lab, family: int, level: int) -> tuple[bytes, int, int, int]:
     return table, at + 32, size - 32, table[at + 31]
 
 
-def replace_with_variant(lab: Lab, family: int, level: int, variant: int) -> OSError | None:
-    """Put the table back with another variant; the error, or None if it was accepted."""
+def replace_target(lab: Lab, family: int, level: int, revision: int, data: bytes) -> OSError | None:
+    """Put the table back with another target; the error, or None if it was accepted."""
     c = lab.guest.c
     info, _ = entries(lab, family, level)
     table, at, _, _ = target_of(lab, family, level)
-    changed = table[:at] + bytes([variant]) + table[at + 1 :]
+    changed = bytearray(table)
+    changed[at - 1 : at + len(data)] = bytes([revision]) + data
     hooks_and_numbers = info[32:84]  # valid_hooks, hook_entry[5], underflow[5], num, size
     valid, *rest = struct.unpack(f"{c.mark}13I", hooks_and_numbers)
     entry, underflow, count, size = rest[0:5], rest[5:10], rest[10], rest[11]
@@ -238,7 +271,7 @@ def replace_with_variant(lab: Lab, family: int, level: int, variant: int) -> OSE
     sock = raw_socket(lab, family)
     try:
         sock.setsockopt(
-            level, IPT_SO_SET_REPLACE, header + struct.pack(f"{c.mark}{c.long}", 0) + changed
+            level, IPT_SO_SET_REPLACE, header + struct.pack(f"{c.mark}{c.long}", 0) + bytes(changed)
         )
     except OSError as error:
         return error

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tarpit_builder.proof.checks.wire import establish
 from tarpit_builder.proof.clients import Clients, measure
 from tarpit_builder.proof.lab import PORT, Deviation, Lab, Unavailable
+from tarpit_builder.proof.network import SIDES
 from tarpit_builder.proof.registry import Group
 from tarpit_builder.proof.segment import Segment
 
@@ -108,7 +109,7 @@ class Tracked:
                 later = Segment(syn.flow, "A", syn.end, accepted.end, payload=payload)
                 lab.expect(later, lab.answers(later), "ACK", flags="A", window=0, ack=syn.end)
             fin = Segment(syn.flow, "FA", syn.end, accepted.end)
-            lab.expect_silence(fin, lab.answers(fin), "FIN+ACK")
+            lab.expect(fin, lab.answers(fin), "FIN+ACK", flags="A", window=0, ack=syn.end)
         stray = lab.probe(family, "PA", payload=b"data")
         lab.expect(stray, lab.answers(stray), "stray data", flags="A", window=0)
         syn_ack = lab.probe(family, "SA")
@@ -182,3 +183,38 @@ def tracked_crowd(lab: Lab, family: int) -> None:
         count = conntrack_count(lab)
         if guest.entries() or count > 100:
             raise Deviation(f"{count} conntrack entries after {CLIENTS} clients")
+
+
+@state.check("a RST closes the connection for conntrack, too, as REJECT's does", section="2")
+def closing(lab: Lab, family: int) -> None:
+    with Tracked(lab) as guest:
+        if not closes(guest, family, 81, "REJECT", "--reject-with", "tcp-reset"):
+            raise Unavailable("this kernel's REJECT does not tell conntrack of its RST")
+        if not closes(guest, family, 82, "TARPIT", "--reset"):
+            raise Deviation("conntrack has the connection for established still")
+
+
+def closes(guest: Tracked, family: int, port: int, *target: str) -> bool:
+    """Whether a connection that meets *target* when it sends data is closed for conntrack."""
+    lab = guest.lab
+    match = ("INPUT", "-p", "tcp", "--dport", str(port), "-j")
+    lab.rule(family, "-I", *match, "ACCEPT")
+    server = lab.client(family)
+    server.bind(lab.guest.sockaddr(SIDES[0].guest(family), port))
+    server.listen()
+    syn = lab.probe(family, "S", flow=lab.flow(family, port=port))
+    accepted = lab.answers(syn)[0]
+    lab.answers(Segment(syn.flow, "A", syn.end, accepted.end))
+    if not established(guest, port):
+        raise Unavailable("conntrack does not show the connection")
+    lab.rule(family, "-I", *match, *target)
+    data = Segment(syn.flow, "PA", syn.end, accepted.end, payload=b"data")
+    lab.expect(data, lab.answers(data), "data", flags="R", seq=data.ack)
+    closed = not established(guest, port)
+    server.close()  # which resets the connection as well
+    return closed
+
+
+def established(guest: Tracked, port: int) -> bool:
+    """Whether conntrack has an established connection to *port*."""
+    return any(f"dport={port} " in entry and "ESTABLISHED" in entry for entry in guest.entries())

@@ -166,11 +166,30 @@ def syn_ack(lab: Lab, family: int) -> None:
         lab.expect(probes[label], replies, label, flags="R", seq=probes[label].ack)
 
 
+@wire.check("FIN+ACK gets an ACK with window 0 that does not acknowledge the FIN")
+def fin(lab: Lab, family: int) -> None:
+    syn, accepted = establish(lab, family)
+    for flags in ("FA", "FPA"):
+        for payload in (b"", b"bye"):
+            for after in (0, 3):
+                probe = Segment(
+                    syn.flow, flags, syn.end + after, accepted.end, payload=payload, window=after
+                )
+                replies = lab.answers(probe)
+                what = f"{flags} with {len(payload)} bytes after {after}"
+                expected = {"flags": "A", "window": 0, "seq": accepted.end, "ack": syn.end}
+                lab.expect(probe, replies, what, **expected)
+    stray = lab.probe(family, "FA", payload=b"bye")
+    lab.expect(
+        stray, lab.answers(stray), "stray", flags="A", window=0, seq=stray.ack, ack=stray.seq
+    )
+
+
 @wire.check("FIN, RST, null, Xmas and contradictory flags get no answer")
 def silence(lab: Lab, family: int) -> None:
     syn, accepted = establish(lab, family)
     combinations: tuple[str, ...]
-    combinations = ("F", "FA", "FPA", "R", "RA", "RPA", "", "SF", "SFA", "SR", "SRA", "SFR", "FR")
+    combinations = ("F", "R", "RA", "RPA", "", "SF", "SFA", "SR", "SRA", "SFR", "FR")
     combinations += ("FPU", "FSRPAU", "FSRPAUECN", "U", "P", "PU", "FRA", "EC", "ECN")
     probes: dict[str, Segment] = {}
     for flags in combinations:
@@ -361,6 +380,16 @@ def numbers(lab: Lab, family: int) -> None:
         ones = sum(isn >> bit & 1 for isn in isns)
         if not count * 0.35 < ones < count * 0.65:  # six standard deviations
             raise Deviation(f"bit {bit} is set in {ones} of {count} numbers", replies[:6])
+
+
+@wire.check("who connects from a port again learns nothing from the number of before")
+def reused(lab: Lab, family: int) -> None:
+    flow = lab.flow(family)
+    seqs = (0, 1, 2, 1 << 16, 1 << 31, lab.number())
+    replies = [lab.answers(Segment(flow, "S", seq=seq))[0] for seq in seqs]
+    steps = Counter((r.seq - seq) % MODULUS for r, seq in zip(replies, seqs, strict=True))
+    if steps.most_common(1)[0][1] > 1:
+        raise Deviation("the difference to the client's number is the same again", replies)
 
 
 @wire.check("the key of the sequence numbers is not the same after the module was loaded again")
