@@ -283,7 +283,7 @@ tarpit_add_options(struct tarpit_segment *reply, u8 variant,
 	bool offers_sack = false;
 	const u8 *option, *end;
 	unsigned int count = 0;
-	u8 buf[60];
+	__be32 buf[15];
 
 	th = skb_header_pointer(skb, thoff, sizeof(*th), buf);
 	if (!th)
@@ -395,7 +395,8 @@ tarpit_tcphdr(const struct sk_buff *skb, unsigned int thoff,
  * one is not tracked, conntrack must not take the reply for the beginning
  * of something. A buffer that becomes the reply keeps its reference.
  */
-static void tarpit_attach_ct(struct sk_buff *nskb, struct sk_buff *oldskb)
+static __always_inline void
+tarpit_attach_ct(struct sk_buff *nskb, struct sk_buff *oldskb)
 {
 	enum ip_conntrack_info ctinfo;
 	struct nf_conn *ct;
@@ -557,9 +558,9 @@ static bool tarpit_has_policy(const struct net *net)
 #endif
 
 #ifndef TARPIT_COMPAT_ROUTE
-static struct dst_entry *tarpit_route4(struct net *net, struct sk_buff *skb,
-				       struct net_device *in,
-				       const struct tcphdr *tcph, u32 mark)
+static __always_inline struct dst_entry *
+tarpit_route4(struct net *net, struct sk_buff *skb, struct net_device *in,
+	      const struct tcphdr *tcph, u32 mark)
 {
 	const struct iphdr *oiph = ip_hdr(skb);
 	struct flowi4 fl4 = {
@@ -916,9 +917,9 @@ static bool tarpit_is_linklocal6(const struct in6_addr *addr)
 	return (addr->s6_addr32[0] & htonl(0xffc00000)) == htonl(0xfe800000);
 }
 
-static struct dst_entry *tarpit_route6(struct net *net, struct sk_buff *skb,
-				       struct net_device *in,
-				       const struct tcphdr *tcph, u32 mark)
+static __always_inline struct dst_entry *
+tarpit_route6(struct net *net, struct sk_buff *skb, struct net_device *in,
+	      const struct tcphdr *tcph, u32 mark)
 {
 	const struct ipv6hdr *oip6h = ipv6_hdr(skb);
 	struct flowi6 fl6 = {

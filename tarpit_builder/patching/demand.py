@@ -36,10 +36,11 @@ def serving(release: ReleaseVersion, tree: Tree) -> tuple[Range, Patch]:
         there = committed.committed(release)
         return there.entry, there.patch
     kept = _kept(release)
-    known = kept and not kept.entry.tree and _is_known(release)
-    if kept and (known or _fits(kept.patch, tree)):
-        return kept.entry, kept.patch
     table = rules.load()
+    known = kept and not kept.entry.tree and _is_known(release)
+    fits = kept and (known or _fits(kept.patch, tree))
+    if kept and fits and not generate.surprises(release, tree, table):
+        return kept.entry, kept.patch
     return generate.range_of(release, table), generate.on_demand(release, tree, table)
 
 
@@ -62,7 +63,9 @@ def find(release: ReleaseVersion, fetch: Fetch | None, *, named: bool = False) -
 
 def touched(fetched: FetchedTree) -> MemoryTree:
     """The files of *fetched* that patches touch; the tree is checked as a whole."""
-    names = sorted({edit.path for form in rules.load().forms.values() for edit in form.edits})
+    table = rules.load()
+    edited = {edit.path for form in table.forms.values() for edit in form.edits}
+    names = sorted(edited | {each.path for each in table.seen})
     with scratch("tree") as folder:
         there = FolderTree(folder / fetched.name)
         fetched.unpack(there.folder, names)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from tarpit_builder import paths
 from tarpit_builder.errors import InfrastructureError, SourceError, UserError
@@ -32,12 +33,21 @@ ABOUT = {
     "--tarpit, --honeypot, --reset and --stall. The hidden test beside it has to be executable, or "
     "the extension is left out in silence.",
 }
+NOTHING: Mapping[str, bool] = MappingProxyType({})
 _INCLUDE = re.compile(r'#include [<"]([^>"]+)[>"]\n')
 _CONFIG_IPV6 = ("CONFIG_IPV6", "CONFIG_IPV6_MODULE")
 
 
-def module(version: KernelVersion, form: Form, table: Rules, source: Path | None = None) -> str:
+def module(
+    version: KernelVersion,
+    form: Form,
+    table: Rules,
+    source: Path | None = None,
+    surprises: Mapping[str, bool] = NOTHING,
+) -> str:
     """The module as a file of the kernel *version*, a series: rules go by those.
+
+    *surprises* are what is otherwise in the tree at hand, see :func:`surprises`.
 
     :raises InfrastructureError: if *source* (default: ``dkms/``) and the rules do not fit.
     """
@@ -45,7 +55,7 @@ def module(version: KernelVersion, form: Form, table: Rules, source: Path | None
     text = _read(folder / "xt_TARPIT.c")
     originals = [text]
     text = _rewritten(text, table.rewrites_for(version, form, after=False), version)
-    layer, layer_texts = _layer(version, form, table, folder, text)
+    layer, layer_texts = _layer(version, form, table, folder, text, surprises)
     originals += layer_texts
     text = melt(text, layer)
     text = _say_constants(text)
@@ -99,12 +109,31 @@ def _rewritten(
     return text
 
 
+def surprises(version: KernelVersion, tree: Tree, table: Rules) -> dict[str, bool]:
+    """What *tree* defines, or does not, against what its release says; stable ones get more."""
+    since = rules.probed()
+    found = {}
+    for each in table.seen:
+        text = tree.read(each.path)
+        if text is not None and bool(each.pattern.search(text)) != (version >= since[each.name]):
+            found[each.name] = not version >= since[each.name]
+    return found
+
+
 def _layer(
-    version: KernelVersion, form: Form, table: Rules, folder: Path, text: str
+    version: KernelVersion,
+    form: Form,
+    table: Rules,
+    folder: Path,
+    text: str,
+    surprises: Mapping[str, bool],
 ) -> tuple[CompatLayer, list[str]]:
     values = {name: "1" for name, since in table.symbols.items() if version >= since}
-    have = rules.probed(folder / "compat/probes")
-    values |= {name: "1" for name, since in have.items() if version >= since}
+    have = {
+        name: surprises.get(name, version >= since)
+        for name, since in rules.probed(folder / "compat/probes").items()
+    }
+    values |= {name: "1" for name, there in have.items() if there}
 
     def owns(name: str) -> bool:
         if not form.ipv6 and name in _CONFIG_IPV6:
@@ -253,8 +282,11 @@ def new_files(
     entry: Range,
     table: Rules,
     source: Path | None = None,
+    surprises: Mapping[str, bool] = NOTHING,
 ) -> tuple[FilePatch, ...]:
     """The files that the patch of *entry* adds, as all releases of *version*'s series get them.
+
+    *surprises* are what is otherwise in the tree at hand, see :func:`surprises`.
 
     :raises UserError: if a source does not balance; the message has file and line.
     :raises InfrastructureError: if *source* (default: ``dkms/``) and the rules do not fit.
@@ -268,7 +300,7 @@ def new_files(
         form = table.forms[entry.form]
         return (
             added(form.header_for(version), header(version.series, form, table, source)),
-            added(form.source, module(version.series, form, table, source)),
+            added(form.source, module(version.series, form, table, source, surprises)),
         )
     except ValueError as error:
         raise UserError(
@@ -313,7 +345,8 @@ def on_demand(version: KernelVersion, tree: Tree, table: Rules) -> Patch:
     """
     entry = range_of(version, table)
     before = _Unedited(tree, version, edits(version, entry, table))
-    return patch(version, entry, table, before, new_files(version, entry, table))
+    found = surprises(version, tree, table)
+    return patch(version, entry, table, before, new_files(version, entry, table, surprises=found))
 
 
 def range_of(version: KernelVersion, table: Rules) -> Range:

@@ -40,6 +40,15 @@ class Edit:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """A tree defines *name* if *pattern* is found in its file *path*, whatever its release."""
+
+    name: str
+    path: str
+    pattern: re.Pattern[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Form:
     """A shape in which the module is put into a kernel; since *uapi* its *header* is below that."""
 
@@ -145,6 +154,7 @@ class Rules:
     headers: Mapping[str, KernelVersion]
     style: Mapping[str, KernelVersion]
     includes: Mapping[str, tuple[str, ...]]
+    seen: tuple[Seen, ...]
     rewrites: tuple[DatedRewrite, ...]
     extension: Extension
 
@@ -209,6 +219,10 @@ def load(file: Path = FILE) -> Rules:
             headers=_since(data["headers"]),
             style=_since(data["style"]),
             includes={name: tuple(users) for name, users in data["includes"].items()},
+            seen=tuple(
+                Seen(_defined_by(row["probe"]), row["path"], re.compile(row["pattern"]))
+                for row in data["seen"]
+            ),
             rewrites=_rewrites(data["rewrite"], KernelVersion),
             extension=_extension(data["extension"]),
         )
@@ -216,6 +230,10 @@ def load(file: Path = FILE) -> Rules:
         raise InfrastructureError(
             f"{file} cannot be used: {error}", hint="correct it, or restore it with `git checkout`"
         ) from error
+
+
+def _defined_by(probe: str) -> str:
+    return f"TARPIT_HAVE_{probe.upper()}"
 
 
 def probed(folder: Path | None = None) -> dict[str, KernelVersion]:
@@ -233,7 +251,7 @@ def probed(folder: Path | None = None) -> dict[str, KernelVersion]:
                 f"{probe} does not say since which release it compiles",
                 hint="begin it with a comment such as /* 2.6.24: why */",
             )
-        found[f"TARPIT_HAVE_{probe.stem.upper()}"] = KernelVersion.parse(match[1])
+        found[_defined_by(probe.stem)] = KernelVersion.parse(match[1])
     return found
 
 
