@@ -202,6 +202,7 @@ def kernels(
         "cold": "also from nothing, with a cache and images of its own (downloads again)",
         "json": "print the measurements as JSON",
         "matrix": "the whole of matrix.toml instead, with one and with two cells at once",
+        "packets": "instead what answers cost in the kernel, beside REJECT, DROP and peers",
         "only": "with --matrix: cells whose name fits this pattern (may be repeated)",
     },
 )
@@ -211,6 +212,7 @@ def bench(
     cold: bool = False,
     json: bool = False,
     matrix: bool = False,
+    packets: bool = False,
     only: Words = None,
 ) -> None:
     """Measure builds, and DKMS against xtables-addons or, for a release of kernel.org, sources."""
@@ -220,6 +222,19 @@ def bench(
 
     console = Console()
     archive = given.archive(console)
+    if packets:
+        from tarpit_builder.errors import UserError
+
+        if cold or json or matrix:
+            raise UserError(
+                "--packets goes with none of --cold, --json and --matrix",
+                hint="invoke verify --only cost --json FILE writes the figures of a proof",
+            )
+        from tarpit_builder import packets as answers
+
+        counted = answers.run(request, archive, console)
+        print("\n".join(counted.notes) if not counted.exit_code else counted.table())
+        raise SystemExit(counted.exit_code)
     if matrix:
         from tarpit_builder import matrix as cells
 

@@ -164,3 +164,10 @@ def test_readme_commands_work(command: str) -> None:
         timeout=900,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("other", ["--cold", "--json", "--matrix"])
+def test_packets_are_counted_alone(other: str) -> None:
+    done = invoke("bench", "--packets", other)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --packets goes with none of")

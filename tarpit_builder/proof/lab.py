@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import random
+import re
 import socket
 import struct
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from tarpit_builder.proof.network import CLIENT, SIDES
 from tarpit_builder.proof.qemu import TROUBLE, Machine
 from tarpit_builder.proof.segment import MODULUS, Flow, Segment
 from tarpit_builder.proof.wire import Recorder, Wire
+from tarpit_builder.versions import KernelVersion
 
 PORT = 25
 QUEUE = 100  # frames sent before asking whether they arrived; a card's queue holds 256
@@ -73,8 +75,8 @@ class Tools:
     target for, *suffixes* whether the programs of its backends are told apart by their names (one
     of before 1.8 is ``iptables`` and nothing else), *wait* the option of iptables that waits for
     the lock (none before 1.4.20), *card* QEMU's name of a network card that the kernel has a driver
-    for (empty for the usual one), *hop_limits* what the kernel itself puts into packets that it
-    sends.
+    for (empty for the usual one), *peer* the file of another module of that name, which is to be
+    compared, *hop_limits* what the kernel itself puts into packets that it sends.
     """
 
     module: str = "xt_TARPIT"
@@ -84,6 +86,7 @@ class Tools:
     suffixes: bool = True
     wait: tuple[str, ...] = ("-w",)
     card: str = ""
+    peer: str = ""
     hop_limits: tuple[int, ...] = (64,)
 
 
@@ -113,6 +116,12 @@ class Lab:
         self.notes: list[str] = []
         self._programs: dict[str, bool] = {}
         self._touched: set[tuple[str, int, str]] = set()
+
+    @property
+    def kernel(self) -> KernelVersion:
+        """The release that the guest's kernel says it is, or was made from."""
+        number = re.match(r"\d+(\.\d+)*", self.guest.release)
+        return KernelVersion.parse(number[0] if number else "")
 
     def open(self) -> None:
         """Load what the cards need and set the network up."""

@@ -9,9 +9,12 @@ does nothing with them.
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from tarpit_builder.console import format_table
+from tarpit_builder.errors import InfrastructureError
 from tarpit_builder.proof.lab import Deviation, Lab, Unavailable
 from tarpit_builder.proof.namespaces import Pair
 from tarpit_builder.proof.network import CLIENT, Configurator
@@ -37,16 +40,18 @@ class Cost:
     drop: float
     reject: float
     tarpit: float
+    peer: float | None = None
 
     @property
     def ratio(self) -> float:
         """TARPIT above DROP, relative to REJECT above DROP."""
         return (self.tarpit - self.drop) / (self.reject - self.drop)
 
-    def row(self) -> list[str]:
-        """For the table."""
+    def row(self, *, peer: bool) -> list[str]:
+        """For the table, with a column for the *peer*."""
         figures = [f"{value:.0f}" for value in (self.drop, self.reject, self.tarpit)]
-        return [self.kind, *figures, f"{self.ratio:.2f}"]
+        theirs = [f"{self.peer:.0f}" if self.peer else "–"] if peer else []
+        return [self.kind, *figures, f"{self.ratio:.2f}", *theirs]
 
 
 class Bench:
@@ -91,23 +96,55 @@ class Bench:
         # a guest that has just come up has other things to do as well.
         return sorted(cycles / sent for sent, _, cycles in runs)[REPEATS // 4]
 
+    def instructions_or_none(
+        self, family: int, payload: bytes, target: tuple[str, ...]
+    ) -> float | None:
+        """The same, or ``None`` where no such rule can be inserted."""
+        try:
+            return self.instructions(family, payload, target)
+        except InfrastructureError:
+            return None
+
     def close(self) -> None:
         """Take the dummy interface away."""
         self._socket.close()
         self.lab.guest.attempt("ip", "link", "del", SINK)
 
 
+@contextmanager
+def other_module(lab: Lab) -> Iterator[None]:
+    """With the peer's module in place of ours, which has the same name."""
+    lab.unload()
+    try:
+        lab.guest.run("modprobe", lab.tools.peer)
+        yield
+        lab.clear()
+        lab.unload()
+    finally:
+        lab.require_module()
+
+
 @cost.check("never more than REJECT --reject-with tcp-reset", section="5")
 def table(lab: Lab) -> None:
     costs: list[Cost] = []
+    kinds = [
+        (family, f"IPv{family} {kind}", payload)
+        for family in lab.families
+        for kind, payload in (("SYN", b""), ("1400 B", b"x" * 1400))
+    ]
     lab.guest.sleep(REST)
     with Pair(lab) as pair:
         bench = Bench(lab, pair)
         try:
-            for family in lab.families:
-                for kind, payload in (("SYN", b""), ("1400 B", b"x" * 1400)):
-                    figures = [bench.instructions(family, payload, t) for t in TARGETS]
-                    costs.append(Cost(f"IPv{family} {kind}", *figures))
+            for family, kind, payload in kinds:
+                figures = [bench.instructions(family, payload, t) for t in TARGETS]
+                costs.append(Cost(kind, *figures))
+            if lab.tools.peer:
+                with other_module(lab):
+                    theirs = [
+                        bench.instructions_or_none(f, data, ("TARPIT",)) for f, _, data in kinds
+                    ]
+                costs = [replace(each, peer=n) for each, n in zip(costs, theirs, strict=True)]
         finally:
             bench.close()
     header = (
@@ -116,8 +153,10 @@ def table(lab: Lab) -> None:
         "REJECT",
         "TARPIT",
         "ratio above DROP",
+        *(("xtables-addons",) if lab.tools.peer else ()),
     )
-    lab.notes += format_table([each.row() for each in costs], header=header).splitlines()
+    rows = [each.row(peer=bool(lab.tools.peer)) for each in costs]
+    lab.notes += format_table(rows, header=header).splitlines()
     dear = [f"{each.kind}: {each.ratio:.2f} times REJECT" for each in costs if each.ratio > 1]
     if dear:
         raise Deviation("; ".join(dear))
