@@ -137,6 +137,7 @@ def test_netfilter_persistent(suite: str, boot: Boot, built: Build, built_later:
     expect(outside, Fate.DROPPED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suite", SUITES)
 def test_what_we_warn_of(suite: str, boot: Boot, built: Build) -> None:
     """TARPIT itself in a saved set: as long as this opens the firewall, the chain is needed."""

@@ -40,7 +40,7 @@ LIVES = [
 ]
 
 
-ALWAYS_UPGRADED = (("trixie", "dkms"), ("bookworm", "prebuilt"))
+ALWAYS_UPGRADED = (("trixie", "dkms"),)
 UPGRADES = [
     # Neither forky nor sid has a kernel that is older than its newest.
     pytest.param(suite, way, marks=() if (suite, way) in ALWAYS_UPGRADED else pytest.mark.slow)
