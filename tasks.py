@@ -219,17 +219,16 @@ def bench(
     request = given.request()
     from tarpit_builder import bench
     from tarpit_builder.console import Console
+    from tarpit_builder.errors import UserError
 
+    if packets and (cold or json or matrix):
+        raise UserError(
+            "--packets goes with none of --cold, --json and --matrix",
+            hint="invoke verify --only cost --json FILE writes the figures of a proof",
+        )
     console = Console()
     archive = given.archive(console)
     if packets:
-        from tarpit_builder.errors import UserError
-
-        if cold or json or matrix:
-            raise UserError(
-                "--packets goes with none of --cold, --json and --matrix",
-                hint="invoke verify --only cost --json FILE writes the figures of a proof",
-            )
         from tarpit_builder import packets as answers
 
         counted = answers.run(request, archive, console)

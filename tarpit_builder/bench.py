@@ -14,7 +14,7 @@ from tarpit_builder import build as building
 from tarpit_builder import plan as planning
 from tarpit_builder.build import BuildResult
 from tarpit_builder.console import Console, format_table
-from tarpit_builder.container import Engine, Files, Input, Recipe
+from tarpit_builder.container import Engine, Files, Input
 from tarpit_builder.errors import BuildError
 from tarpit_builder.kernels.source import Source
 from tarpit_builder.kernels.suite import Suite
@@ -28,6 +28,14 @@ from tarpit_builder.sources.debian import Archive
 from tarpit_builder.sources.store import Store
 
 ROUNDS = 3  # of everything that is short; the fastest counts
+DKMS_BY_HAND = """
+set -eu
+export DEBIAN_FRONTEND=noninteractive
+mkdir -p /etc/dkms
+touch /etc/dkms/no-autoinstall
+apt-get update -q
+"""
+"""How a script begins that installs packages of DKMS, and builds them itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,26 +232,14 @@ def _dkms(engine: Engine, suite: Suite, result: BuildResult) -> tuple[DkmsBuild,
 
     :raises BuildError: if either does not build for this kernel.
     """
-    bare = Recipe(
-        template="bare",
-        suite=suite.recipe.suite,
-        arch=suite.recipe.arch,
-        apt_sources=suite.recipe.apt_sources,
-        mirror=suite.recipe.mirror,
-    )
-    image = engine.ensure_image(bare, Console(quiet=True))
+    image = engine.ensure_image(suite.recipe.bare(), Console(quiet=True))
     packages = {
         path.name: path
         for path in result.packages()
         if path.name.startswith(("xt-tarpit-dkms", "xt-tarpit-common"))
     }
     abi = suite.tree.kernel.abi
-    script = f"""
-set -eu
-export DEBIAN_FRONTEND=noninteractive
-mkdir -p /etc/dkms
-touch /etc/dkms/no-autoinstall
-apt-get update -q
+    script = f"""{DKMS_BY_HAND}
 apt-get install -yq --no-install-recommends bash linux-headers-{abi} /debs/*.deb
 apt-get install -yq --no-install-recommends xtables-addons-dkms
 for round in 1 2; do

@@ -82,6 +82,10 @@ class Recipe:
     keyring: str = ""
     """A file with the keys of an archive that the suite itself does not know the keys of."""
 
+    def bare(self) -> Recipe:
+        """The same suite with nothing in it, to try packages in as a user would."""
+        return replace(self, template="bare", variables={})
+
     @property
     def base_tag(self) -> str:
         """Tag of the bare suite that this image starts from."""

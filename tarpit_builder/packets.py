@@ -8,40 +8,33 @@ from typing import TYPE_CHECKING
 
 from tarpit_builder import build as building
 from tarpit_builder import plan as planning
-from tarpit_builder.container import Engine, Recipe
+from tarpit_builder import prove
+from tarpit_builder.bench import DKMS_BY_HAND
 from tarpit_builder.errors import BuildError
 from tarpit_builder.kernels.suite import Suite
-from tarpit_builder.leftovers import scratch
-from tarpit_builder.machine import cores
 from tarpit_builder.proof import VerifyOptions, VerifyReport, verify
-from tarpit_builder.sealed import Workshop
 
 if TYPE_CHECKING:
     from tarpit_builder.console import Console
     from tarpit_builder.request import Request
+    from tarpit_builder.sealed import Workshop
     from tarpit_builder.sources.debian import Archive
 
 PEER = "peer_TARPIT"
 """The file that xtables-addons' module is loaded from; the module calls itself as ours does."""
-OPTIONS = VerifyOptions(only=("cost",), jobs=1)
 
-SCRIPT = """
-set -eu
-export DEBIAN_FRONTEND=noninteractive
-mkdir -p /etc/dkms
-touch /etc/dkms/no-autoinstall
-apt-get update -q
-apt-get install -yq --no-install-recommends linux-headers-{abi} xtables-addons-dkms xz-utils zstd
+SCRIPT = f"""{DKMS_BY_HAND}
+apt-get install -yq --no-install-recommends linux-headers-$1 xtables-addons-dkms xz-utils zstd
 source=$(echo /usr/src/xtables-addons-[0-9]*)
 version=${{source#/usr/src/xtables-addons-}}
 dkms add -m xtables-addons -v "$version" || true
-dkms build -m xtables-addons -v "$version" -k {abi}
-cd /var/lib/dkms/xtables-addons/"$version"/{abi}/*/module
+dkms build -m xtables-addons -v "$version" -k "$1"
+cd /var/lib/dkms/xtables-addons/"$version/$1"/*/module
 for module in xt_TARPIT compat_xtables; do
     [ ! -e $module.ko.xz ] || xz -d $module.ko.xz
     [ ! -e $module.ko.zst ] || zstd -dq $module.ko.zst
 done
-cp xt_TARPIT.ko /out/{peer}.ko
+cp xt_TARPIT.ko /out/{PEER}.ko
 [ ! -e compat_xtables.ko ] || cp compat_xtables.ko /out/
 """
 
@@ -53,45 +46,34 @@ def run(request: Request, archive: Archive, console: Console) -> VerifyReport:
 
     :raises TarpitError: as a build and its proof do.
     """
-    OPTIONS.check()
     plan = planning.make(request, archive)
     userland = plan.kernel.userland
     userland.demand_provable(given=False, in_tree="")
     built = building.carry_out(plan, console)
-    with scratch("packets") as folder:
-        workshop = Workshop(Engine.connect(), plan.name, console, folder / "log", cores())
-        subject = userland.subject(workshop, built.packages(), built.folder, "")
-        if isinstance(userland, Suite):
-            modules = peer(workshop.engine, userland, folder, console)
-            if modules:
-                subject = replace(
-                    subject,
-                    packages=(*subject.packages, *modules),
-                    tools=replace(subject.tools, peer=PEER),
-                )
-        return verify(subject, OPTIONS, workshop.engine, console)
+    with prove.staged(plan, console, built.packages(), built) as (subject, workshop):
+        modules = peer(workshop, userland) if isinstance(userland, Suite) else ()
+        judged = replace(
+            subject,
+            packages=(*subject.packages, *modules),
+            tools=replace(subject.tools, peer=PEER if modules else ""),
+        )
+        return verify(judged, VerifyOptions(only=("cost",), jobs=1), workshop.engine, console)
 
 
-def peer(engine: Engine, suite: Suite, folder: Path, console: Console) -> tuple[Path, ...]:
+def peer(workshop: Workshop, suite: Suite) -> tuple[Path, ...]:
     """xtables-addons' module as the suite's own package builds it for this kernel.
 
     Nothing where that does not install or build, which is said.
     """
     abi = suite.tree.kernel.abi
-    bare = Recipe(
-        template="bare",
-        suite=suite.recipe.suite,
-        arch=suite.recipe.arch,
-        apt_sources=suite.recipe.apt_sources,
-        mirror=suite.recipe.mirror,
-    )
-    output = folder / "peer"
+    engine, console = workshop.engine, workshop.console
+    output = workshop.log.parent / "peer"
     output.mkdir()
     with console.stage("xtables-addons") as stage:
-        image = engine.ensure_image(bare, console)
-        script = SCRIPT.format(abi=abi, peer=PEER)
+        image = engine.ensure_image(suite.recipe.bare(), console)
+        command = ["sh", "-c", SCRIPT, "sh", abi]
         try:
-            outcome = engine.run(image, ["sh", "-c", script], output=output, sealed=False)
+            outcome = engine.run(image, command, output=output, sealed=False)
         except BuildError as error:
             stage.done(error.message)
             return ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +14,14 @@ from tarpit_builder.container import Engine
 from tarpit_builder.errors import UserError
 from tarpit_builder.leftovers import scratch
 from tarpit_builder.machine import cores
-from tarpit_builder.proof import VerifyOptions, VerifyReport, verify
+from tarpit_builder.proof import Subject, VerifyOptions, VerifyReport, verify
 from tarpit_builder.proof.qemu import emulator
 from tarpit_builder.sealed import Workshop
 
 if TYPE_CHECKING:
+    from tarpit_builder.build import BuildResult
     from tarpit_builder.console import Console
+    from tarpit_builder.plan import Plan
     from tarpit_builder.request import Request
     from tarpit_builder.sources.debian import Archive
 
@@ -55,15 +59,33 @@ def prove(
     emulator(kernel.arch)
     given = _given(packages) if packages else ()
     built = None if packages else building.carry_out(plan, console)
-    with scratch("guest") as folder:
-        workshop = Workshop(Engine.connect(), plan.name, console, folder / "log", cores())
-        subject = kernel.userland.subject(
-            workshop, built.packages() if built else given, built.folder if built else None, in_tree
-        )
+    found = built.packages() if built else given
+    with staged(plan, console, found, built, in_tree) as (subject, workshop):
         report = verify(subject, options, workshop.engine, console)
     if built and not in_tree:
         evidence.record(built, report)
     return report
+
+
+@contextmanager
+def staged(
+    plan: Plan,
+    console: Console,
+    packages: tuple[Path, ...],
+    built: BuildResult | None,
+    in_tree: str = "",
+) -> Iterator[tuple[Subject, Workshop]]:
+    """The kernel of *plan* with *packages*, which are *built* by us or somebody's own.
+
+    The workshop's log lies in a folder that lasts as long.
+
+    :raises TarpitError: if the kernel cannot be had or made.
+    """
+    with scratch("guest") as folder:
+        workshop = Workshop(Engine.connect(), plan.name, console, folder / "log", cores())
+        where = built.folder if built else None
+        subject = plan.kernel.userland.subject(workshop, packages, where, in_tree)
+        yield subject, workshop
 
 
 def _given(where: Path) -> tuple[Path, ...]:

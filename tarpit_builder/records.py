@@ -55,7 +55,7 @@ class Record:
     @property
     def version(self) -> KernelVersion:
         """The release of Linux that it is, or that a distribution's kernel is made from."""
-        return KernelVersion.parse(self.kernel.partition("-")[0].partition("+")[0])
+        return KernelVersion.of_name(self.kernel)
 
     @property
     def distribution(self) -> bool:
@@ -162,6 +162,13 @@ def status(records: Iterable[Record] = ()) -> str:
 def tried(version: KernelVersion) -> bool:
     """Whether a release of the series of *version* was built from source."""
     return version.series in {record.version.series for record in read() if not record.distribution}
+
+
+def proven(kernel: str, arch: str) -> bool:
+    """Whether *kernel*, of kernel.org, was booted and proven on *arch*."""
+    return any(
+        (record.kernel, record.arch) == (kernel, arch) and record.proven for record in read()
+    )
 
 
 def series(records: Iterable[Record]) -> str:

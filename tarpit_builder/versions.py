@@ -124,6 +124,15 @@ class KernelVersion(Version):
     examples: ClassVar[str] = "2.6.24, 2.6.24.7, 5.10.251 or 6.18-rc3"
 
     @classmethod
+    def of_name(cls, name: str) -> Self:
+        """The release that the kernel called *name*, by ``uname -r``, is or was made from.
+
+        :raises UserError: if it does not begin with one.
+        """
+        number = re.match(r"\d+(\.\d+)*", name)
+        return cls.parse(number[0] if number else name)
+
+    @classmethod
     def _of(cls, numbers: tuple[int, ...], rc: int | None) -> Self | None:
         if numbers[0] < 2 or (numbers[0] == 2 and numbers[1] % 2):
             return None  # before 2.0, and development series: never in a distribution

@@ -16,6 +16,7 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -190,13 +191,23 @@ def build_link(tree: Path, abi: str) -> None:
     (folder / "build").symlink_to(f"/usr/src/linux-headers-{abi}")
 
 
-def kernel_of(files: Sequence[Path], kernel: DebianKernel, abi: str, target: Path) -> None:
-    """What boots, out of Debian's packages *files* of *kernel*, below *target*, as *abi*.
+@dataclass(frozen=True, slots=True)
+class Original:
+    """A kernel of Debian's: *unpacked* are its headers, *image* the packages of what boots."""
+
+    kernel: DebianKernel
+    unpacked: Path
+    image: Sequence[Path]
+
+
+def kernel_of(of: Original, abi: str, target: Path) -> None:
+    """What boots of the kernel, below *target*, as *abi*.
 
     The image is what it unpacks itself to, which QEMU starts as well, with the other name in it.
     Its modules are taken as they are: they have symbol versions, and so no name is looked at.
     """
-    unpack(files, target)
+    kernel = of.kernel
+    unpack(of.image, target)
     for name in ("usr/share", f"boot/System.map-{kernel.abi}"):
         path = target / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -215,26 +226,16 @@ def kernel_of(files: Sequence[Path], kernel: DebianKernel, abi: str, target: Pat
     packed.unlink()
 
 
-def ubuntu(
-    top: Path,
-    work: Path,
-    kernel: DebianKernel,
-    unpacked: Path,
-    abi: str,
-    image: Sequence[Path],
-) -> list[str]:
-    """Stanzas of *kernel* as Ubuntu has it, with the name *abi*, in the archive at *top*.
-
-    *unpacked* are its headers, *image* Debian's packages of the kernel itself.
-    """
+def ubuntu(top: Path, work: Path, of: Original, abi: str) -> list[str]:
+    """Stanzas of a kernel as Ubuntu has it, with the name *abi*, in the archive at *top*."""
     packer = Packer(top, work, MODES["ubuntu"])
     bootable, modules = f"linux-image-{abi}", f"linux-modules-{abi}"
-    kernel_of(image, kernel, abi, work / bootable)
+    kernel_of(of, abi, work / bootable)
     (work / modules).mkdir()
     (work / bootable / "lib").rename(work / modules / "lib")
     name, shared = f"linux-headers-{abi}", f"linux-headers-{abi.rpartition('-')[0]}"
     version = f"{abi.rpartition('-')[0]}.63"
-    whole_tree(unpacked, kernel, abi, work / name / "usr/src" / name)
+    whole_tree(of.unpacked, of.kernel, abi, work / name / "usr/src" / name)
     split_tree(work / name / "usr/src" / name, work / shared / "usr/src" / shared)
     build_link(work / name, abi)
     return [
@@ -246,23 +247,13 @@ def ubuntu(
     ]
 
 
-def proxmox(
-    top: Path,
-    work: Path,
-    kernel: DebianKernel,
-    unpacked: Path,
-    abi: str,
-    image: Sequence[Path],
-) -> list[str]:
-    """Stanzas of *kernel* as Proxmox VE has it, with the name *abi*, in the archive at *top*.
-
-    *unpacked* are its headers, *image* Debian's packages of the kernel itself.
-    """
+def proxmox(top: Path, work: Path, of: Original, abi: str) -> list[str]:
+    """Stanzas of a kernel as Proxmox VE has it, with the name *abi*, in the archive at *top*."""
     packer = Packer(top, work, MODES["proxmox"])
     name, version = f"proxmox-headers-{abi}", abi.removesuffix("-pve")
     bootable = f"proxmox-kernel-{abi}-signed"
-    kernel_of(image, kernel, abi, work / bootable)
-    whole_tree(unpacked, kernel, abi, work / name / "usr/src" / f"linux-headers-{abi}")
+    kernel_of(of, abi, work / bootable)
+    whole_tree(of.unpacked, of.kernel, abi, work / name / "usr/src" / f"linux-headers-{abi}")
     build_link(work / name, abi)
     return [
         packer.pack(name, version),

@@ -112,12 +112,12 @@ def _rewritten(
 def surprises(version: KernelVersion, tree: Tree, table: Rules) -> dict[str, bool]:
     """What *tree* defines, or does not, against what its release says; stable ones get more."""
     since = rules.probed()
-    found = {}
-    for each in table.seen:
-        text = tree.read(each.path)
-        if text is not None and bool(each.pattern.search(text)) != (version >= since[each.name]):
-            found[each.name] = not version >= since[each.name]
-    return found
+    there = {
+        each.name: bool(each.pattern.search(text))
+        for each in table.seen
+        if (text := tree.read(each.path)) is not None
+    }
+    return {name: has for name, has in there.items() if has != (version >= since[name])}
 
 
 def _layer(

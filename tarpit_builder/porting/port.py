@@ -153,8 +153,7 @@ def _reported(
 
 def version_of(plan: Plan) -> KernelVersion:
     """The release of Linux that the kernel of *plan* is, or is made from."""
-    name = str(plan.kernel.facts["kernel"])
-    return KernelVersion.parse(name.partition("-")[0].partition("+")[0])
+    return KernelVersion.of_name(str(plan.kernel.facts["kernel"]))
 
 
 def _headers(said: BuildLog) -> list[str]:
@@ -197,12 +196,7 @@ def _todo(plan: Plan) -> tuple[str, ...]:
         said.append(
             "the release to catalogue/kernels.tsv: invoke catalog-update --kernel-git CLONE"
         )
-    proven = {
-        (record.kernel, record.arch)
-        for record in records.read()
-        if record.proven and not record.distribution
-    }
-    if (str(version), plan.kernel.arch) not in proven:
+    if not records.proven(str(version), plan.kernel.arch):
         said.append("what was seen to records.tsv and the README: invoke kernels --record")
     if not records.tried(version):
         said.append("the series to the second [[build]] of matrix.toml")

@@ -7,22 +7,15 @@ Degreaser, ACSAC 2014), and what a careful observer of zero windows would look f
 from __future__ import annotations
 
 from tarpit_builder.proof.lab import Lab
-from tarpit_builder.proof.segment import MODULUS, Option, Segment
+from tarpit_builder.proof.segment import LINUX_OPTIONS, MODULUS, Segment
 
-OPTIONS: tuple[Option, ...] = (
-    ("MSS", 1460),
-    ("SAckOK", b""),
-    ("Timestamp", (77, 0)),
-    ("NOP", None),
-    ("WScale", 7),
-)
 SMALL = 20
 """Largest window that Degreaser takes for a tarpit's."""
 
 
 def degreaser(lab: Lab, family: int) -> tuple[str, list[Segment]]:
     """What Degreaser calls the guest, and the segments that it judged by."""
-    syn = lab.probe(family, "S", options=OPTIONS)
+    syn = lab.probe(family, "S", options=LINUX_OPTIONS)
     seen = [syn, *lab.answers(syn)]
     if len(seen) == 1:
         return "no answer", seen
@@ -48,8 +41,8 @@ def suspicions(lab: Lab, family: int) -> tuple[list[str], list[Segment]]:
     """What no host with a busy program would do, and the segments that show it."""
     wrong: list[str] = []
     flow = lab.flow(family)
-    syn = Segment(flow, "S", seq=lab.number(), options=OPTIONS)
-    again = Segment(flow, "S", seq=lab.number(), options=OPTIONS)
+    syn = Segment(flow, "S", seq=lab.number(), options=LINUX_OPTIONS)
+    again = Segment(flow, "S", seq=lab.number(), options=LINUX_OPTIONS)
     accepted, second = lab.answers(syn)[0], lab.answers(again)[0]
     seen = [syn, accepted, again, second]
     if not accepted.options:

@@ -26,6 +26,14 @@ from scapy.utils import checksum
 
 Option = tuple[str, Any]
 MODULUS = 1 << 32
+LINUX_OPTIONS: tuple[Option, ...] = (
+    ("MSS", 1460),
+    ("SAckOK", b""),
+    ("Timestamp", (77, 0)),
+    ("NOP", None),
+    ("WScale", 7),
+)
+"""What Linux puts into a SYN."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -40,32 +39,24 @@ def kernel() -> DebianKernel:
 
 
 @pytest.fixture(scope="module")
-def unpacked(kernel: DebianKernel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its headers."""
-    files = obtain(kernel.packages, "headers", _archive(), Console(quiet=True))
+def original(kernel: DebianKernel, tmp_path_factory: pytest.TempPathFactory) -> standin.Original:
+    """Its headers, and what boots."""
+    archive, quiet = _archive(), Console(quiet=True)
     where = tmp_path_factory.mktemp("debian")
-    standin.unpack(files, where)
-    return where
-
-
-@pytest.fixture(scope="module")
-def image(kernel: DebianKernel) -> list[Path]:
-    """What boots of it."""
-    return obtain(kernel.image, "kernel", _archive(), Console(quiet=True))
+    standin.unpack(obtain(kernel.packages, "headers", archive, quiet), where)
+    return standin.Original(kernel, where, obtain(kernel.image, "kernel", archive, quiet))
 
 
 @pytest.fixture(scope="module")
 def proxmox(
-    kernel: DebianKernel,
-    unpacked: Path,
-    image: list[Path],
+    original: standin.Original,
     tmp_path_factory: pytest.TempPathFactory,
     signer: Signer,
 ) -> Iterator[str]:
     """The archive of Proxmox VE; it has no packages but kernels."""
     tmp_path = tmp_path_factory.mktemp("proxmox")
     top = tmp_path / "debian/pve"
-    found = standin.proxmox(top, tmp_path / "work", kernel, unpacked, PVE, image)
+    found = standin.proxmox(top, tmp_path / "work", original, PVE)
     lists = {"pve-no-subscription": standin.stanzas(found, ".gz")}
     standin.publish(top, "bookworm", lists, signer, suffix=".gz")
     with standin.serve(tmp_path) as url:
@@ -73,12 +64,10 @@ def proxmox(
 
 
 @pytest.fixture
-def ubuntu(
-    kernel: DebianKernel, unpacked: Path, image: list[Path], tmp_path: Path, signer: Signer
-) -> Iterator[str]:
+def ubuntu(original: standin.Original, tmp_path: Path, signer: Signer) -> Iterator[str]:
     """The archive of Ubuntu; what is no kernel is bookworm's."""
     top, mirror = tmp_path / "ubuntu", Mirrors.choose(None).main
-    found = standin.ubuntu(top, tmp_path / "work", kernel, unpacked, GENERIC, image)
+    found = standin.ubuntu(top, tmp_path / "work", original, GENERIC)
     components = suites.distributions()["ubuntu"].components
     for pocket in ("noble", "noble-updates", "noble-security"):
         lists = dict.fromkeys(components, standin.empty())
@@ -206,7 +195,7 @@ def installs(
     archive = Archive(Store(paths.cache_dir()), mirrors, Console(quiet=True))
     userland = planning.make(Request(kernel), archive).kernel.userland
     assert isinstance(userland, Suite)
-    recipe = dataclasses.replace(userland.recipe, template="bare", variables={})
+    recipe = userland.recipe.bare()
     packages = Files({path.name: path for path in result.glob("*.deb")})
     keys = {"archive.gpg": signer.keyring}
     suite = userland.tree.kernel.suite

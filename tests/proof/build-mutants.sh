@@ -1,14 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 # Every mutant as a module of its own name: /out/NAME.ko; the extension: /out/libxt_TARPIT.so.
-#   build-mutants.sh KERNEL-ABI   (source in /src, patches in /mutants)
+#   build-mutants.sh KERNEL-ABI COMPILER   (source in /src, patches in /mutants)
 set -eu
-abi=$1
+abi=$1 compiler=$2
 cp -r /src /build/tree
 cd /build/tree
 make() { command make -s KDIR="/usr/src/linux-headers-$abi" "$@" >> /build/log 2>&1; }
 make modules || { tail -n 20 /build/log; exit 1; }
-make extension || { tail -n 20 /build/log; exit 1; }
+make extension CC="$compiler" || { tail -n 20 /build/log; exit 1; }
 cp libxt_TARPIT.so /out/
 cp xt_TARPIT.ko /out/original.ko
 cp xt_TARPIT.c /build/original.c

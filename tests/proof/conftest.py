@@ -18,10 +18,9 @@ from tarpit_builder.request import Request
 from tarpit_builder.sealed import Workshop
 from tarpit_builder.sources.debian import Archive, Mirrors
 from tarpit_builder.sources.store import Store
-from tarpit_builder.versions import KernelVersion
 
 HERE = Path(__file__).parent
-KERNEL = Request("debian:bookworm", flavour="cloud")
+KERNEL = Request("debian:trixie", flavour="cloud")
 
 
 MUTANTS = sorted((HERE / "mutants").glob("*.patch"))
@@ -38,7 +37,6 @@ class Bench:
     modules: Path
     land: UserLand
     engine: Engine
-    release: KernelVersion
 
 
 @pytest.fixture(scope="session")
@@ -60,8 +58,7 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     boot = Assembly(engine, console, subject.land).debian(
         subject.kernel_packages, under_proof, work
     )
-    release = KernelVersion.parse(abi.partition("-")[0])
-    return Bench(boot, subject.kernel_packages, modules, subject.land, engine, release)
+    return Bench(boot, subject.kernel_packages, modules, subject.land, engine)
 
 
 def needed(session: pytest.Session) -> list[Path]:
@@ -83,7 +80,7 @@ def build_modules(
             with paths.staged_dir(final) as stage:
                 result = engine.run(
                     engine.ensure_image(recipe, Console()),
-                    ["sh", f"/scripts/{script.name}", abi],
+                    ["sh", f"/scripts/{script.name}", abi, str(recipe.variables["compiler"])],
                     inputs=[
                         headers,
                         Input("/src", [tree(contents.DKMS)]),

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from tarpit_builder.console import format_table
-from tarpit_builder.errors import InfrastructureError
 from tarpit_builder.proof.lab import Deviation, Lab, Unavailable
 from tarpit_builder.proof.namespaces import Pair
 from tarpit_builder.proof.network import CLIENT, Configurator
@@ -47,10 +46,10 @@ class Cost:
         """TARPIT above DROP, relative to REJECT above DROP."""
         return (self.tarpit - self.drop) / (self.reject - self.drop)
 
-    def row(self, *, peer: bool) -> list[str]:
-        """For the table, with a column for the *peer*."""
+    def row(self) -> list[str]:
+        """For the table; the last column is the peer's, if there is one."""
         figures = [f"{value:.0f}" for value in (self.drop, self.reject, self.tarpit)]
-        theirs = [f"{self.peer:.0f}" if self.peer else "–"] if peer else []
+        theirs = [] if self.peer is None else [f"{self.peer:.0f}"]
         return [self.kind, *figures, f"{self.ratio:.2f}", *theirs]
 
 
@@ -96,15 +95,6 @@ class Bench:
         # a guest that has just come up has other things to do as well.
         return sorted(cycles / sent for sent, _, cycles in runs)[REPEATS // 4]
 
-    def instructions_or_none(
-        self, family: int, payload: bytes, target: tuple[str, ...]
-    ) -> float | None:
-        """The same, or ``None`` where no such rule can be inserted."""
-        try:
-            return self.instructions(family, payload, target)
-        except InfrastructureError:
-            return None
-
     def close(self) -> None:
         """Take the dummy interface away."""
         self._socket.close()
@@ -141,9 +131,7 @@ def table(lab: Lab) -> None:
                 costs.append(Cost(kind, *figures))
             if lab.tools.peer:
                 with other_module(lab):
-                    theirs = [
-                        bench.instructions_or_none(f, data, ("TARPIT",)) for f, _, data in kinds
-                    ]
+                    theirs = [bench.instructions(f, data, ("TARPIT",)) for f, _, data in kinds]
                 costs = [replace(each, peer=n) for each, n in zip(costs, theirs, strict=True)]
         finally:
             bench.close()
@@ -155,8 +143,7 @@ def table(lab: Lab) -> None:
         "ratio above DROP",
         *(("xtables-addons",) if lab.tools.peer else ()),
     )
-    rows = [each.row(peer=bool(lab.tools.peer)) for each in costs]
-    lab.notes += format_table(rows, header=header).splitlines()
+    lab.notes += format_table([each.row() for each in costs], header=header).splitlines()
     dear = [f"{each.kind}: {each.ratio:.2f} times REJECT" for each in costs if each.ratio > 1]
     if dear:
         raise Deviation("; ".join(dear))

@@ -9,7 +9,7 @@ from tarpit_builder.proof import scanner
 from tarpit_builder.proof.lab import Deviation, Lab
 from tarpit_builder.proof.mirror import Mirror
 from tarpit_builder.proof.registry import Group
-from tarpit_builder.proof.segment import MODULUS, Option, Segment
+from tarpit_builder.proof.segment import LINUX_OPTIONS, MODULUS, Option, Segment
 
 honeypot = Group("honeypot", "--honeypot", order=20)
 reset = Group("reset", "--reset", order=21)
@@ -25,13 +25,7 @@ OFFERS: dict[str, tuple[Option, ...]] = {
     "none": (),
     "MSS": (("MSS", 1400),),
     "SACK": (("NOP", None), ("NOP", None), ("SAckOK", b"")),
-    "all of Linux's": (
-        ("MSS", 1460),
-        ("SAckOK", b""),
-        ("Timestamp", (77, 0)),
-        ("NOP", None),
-        ("WScale", 7),
-    ),
+    "all of Linux's": LINUX_OPTIONS,
     "Windows'": (
         ("MSS", 1460),
         ("NOP", None),

@@ -12,18 +12,17 @@ from scapy.layers.inet6 import in6_chksum
 from tarpit_builder.proof.lab import PORT, Deviation, Lab
 from tarpit_builder.proof.network import CLIENT, SIDES, UNUSED
 from tarpit_builder.proof.registry import Group
-from tarpit_builder.proof.segment import MODULUS, Segment, ip_layer, tcp_layer
+from tarpit_builder.proof.segment import LINUX_OPTIONS, MODULUS, Segment, ip_layer, tcp_layer
 
 wire = Group("wire", "what is answered, and how", order=10)
 
-OPTIONS = (("MSS", 1460), ("SAckOK", b""), ("Timestamp", (77, 0)), ("NOP", None), ("WScale", 7))
 STAMPS = (("NOP", None), ("NOP", None), ("Timestamp", (77, 78)))
 FAR = 60000
 """Bytes beyond its first that a held client may be: one window that was never offered, and more."""
 
 SYNS: dict[str, dict[str, Any]] = {
     "SYN": {"flags": "S"},
-    "SYN with options": {"flags": "S", "options": OPTIONS},
+    "SYN with options": {"flags": "S", "options": LINUX_OPTIONS},
     "SYN with data": {"flags": "S", "payload": b"fast open"},
     "SYN with 1400 bytes of data": {"flags": "S", "payload": b"x" * 1400},
     "SYN with ECN": {"flags": "SEC"},
@@ -157,7 +156,7 @@ def other_tarpit(lab: Lab, family: int) -> None:
 def syn_ack(lab: Lab, family: int) -> None:
     probes = {
         "SYN+ACK": lab.probe(family, "SA"),
-        "SYN+ACK with options": lab.probe(family, "SA", options=OPTIONS),
+        "SYN+ACK with options": lab.probe(family, "SA", options=LINUX_OPTIONS),
         "SYN+ACK with ECN": lab.probe(family, "SAE"),
         "SYN+ACK with window 5": lab.probe(family, "SA", window=5),
         "SYN+ACK with data": lab.probe(family, "SA", payload=b"x"),
