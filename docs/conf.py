@@ -23,7 +23,7 @@ html_css_files = ["manual.css"]
 pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "a11y-high-contrast-dark"
 
-MANUAL_PAGE = re.compile(r"(xt-tarpit[\w-]*)\(([1-8])\)")
+MANUAL_PAGE = re.compile(r"(xt-tarpit[\w-]*|tarpit)\(([1-8])\)")
 
 
 class ManualPageLinks(SphinxTransform):

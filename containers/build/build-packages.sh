@@ -3,7 +3,7 @@
 #
 # Runs in a sealed container of the build image: no network, read-only root, an ordinary user;
 # /build is empty.  Environment: KERNEL_ABI, whose headers are unpacked below /kernel, or PREBUILT, a
-# module for it; HOST_ARCH, what it runs on (unless set, this architecture); CC_PACKAGE, the
+# folder of modules for it; HOST_ARCH, what it runs on (unless set, this architecture); CC_PACKAGE, the
 # compiler's package; SOURCE_DATE_EPOCH.
 set -eu
 

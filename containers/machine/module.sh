@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# The module, in a build tree that lies ready below /kernel.  Results: /out/MODULE.ko, /out/toolchain.txt.
+# The modules, in a build tree that lies ready below /kernel.  Results: /out/MODULE.ko, /out/tarpit.ko on kernels for it,
+# /out/toolchain.txt.
 #   TREE                 the tree's place below /kernel
 #   KARCH                the architecture's name in the kernel
 #   CROSS                what the programs of the compiler's package begin with, or nothing
@@ -93,13 +94,15 @@ done
 
 compile_module
 built=/build/module/$MODULE.ko
-sh /build/module/compat/exported.sh "$built" "$linux/Module.symvers"
-finish "$built"
-"${CROSS}strip" --strip-debug "$built"
+sh /build/module/compat/exported.sh "$linux/Module.symvers" /build/module/*.ko
+for each in /build/module/*.ko; do
+	finish "$each"
+	"${CROSS}strip" --strip-debug "$each"
+done
 vermagic=$("${CROSS}objcopy" -O binary --only-section=.modinfo "$built" /dev/stdout | tr '\0' '\n' |
 	sed -n 's/^vermagic=\([^ ]*\) .*/\1/p')
 [ "$vermagic" = "$RELEASE" ] || refuse "this tree makes modules for $vermagic, although it says that it is of $RELEASE" \
 	"unpack the headers of that kernel anew, all of its packages from one version"
-cp "$built" /out/
+cp /build/module/*.ko /out/
 versions "sh /layer/cc" "${CROSS}ld" make > /out/toolchain.txt
 echo "built $MODULE.ko for $RELEASE"

@@ -16,7 +16,7 @@ programs='cat dash mkdir ln iptables-legacy iptables-legacy-save iptables-legacy
 	iptables-nft iptables-nft-save iptables-nft-restore
 	ip6tables-legacy ip6tables-legacy-save ip6tables-legacy-restore
 	ip6tables-nft ip6tables-nft-save ip6tables-nft-restore
-	sysctl ip ss tc bridge kmod modprobe insmod rmmod lsmod depmod nmap conntrack'
+	sysctl ip ss tc bridge kmod modprobe insmod rmmod lsmod depmod nmap conntrack nft ethtool lnstat'
 
 mkdir -p $root/usr/bin $root/usr/sbin $root/usr/lib $root/usr/lib64 $root"$libraries" $root/etc $root/var/lib $root/root
 for directory in bin sbin lib lib64; do ln -s usr/$directory $root/$directory; done

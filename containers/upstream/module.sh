@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# The module for one kernel.  Results: /out/MODULE.ko, /out/release, /out/config, /out/toolchain.txt.
+# The modules for one kernel.  Results: /out/MODULE.ko, /out/tarpit.ko on kernels for it, /out/release, /out/config, /out/toolchain.txt.
 #   MODULE               name of the module; /src has MODULE.c and a Kbuild for it
 #   /request/patch       the in-tree form of TARPIT; what it makes of the tree's files is a result, /out/patched/
 #   /request/symvers     Module.symvers of the user's kernel, if there is one
@@ -45,9 +45,11 @@ if [ -e /request/symvers ]; then
 fi
 
 compile_module
-[ ! -e /request/symvers ] || sh /build/module/compat/exported.sh "/build/module/$MODULE.ko" /request/symvers
-finish "/build/module/$MODULE.ko"
-cp "/build/module/$MODULE.ko" /out/
+[ ! -e /request/symvers ] || sh /build/module/compat/exported.sh /request/symvers /build/module/*.ko
+for built in /build/module/*.ko; do
+	finish "$built"
+	cp "$built" /out/
+done
 cp "$linux/.config" /out/config
 versions "sh /layer/cc" ld make > /out/toolchain.txt
 echo "$release" > /out/release

@@ -5,11 +5,12 @@
  * TARPIT_HAVE_x comes from the probe of that name in probes/, which says
  * since when there is such a thing. Oldest first, because the later blocks
  * use the earlier ones. What this file does as a whole function instead of
- * the module's own it announces as TARPIT_COMPAT_x, of which there are six:
+ * the module's own it announces as TARPIT_COMPAT_x, of which there are seven:
  *
  *	TARPIT_COMPAT_BRIDGE	before 5.14: tarpit_bridge_tag
  *	TARPIT_COMPAT_CLEAR	before 5.19: tarpit_clear
  *	TARPIT_COMPAT_CONNTRACK	before 4.12: tarpit_attach_ct
+ *	TARPIT_COMPAT_COUNTERS	before 4.18: tarpit_count
  *	TARPIT_COMPAT_POLICY	before 5.16: tarpit_has_policy
  *	TARPIT_COMPAT_RECYCLE	before 4.12: tarpit_recycle
  *	TARPIT_COMPAT_ROUTE	before 2.6.39: tarpit_route4, tarpit_route6
@@ -24,6 +25,13 @@
 #define _TARPIT_COMPAT_H
 
 #include "tarpit-probes.h"
+
+/* What the target has and the device needs as well */
+#ifdef TARPIT_DEVICE
+#define TARPIT_SHARED
+#else
+#define TARPIT_SHARED static
+#endif
 
 #if defined(CONFIG_IPV6) || defined(CONFIG_IPV6_MODULE)
 #define TARPIT_IPV6 1
@@ -368,6 +376,14 @@ static inline bool tarpit_bridge_tag(struct sk_buff *nskb,
 #endif
 #endif
 
+/* 4.18 */
+#ifndef TARPIT_HAVE_PROC_CREATE_NET_SINGLE
+#define TARPIT_COMPAT_COUNTERS 1
+#define tarpit_count(net, reply) do { } while (0)
+#define tarpit_init_counters() 0
+#define tarpit_exit_counters() do { } while (0)
+#endif
+
 /* 4.19: whether the random number generator has been seeded */
 #ifndef TARPIT_HAVE_RNG_IS_INITIALIZED
 #define rng_is_initialized() true
@@ -464,6 +480,20 @@ static inline void tarpit_note_caller(const struct xt_tgchk_param *par)
 
 #ifndef TARPIT_HAVE_NF_BRIDGE_GET_PHYSINDEV
 #define nf_bridge_get_physindev(skb, net) nf_bridge_get_physindev(skb)
+#endif
+
+/* For the device only */
+#ifdef TARPIT_DEVICE
+#ifndef TARPIT_HAVE_NF_RESET_CT
+#define nf_reset_ct(skb) nf_reset(skb)
+#endif
+
+/* 6.12 */
+#ifdef TARPIT_HAVE_LLTX
+#define tarpit_set_lltx(dev) ((dev)->lltx = true)
+#else
+#define tarpit_set_lltx(dev) ((dev)->features |= NETIF_F_LLTX)
+#endif
 #endif
 
 #ifndef TARPIT_HAVE_DST_DEV

@@ -243,10 +243,11 @@ class Host(Userland):
         with scratch("results") as results:
             self.tree.module(workshop, results)
             if self.system.suite:
-                own.pack(self.packages, self.recipe, results / f"{MODULE}.ko", workshop, stage)
+                own.pack(self.packages, self.recipe, results, workshop, stage)
             else:
                 self._pack(results, workshop, stage)
-            shutil.copyfile(results / f"{MODULE}.ko", stage / f"{MODULE}.ko")
+            for module in results.glob("*.ko"):
+                shutil.copyfile(module, stage / module.name)
             toolchain_file = stage / "toolchain.txt"
             packages = toolchain_file.read_text() if toolchain_file.is_file() else ""
             toolchain_file.write_text((results / "toolchain.txt").read_text() + packages)
@@ -269,9 +270,11 @@ class Host(Userland):
             ),
             stage,
         )
-        module = (results / f"{MODULE}.ko").read_bytes()
         files = {
-            f"{it.modules}/{of.release}/updates/{MODULE}.ko": (module, 0o644),
+            **{
+                f"{it.modules}/{of.release}/updates/{path.name}": (path.read_bytes(), 0o644)
+                for path in sorted(results.glob("*.ko"))
+            },
             f"{it.xtables}/{EXTENSION}": ((stage / EXTENSION).read_bytes(), 0o755),
             **rootfs.common(),
         }
@@ -340,7 +343,7 @@ class Host(Userland):
         image, modules = self._installed()
         suite = self.system.suite
         if suite is None and built:
-            packages = (built / f"{MODULE}.ko", built / EXTENSION)
+            packages = (*sorted(built.glob("*.ko")), built / EXTENSION)
         base = suite.userland if suite else suites.known()[self.recipe.suite]
         return Subject(
             land=UserLand(

@@ -114,7 +114,7 @@ class OwnKernel(Userland):
         with scratch("results") as results:
             steps.module(self.tree, MODULE, workshop, results)
             release = steps.release(results)
-            pack(self.packages(release), self.recipe, results / f"{MODULE}.ko", workshop, stage)
+            pack(self.packages(release), self.recipe, results, workshop, stage)
             with_kernel = self.tree.places.request.with_kernel
             image = steps.image(self.tree, MODULE, workshop) if with_kernel else None
             steps.collect(self.tree, results, image, stage)
@@ -162,9 +162,9 @@ class OwnKernel(Userland):
 
 
 def pack(
-    packages: modern.PackageSet, recipe: Recipe, module: Path, workshop: Workshop, stage: Path
+    packages: modern.PackageSet, recipe: Recipe, results: Path, workshop: Workshop, stage: Path
 ) -> None:
-    """Put *packages* around the finished *module*, with the tools of the image of *recipe*."""
+    """Put *packages* around the modules in *results*, with the tools of the image of *recipe*."""
     compiler = architectures.native(str(recipe.variables["compiler"]), packages.arch)
     workshop.run(
         Step(
@@ -173,12 +173,12 @@ def pack(
             scripts=modern.build_scripts(),
             recipe=recipe,
             inputs=(
-                Input(PREBUILT, [Files({f"{MODULE}.ko": module})]),
+                Input(PREBUILT, [Files({path.name: path for path in results.glob("*.ko")})]),
                 Input("/src", [modern.source_files(packages)]),
             ),
             environment={
                 **modern.build_environment(packages.abi, packages.arch, compiler),
-                "PREBUILT": f"{PREBUILT}/{MODULE}.ko",
+                "PREBUILT": PREBUILT,
             },
             done=lambda output: f"{len(list(output.glob('*.deb')))} packages",
         ),

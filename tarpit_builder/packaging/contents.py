@@ -24,10 +24,16 @@ MODULES = "xt-tarpit-modules"
 MODULE = "xt_TARPIT"
 RULES = Path(__file__).resolve().parent.parent / "rules"
 
-MODULE_SOURCES = ("Kbuild", "Makefile", "xt_TARPIT.c", "xt_TARPIT.h", "compat/**/*")
-"""Patterns below ``dkms/``: what compiling the kernel module takes, and nothing else."""
+DEVICE = "tarpit"
+"""The module of the device, on kernels that can forward frames to it."""
 
-EXTENSION_SOURCES = ("libxt_TARPIT.[ch]", "xt-tarpit.8", "examples/*", "host/**/*")
+MODULE_SOURCES = (
+    *("Kbuild", "Makefile", "xt_TARPIT.c", "xt_TARPIT.h"),
+    *("tarpit.c", "tarpit_core.h", "compat/**/*"),
+)
+"""Patterns below ``dkms/``: what compiling the kernel modules takes, and nothing else."""
+
+EXTENSION_SOURCES = ("libxt_TARPIT.[ch]", "xt-tarpit.8", "tarpit.4", "examples/*", "host/**/*")
 """Patterns below ``dkms/``: what else the kernel-independent packages are made of."""
 
 ADDRESS = re.compile(r"[^\s<>@]+@[^\s<>@]+")

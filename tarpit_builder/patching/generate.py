@@ -19,7 +19,7 @@ from tarpit_builder.patching.diff import EXECUTABLE, REGULAR, FilePatch, Patch, 
 from tarpit_builder.patching.layout import relaid
 from tarpit_builder.patching.macros import Macro, expand
 from tarpit_builder.patching.prune import prune
-from tarpit_builder.patching.resolve import CompatLayer, melt, tidy, with_include
+from tarpit_builder.patching.resolve import CompatLayer, melt, tidy, with_core, with_include
 from tarpit_builder.patching.rewrite import Rewrite
 from tarpit_builder.patching.rules import Edit, Form, Range, Rules
 from tarpit_builder.patching.tree import Tree
@@ -34,6 +34,8 @@ ABOUT = {
     "the extension is left out in silence.",
 }
 NOTHING: Mapping[str, bool] = MappingProxyType({})
+CORE = "tarpit_core.h"
+"""What the target has in common with the device, which a tree of the kernel's does not get."""
 _INCLUDE = re.compile(r'#include [<"]([^>"]+)[>"]\n')
 _CONFIG_IPV6 = ("CONFIG_IPV6", "CONFIG_IPV6_MODULE")
 
@@ -53,7 +55,9 @@ def module(
     """
     folder = source or paths.PROJECT / "dkms"
     text = _read(folder / "xt_TARPIT.c")
-    originals = [text]
+    core = _read(folder / CORE)
+    originals = [text, core]
+    text = with_core(text, CORE, core)
     text = _rewritten(text, table.rewrites_for(version, form, after=False), version)
     layer, layer_texts = _layer(version, form, table, folder, text, surprises)
     originals += layer_texts

@@ -78,6 +78,15 @@ def melt(source: str, layer: CompatLayer) -> str:
     return tidy(_merge(source, carried, wanted, layer))
 
 
+def with_core(source: str, name: str, core: str) -> str:
+    """*source* with the text of its header *core*, called *name*, in place of the line for it."""
+    body = _without_guard(core, keep=False)
+    for line in re.findall(r"^#include <([^>]+)>\n", body, re.MULTILINE):
+        source = with_include(source, line)
+    body = re.sub(r"^#include <[^>]+>\n", "", body, flags=re.MULTILINE).strip("\n")
+    return source.replace(f'#include "{name}"\n', f"{body}\n")
+
+
 def _without_orphans(item: TopLevel) -> TopLevel:
     """*item* without comments above it that stand apart: what they were about is gone."""
     lead = re.match(r"(?:\s|/\*.*?\*/|//[^\n]*\n)*", item.text, re.DOTALL)

@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from tarpit_builder.errors import InfrastructureError, UserError
-from tarpit_builder.proof import network
+from tarpit_builder.proof import device, network
+from tarpit_builder.proof.device import Device
 from tarpit_builder.proof.guest import Finished, Guest, GuestSocket
 from tarpit_builder.proof.network import CLIENT, SIDES
 from tarpit_builder.proof.qemu import TROUBLE, Machine
@@ -36,6 +37,8 @@ EXPECTED_MESSAGES = (
     "Bridge firewalling registered",
     "br0: port",
     "netem: version",
+    "Mirror/redirect action on",
+    "GACT probability on",
     "allmulticast mode",
     "hrtimer: interrupt took",  # a host that was busy elsewhere
     "tsc: Refined TSC clocksource calibration",
@@ -74,7 +77,8 @@ class Tools:
     target for, *suffixes* whether the programs of its backends are told apart by their names (one
     of before 1.8 is ``iptables`` and nothing else), *wait* the option of iptables that waits for
     the lock (none before 1.4.20), *card* QEMU's name of a network card that the kernel has a driver
-    for (empty for the usual one), *peer* the file of another module of that name, which is to be
+    for (empty for the usual one), *device* the file of the device's module where it is another than
+    the usual one, *peer* the file of another module of that name, which is to be
     compared, *hop_limits* what the kernel itself puts into packets that it sends.
     """
 
@@ -85,6 +89,7 @@ class Tools:
     suffixes: bool = True
     wait: tuple[str, ...] = ("-w",)
     card: str = ""
+    device: str = ""
     peer: str = ""
     hop_limits: tuple[int, ...] = (64,)
 
@@ -113,6 +118,8 @@ class Lab:
         self._discover = False
         self.ladder: list[Segment] = []
         self.notes: list[str] = []
+        self.device: Device | None = None
+        """What answers in place of the target, if it is not the target that is to be judged."""
         self._programs: dict[str, bool] = {}
         self._touched: set[tuple[str, int, str]] = set()
 
@@ -208,14 +215,37 @@ class Lab:
         families: Iterable[int] = (),
     ) -> None:
         """Add a TARPIT rule for all TCP (that *match* admits)."""
+        if self.device:
+            return self.device.answer(mode, match=match, families=tuple(families))
         for family in families or self.families:
             option = (f"--{mode}",) if mode else ()
             self.rule(
                 family, "-t", table, "-A", chain, "-p", "tcp", *match, "-j", "TARPIT", *option
             )
 
+    def judge_device(self, *, judged: bool) -> None:
+        """Have rules forward to the device from now on, or go to the target again.
+
+        :raises Unavailable: if there is no device for this kernel, or a tool is missing for it.
+        """
+        if self.device and not judged:
+            self.device.close()
+            self.device = None
+            self.guest.rmmod(device.MODULE)  # which would keep the target's
+        if judged and not self.device:
+            for program in ("ip", "nft", "ethtool", "tc"):
+                if not self.has_program(program):
+                    raise Unavailable(f"this user land has no {program}")
+            if not device.load(self.guest, self.tools.device):
+                raise Unavailable("there is no module of the device for this kernel")
+            if self.guest.attempt("modprobe", "nft_fwd_netdev").status:
+                raise Unavailable("this kernel cannot forward from where frames come in")
+            self.device = Device(self.guest)
+
     def clear(self) -> None:
         """Remove every rule that was added through this lab."""
+        if self.device:
+            self.device.clear()
         for backend, family, table in sorted(self._touched):
             name = self._program(family, backend)
             self.guest.run(f"{name}-restore", stdin=f"*{table}\nCOMMIT\n")

@@ -42,7 +42,8 @@ class Group:
     difference to what is judged and time is dear); *icount* is QEMU's option of that name, for
     checks about time or cost, which get one processor; *cards* is the number of network cards;
     *extra* groups are only run when they are named; *fresh* ones want a machine that nobody used;
-    *provokes* are parts of kernel messages that its checks cause on purpose.
+    *device* ones judge the device in place of the target; *provokes* are parts of kernel messages
+    that its checks cause on purpose.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Group:
     memory: int = 512
     extra: bool = False
     fresh: bool = False
+    device: bool = False
     provokes: tuple[str, ...] = ()
     checks: list[Check] = field(default_factory=list)
     prepare: Callable[[Lab], None] | None = None

@@ -149,6 +149,7 @@ class Runner:
         if lab is None:
             return
         try:
+            lab.judge_device(judged=False)
             lab.clear()
             lab.unload()
             lab.tools = tools
@@ -180,6 +181,7 @@ class Runner:
             lab = self._machine(group)
             lab.backend = backend
             lab.clear()
+            lab.judge_device(judged=group.device)
             lab.log_mark()
             if group.prepare:
                 group.prepare(lab)

@@ -106,7 +106,9 @@ def test_depmod_is_told_which_module_wins(suite: str, folder: str) -> None:
     rules = text(packages, "xt-tarpit", "debian/xt-tarpit.conf")
     assert re.findall(r"^override.*", rules, re.MULTILINE) == [
         "override xt-TARPIT * updates/dkms",
+        "override tarpit * updates/dkms",
         "override xt_TARPIT * updates/xt-tarpit",
+        "override tarpit * updates/xt-tarpit",
     ]
 
 
@@ -114,7 +116,7 @@ def test_a_module_source_has_what_compiling_takes_and_no_more() -> None:
     members = modern.source_files(package_set()).members
     tree = f"{MODULES}-{__version__}+deb13/"
     names = {name.removeprefix(tree) for name in members if name.startswith(tree)}
-    assert {"Kbuild", "xt_TARPIT.c", "compat/compat.h", "debian/rules"} <= names
+    assert {"Kbuild", "xt_TARPIT.c", "tarpit.c", "compat/compat.h", "debian/rules"} <= names
     assert not any(name.startswith(("libxt_", "examples/")) for name in names)
 
 

@@ -155,16 +155,16 @@ def test_a_rewrite_that_has_nothing_to_do_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "place", "says"),
     [
-        ("xt_TARPIT.c", "\treturn th;\n}", "\treturn th;", "int *payload)\n{", "'{' is never"),
+        ("tarpit_core.h", "\treturn th;\n}", "\treturn th;", "int *payload)\n{", "'{' is never"),
         (
-            "xt_TARPIT.c",
+            "tarpit_core.h",
             "\treturn th;\n}",
             "\treturn th;\n}\n}",
             "\treturn th;\n}\n}",
             "'}' closes",
         ),
-        ("xt_TARPIT.c", "if (!th)", "if (!th", "if (!th", "'(' is never"),
-        ("xt_TARPIT.c", '/compat.h"', '/compat.h"\n#endif', '/compat.h"\n#', "#endif without #if"),
+        ("tarpit_core.h", "if (!th)", "if (!th", "if (!th", "'(' is never"),
+        ("xt_TARPIT.c", '_core.h"', '_core.h"\n#endif', '_core.h"\n#', "#endif without #if"),
         ("compat/compat.h", "#endif /* _TAR", "/* _TAR", "#ifndef _TAR", "#if without #endif"),
         (
             "compat/include/linux/siphash.h",

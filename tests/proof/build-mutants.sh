@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# Every mutant as a module of its own name: /out/NAME.ko; the extension: /out/libxt_TARPIT.so.
+# Every mutant as a module of its own name: /out/NAME.ko; the device that is none: /out/tarpit.ko; the extension:
+# /out/libxt_TARPIT.so.
 #   build-mutants.sh KERNEL-ABI COMPILER   (source in /src, patches in /mutants)
 set -eu
 abi=$1 compiler=$2
@@ -11,11 +12,15 @@ make modules || { tail -n 20 /build/log; exit 1; }
 make extension CC="$compiler" || { tail -n 20 /build/log; exit 1; }
 cp libxt_TARPIT.so /out/
 cp xt_TARPIT.ko /out/original.ko
-cp xt_TARPIT.c /build/original.c
+cp tarpit.ko /out/
+mkdir /build/original
+cp ./*.[ch] /build/original/
 for mutant in /mutants/*.patch; do
 	name=$(basename "$mutant" .patch)
-	cp /build/original.c xt_TARPIT.c
+	cp /build/original/* .
 	patch -s -p1 < "$mutant" || { echo "$name does not apply to dkms/ any more"; exit 1; }
 	make modules || { echo "$name does not compile"; tail -n 20 /build/log; exit 1; }
-	cp xt_TARPIT.ko "/out/$name.ko"
+	changed=xt_TARPIT
+	! grep -q '^+++ b/tarpit\.c$' "$mutant" || changed=tarpit
+	cp $changed.ko "/out/$name.ko"
 done

@@ -23,6 +23,9 @@ from tests.proof.conftest import MUTANTS, Bench
 IN_CI = {"wrong-ack", "answers-rst", "no-ipv6", "skips-checksum", "window-1", "isn-0"}
 
 
+OF_DEVICE = {patch.stem for patch in MUTANTS if "+++ b/tarpit.c" in patch.read_text()}
+
+
 def group_of(patch: Path) -> str:
     """The group of checks that finds this mutant."""
     match = re.search(r"^Caught-by: (\w+)$", patch.read_text(), re.M)
@@ -41,7 +44,7 @@ def runner(bench: Bench) -> Iterator[Runner]:
 
 def judge(runner: Runner, module: str, group: str, *, fail_fast: bool = True) -> list[CheckResult]:
     """Run *group* with another module, until a check fails or to its end."""
-    runner.use(Tools(file=module))
+    runner.use(Tools(file="original", device=module) if module in OF_DEVICE else Tools(file=module))
     runner.setup = replace(runner.setup, fail_fast=fail_fast)
     (part,) = runner.run(units(registry.select((group,)), ("legacy",)))
     return list(part.results)

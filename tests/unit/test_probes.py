@@ -118,16 +118,22 @@ def test_an_error_of_another_kind_is_never_an_answer(probes: Path) -> None:
 
 def test_what_is_called_and_not_exported_is_named(tmp_path: Path) -> None:
     """The compiler is content with it, and modpost only warns before 6.3."""
-    source, module = tmp_path / "module.c", tmp_path / "module.ko"
-    source.write_text("int here(void), there(void);\nint all(void) { return here() + there(); }\n")
-    subprocess.run(["gcc", "-c", "-fno-pie", source, "-o", module], check=True)
+    texts = {
+        "module": "int here(void), there(void);\nint all(void) { return here() + there(); }\n",
+        "other": "char there, __ksymtab_there;\n",
+    }
+    for name, text in texts.items():
+        source = tmp_path / f"{name}.c"
+        source.write_text(text)
+        subprocess.run(["gcc", "-c", "-fno-pie", source, "-o", tmp_path / f"{name}.ko"], check=True)
     symvers = tmp_path / "Module.symvers"
 
-    def check(text: str) -> subprocess.CompletedProcess[str]:
+    def check(text: str, *names: str) -> subprocess.CompletedProcess[str]:
         symvers.write_text(text)
+        modules = [tmp_path / f"{name}.ko" for name in ("module", *names)]
         script = SCRIPT.with_name("exported.sh")
         return subprocess.run(
-            ["sh", script, module, symvers], capture_output=True, text=True, check=False
+            ["sh", script, symvers, *modules], capture_output=True, text=True, check=False
         )
 
     here, there = (f"0x0\t{name}\tvmlinux\tEXPORT_SYMBOL\t\n" for name in ("here", "there"))
@@ -136,6 +142,7 @@ def test_what_is_called_and_not_exported_is_named(tmp_path: Path) -> None:
     done = check(here)
     assert done.returncode == 1
     assert done.stderr == "TARPIT: the kernel does not export there\n"
+    assert check(here, "other").returncode == 0
 
 
 def test_a_compiler_that_refuses_nothing_is_refused(probes: Path) -> None:

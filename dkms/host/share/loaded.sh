@@ -35,6 +35,9 @@ look_at_loaded_module() {
 	# What keeps it loaded, beyond the rules in our chains, has to go before.
 	[ "$uses" -le "$chain_uses" ] ||
 		remedy="reboot, or remove the rules that name TARPIT, modprobe -r xt_TARPIT, and add them again"
+	# A device, tarpit(4), uses what the target has.
+	[ ! -d "${LOADED%/*}/tarpit" ] ||
+		remedy="reboot, or remove the rules that name TARPIT or a device, modprobe -r tarpit xt_TARPIT, and add them again"
 	finding warning reload-due module "$what" "$remedy; clients that are held now will be let go"
 }
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 
-from tarpit_builder.proof.checks.wire import establish
+from tarpit_builder.proof.checks.wire import establish, with_offset
 from tarpit_builder.proof.clients import Clients, measure
 from tarpit_builder.proof.lab import PORT, Deviation, Lab, Unavailable
+from tarpit_builder.proof.namespaces import Pair
 from tarpit_builder.proof.network import SIDES
 from tarpit_builder.proof.registry import Group
 from tarpit_builder.proof.segment import Segment
+from tarpit_builder.versions import KernelVersion
 
 state = Group("state", "nothing is kept per connection", order=40, fresh=True)
 
 CLIENTS = 10_000
 CONNTRACK_COUNT = "/proc/sys/net/netfilter/nf_conntrack_count"
 CACHES = re.compile(r"^((?:\w*sock_)?TCP(?:v6)?|nf_conntrack\w*|\w*flow\w*|xt_\w+) +(\d+)", re.M)
+COUNTERS = "/proc/net/stat/xt_TARPIT"
+COUNTED = KernelVersion.parse("4.18")
 SLAB_TOLERANCE = 256  # kB that the kernel's own bookkeeping may grow by meanwhile
 
 
@@ -218,3 +223,42 @@ def closes(guest: Tracked, family: int, port: int, *target: str) -> bool:
 def established(guest: Tracked, port: int) -> bool:
     """Whether conntrack has an established connection to *port*."""
     return any(f"dport={port} " in entry and "ESTABLISHED" in entry for entry in guest.entries())
+
+
+def counters(lab: Lab, netns: str = "") -> dict[str, int]:
+    """What the target has counted in a namespace, over all processors."""
+    if lab.kernel < COUNTED:
+        raise Unavailable("before 4.18 nothing is counted")
+    names, *rows = lab.guest.read(COUNTERS, netns=netns).splitlines()
+    values = [[int(word, 16) for word in row.split()] for row in rows]
+    return dict(zip(names.split(), map(sum, zip(*values, strict=True)), strict=True))
+
+
+@state.check("answers are counted by kind, silence by reason, in each namespace", section="5")
+def counted(lab: Lab, family: int) -> None:
+    lab.clear()
+    lab.tarpit()
+    before = counters(lab)
+    syn, accepted = establish(lab, family)
+    probes = [
+        Segment(syn.flow, "PA", syn.end, accepted.end, payload=b"x"),
+        lab.probe(family, "SA"),
+        lab.probe(family, "R"),
+        lab.probe(family, "A", window=0),
+    ]
+    lab.answers(*probes)
+    lab.send([lab.probe(family, "S").packet(chksum=1)])
+    lab.send([with_offset(lab.probe(family, "S"), 4)])
+    after = counters(lab)
+    seen = {name: after[name] - before[name] for name in after if after[name] != before[name]}
+    kinds = {"synack": 1, "hold": 1, "rst": 1, "ignored": 2, "checksum": 1, "malformed": 1}
+    if seen != kinds:
+        raise Deviation(f"counted {seen}, expected {kinds}")
+    with Pair(lab) as pair:
+        if any(counters(lab, netns=pair.netns).values()):
+            raise Deviation("another namespace shows what was counted in this one")
+    if lab.has_program("lnstat"):
+        # It ends with status 1 whatever it shows: values per second, but for the first column.
+        shown = lab.guest.attempt("lnstat", "-f", "xt_TARPIT", "-j", "-c", "1").stdout
+        if list(json.loads(shown)) != list(after):
+            raise Deviation(f"lnstat reads it otherwise: {shown}")

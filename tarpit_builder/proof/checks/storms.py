@@ -37,11 +37,18 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def provoke(lab: Lab, family: int, first: str, second: str) -> None:
-    """Let *first* stand on eth0's side and *second* on eth1's; spoof every kind at both."""
+def provoke(lab: Lab, family: int, first: str, second: str, *, target: bool = False) -> None:
+    """Let *first* stand on eth0's side and *second* on eth1's; spoof every kind at both.
+
+    :param target: the second is the target, also where it is the device that is judged.
+    """
     lab.clear()
     lab.tarpit(first, match=("-i", "eth0"), families=(family,))
-    lab.tarpit(second, match=("-i", "eth1"), families=(family,))
+    device, lab.device = lab.device, None if target else lab.device
+    try:
+        lab.tarpit(second, match=("-i", "eth1"), families=(family,))
+    finally:
+        lab.device = device
     with Mirror(lab) as mirror:
         labels: dict[frozenset[int], str] = {}
         sport = 2000

@@ -1,0 +1,114 @@
+"""The device under proof, ``tarpit0``: made, and fed with frames, by nothing but stock tools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from tarpit_builder.proof.guest import Guest
+
+MODULE = "tarpit"
+TABLE = "netdev tarpit"
+CARDS = ("eth0", "eth1")
+
+
+def load(guest: Guest, file: str = "") -> bool:
+    """Load the module, or that in *file* in its place; whether there is one."""
+    if not file:
+        return not guest.attempt("modprobe", MODULE).status
+    if MODULE in guest.modules():
+        guest.rmmod(MODULE)
+    # Not by modprobe: many a file has what it depends on.
+    guest.run("insmod", f"/lib/modules/{guest.release}/updates/{file}.ko")
+    return True
+
+
+def ingress(chain: str, interface: str) -> tuple[str, str]:
+    """A *chain* for all that comes in by *interface*."""
+    return (
+        f"add table {TABLE}",
+        f"add chain {TABLE} {chain} {{ type filter hook ingress device {interface} priority 0; }}",
+    )
+
+
+def name_of(mode: str) -> str:
+    """The device that answers in *mode*, no longer than 15 characters."""
+    return f"tarpit-{mode}"
+
+
+class Device:
+    """One device for each mode, and rules of nftables that forward frames to them."""
+
+    def __init__(self, guest: Guest) -> None:
+        self._guest = guest
+        self.made: set[str] = set()
+
+    def make(self, name: str, mode: str = "tarpit") -> None:
+        """A device called *name*, which is up; there may have been one."""
+        guest = self._guest
+        self.remove(name)
+        guest.run("ip", "link", "add", name, "type", MODULE)
+        self.made.add(name)
+        if mode != "tarpit":
+            self.set_mode(name, mode)
+        guest.run("ip", "link", "set", name, "up")
+
+    def set_mode(self, name: str, mode: str) -> None:
+        """Have *name* answer in *mode*."""
+        self._guest.run("ethtool", "--set-priv-flags", name, mode, "on")
+
+    def remove(self, name: str) -> None:
+        """Take a device away, if there is one of that name."""
+        self._guest.attempt("ip", "link", "del", name)
+        self.made.discard(name)
+
+    def answer(
+        self, mode: str, *, match: Sequence[str] = (), families: tuple[int, ...] = ()
+    ) -> None:
+        """Have all TCP answered that comes in by the interfaces that *match* admits."""
+        mode = mode or "tarpit"
+        name = name_of(mode)
+        if name not in self.made:
+            self.make(name, mode)
+        for card in admitted(match):
+            family = f"meta protocol ip{'6' if 6 in families else ''} "
+            self.nft(
+                *ingress(card, card),
+                f"add rule {TABLE} {card} {family * (len(families) == 1)}"
+                f"meta l4proto tcp fwd to {name}",
+            )
+
+    def nft(self, *commands: str) -> None:
+        """Run nft."""
+        self._guest.run("nft", "-f", "-", stdin="\n".join(commands) + "\n")
+
+    def clear(self) -> None:
+        """Forward nothing any more; the devices stay."""
+        self._guest.attempt("nft", "delete", "table", *TABLE.split())
+
+    def close(self) -> None:
+        """Take all away."""
+        self.clear()
+        for name in tuple(self.made):
+            self.remove(name)
+
+    def counted(self, name: str) -> dict[str, int]:
+        """What ``ethtool -S`` says."""
+        lines = self._guest.run("ethtool", "-S", name).splitlines()[1:]
+        pairs = (line.split(":") for line in lines)
+        return {key.strip(): int(value) for key, value in pairs}
+
+    def statistics(self, name: str) -> dict[str, int]:
+        """What ``ip -s link`` shows, in the kernel's words."""
+        (shown,) = json.loads(self._guest.run("ip", "-s", "-j", "link", "show", name))
+        found: dict[str, Any] = shown["stats64"]
+        return {f"{way}_{key}": value for way in ("rx", "tx") for key, value in found[way].items()}
+
+
+def admitted(match: Sequence[str]) -> tuple[str, ...]:
+    """The cards that a match on the interface admits."""
+    if not match:
+        return CARDS
+    assert match[-2] == "-i", match
+    return tuple(card for card in CARDS if (card == match[-1]) == (match[0] != "!"))
