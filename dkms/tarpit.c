@@ -19,8 +19,9 @@
 #include <net/dst_metadata.h>
 #include <net/ndisc.h>
 #include <net/rtnetlink.h>
+#include <net/xfrm.h>
 
-#define TARPIT_BORROWS_KEY
+#define TARPIT_FOR_DEVICE
 #include "tarpit_core.h"
 
 /* As many tags as a frame may bear that hardware does not take off */
@@ -97,7 +98,9 @@ tarpit_new(const struct tarpit_frame *frame, unsigned int len)
 		return NULL;
 
 	memcpy(nskb->data - frame->hlen, skb->data - frame->hlen, frame->hlen);
-	__vlan_hwaccel_copy_tag(nskb, skb);
+	if (skb_vlan_tag_present(skb))
+		__vlan_hwaccel_put_tag(nskb, skb->vlan_proto,
+				       skb_vlan_tag_get(skb));
 	return nskb;
 }
 

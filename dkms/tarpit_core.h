@@ -99,7 +99,7 @@ extern atomic_t tarpit_has_key;
 bool tarpit_draw_key(void);
 #endif
 
-#ifndef TARPIT_BORROWS_KEY
+#ifndef TARPIT_FOR_DEVICE
 TARPIT_SHARED siphash_key_t tarpit_key __read_mostly;
 TARPIT_SHARED atomic_t tarpit_has_key __read_mostly = ATOMIC_INIT(0);
 

@@ -342,7 +342,7 @@ static inline void tarpit_attach_ct(struct sk_buff *nskb,
 }
 #endif
 
-#ifdef TARPIT_HAVE_NF_BRIDGE_INFO_EXISTS
+#if defined(TARPIT_HAVE_NF_BRIDGE_INFO_EXISTS) && !defined(TARPIT_FOR_DEVICE)
 #if defined(CONFIG_BRIDGE_NETFILTER) || \
 	defined(CONFIG_BRIDGE_NETFILTER_MODULE)
 #define TARPIT_BRIDGE 1
@@ -455,7 +455,9 @@ static inline void tarpit_clear(struct sk_buff *skb)
 /* Older nftables, when it traces, looks at a packet once more after the
  * verdict, stolen or not. Rules of iptables-legacy are safe.
  */
-#ifdef TARPIT_HAVE_NFT_TRACEINFO
+#ifdef TARPIT_FOR_DEVICE
+/* has no verdict */
+#elif defined(TARPIT_HAVE_NFT_TRACEINFO)
 #define tarpit_steal(skb) (skb)
 #define tarpit_note_caller(par) do { } while (0)
 #elif defined(TARPIT_HAVE_IP_CT_UNTRACKED)

@@ -17,6 +17,7 @@ from tarpit_builder.packaging.deb import from_files
 
 PLACES = {
     "xt-tarpit.8": "/usr/share/man/man8",
+    "tarpit.4": "/usr/share/man/man4",
     "host/xt-tarpit-chain.8": "/usr/share/man/man8",
     "host/xt-tarpit-chain": "/usr/sbin",
     "host/xt-tarpit.service": "/usr/lib/systemd/system",

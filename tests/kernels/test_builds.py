@@ -219,6 +219,7 @@ def test_a_kernel_of_ones_own_gets_the_ordinary_packages(
     assert f"built for Linux {release}" in " ".join(told.split())
     subprocess.run(["dpkg-deb", "--extract", modules, tmp_path / "root"], check=True)
     module = tmp_path / f"root/usr/lib/xt-tarpit/{release}/xt_TARPIT.ko"
+    assert module.with_name("tarpit.ko").is_file()
     assert f"vermagic={release} SMP mod_unload ".encode() in module.read_bytes()
     assert struct.unpack_from("<H", module.read_bytes(), 18)[0] == ELF_MACHINE[arch]
     userland = plan_for(longterm, real).kernel.userland

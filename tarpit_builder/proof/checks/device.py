@@ -19,7 +19,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
-from tarpit_builder.proof.checks import modes, storms, wire
+from tarpit_builder.proof.checks import modes, shapes, storms, wire
 from tarpit_builder.proof.checks.life import Traffic
 from tarpit_builder.proof.checks.routes import bridge, expect_on, ip, restore_eth1
 from tarpit_builder.proof.device import TABLE, Device, ingress, name_of
@@ -134,6 +134,13 @@ def turned(lab: Lab, family: int) -> None:
     for dst in (SIDES[0].guest(family), NOBODY[family], UNUSED[family]):
         question = syn(lab, family, dst=dst)
         expect_turned(lab, question, exchange(lab, question))
+
+
+@device.check("what fills a frame up is no part of its packet", section="6")
+def padded(lab: Lab, family: int) -> None:
+    for padding in (bytes(6), b"\xff" * 5, bytes(40)):
+        question = syn(lab, family) / Raw(padding)
+        expect_turned(lab, question, exchange(lab, bytes(question)))
 
 
 @device.check("VLAN tags are kept, one or two of them", section="6")
@@ -493,7 +500,11 @@ def loops(lab: Lab, family: int) -> None:
         for target in (NAME, other):
             made.nft(f"flush chain {TABLE} own", f"add rule {TABLE} own fwd to {target}")
             probe = lab.probe(family, "S", flow=lab.flow(family, dst=UNUSED[family]))
+            before = made.counted(target)
             lab.expect_silence(probe, lab.answers(probe), f"forwarded to {target}")
+            seen = grown(before, made.counted(target))
+            if (seen.get("nowhere"), seen.get("rst")) != (1, None):
+                raise Deviation(f"forwarded to {target}, which counted {seen}")
         made.clear()
         # From one address behind the device to another.
         last = "2001:db8:203::77" if family == 6 else "203.0.113.77"
@@ -590,14 +601,15 @@ for one in MODES:
         declare(one, another)
 
 # What a route, a socket, OUTPUT or the target's own module have to do with.
-NOT_ITS = (wire.addresses, wire.output, wire.key)
+NOT_ITS = (wire.addresses, wire.output, wire.key, shapes.offloaded, shapes.assembled)
 for group, start in (
     (wire.wire, prepare),
+    (shapes.shapes, prepare),
     (modes.honeypot, modes.prepare_honeypot),
     (modes.reset, modes.prepare_reset),
     (modes.stall, modes.prepare_stall),
 ):
     for each in group.checks:
         if each.function not in NOT_ITS:
-            title = each.title if group is wire.wire else f"--{group.name}: {each.title}"
+            title = f"--{group.name}: {each.title}" if group.name in MODES else each.title
             device.checks.append(Check(title, each.section, under(start, each.function)))
