@@ -85,7 +85,9 @@ def judge(line: str, ended: bool) -> Fate | None:
     state, _, rest = line.partition(" ")
     if state == "ESTAB":
         queued = int(rest.split()[1])
-        if not queued and "bytes_acked" in rest:
+        # The first is that of the SYN: whoever has sent nothing yet has an empty queue as well.
+        acknowledged = re.search(r"bytes_acked:(\d+)", rest)
+        if not queued and acknowledged and int(acknowledged[1]) > 1:
             return Fate.ACCEPTED
         if queued and re.search(r"timer:\(persist|snd_wnd:0\b", rest):
             return Fate.HELD
