@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# The modules for one kernel.  Results: /out/MODULE.ko, /out/tarpit.ko on kernels for it, /out/release, /out/config, /out/toolchain.txt.
+# The modules for one kernel.  Results: /out/MODULE.ko, /out/tarpit.ko on kernels for it, /out/release, /out/config,
+# /out/toolchain.txt.
 #   MODULE               name of the module; /src has MODULE.c and a Kbuild for it
 #   /request/patch       the in-tree form of TARPIT; what it makes of the tree's files is a result, /out/patched/
 #   /request/symvers     Module.symvers of the user's kernel, if there is one

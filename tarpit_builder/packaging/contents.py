@@ -24,9 +24,6 @@ MODULES = "xt-tarpit-modules"
 MODULE = "xt_TARPIT"
 RULES = Path(__file__).resolve().parent.parent / "rules"
 
-DEVICE = "tarpit"
-"""The module of the device, on kernels that can forward frames to it."""
-
 MODULE_SOURCES = (
     *("Kbuild", "Makefile", "xt_TARPIT.c", "xt_TARPIT.h"),
     *("tarpit.c", "tarpit_core.h", "compat/**/*"),

@@ -10,6 +10,7 @@ from tarpit_builder.proof.guest import Guest
 
 MODULE = "tarpit"
 TABLE = "netdev tarpit"
+PROTOCOLS = {4: "ip", 6: "ip6"}
 CARDS = ("eth0", "eth1")
 
 
@@ -71,17 +72,14 @@ class Device:
         name = name_of(mode)
         if name not in self.made:
             self.make(name, mode)
+        only = f"meta protocol {PROTOCOLS[families[0]]} " if len(families) == 1 else ""
         for card in admitted(match):
-            family = f"meta protocol ip{'6' if 6 in families else ''} "
-            self.nft(
-                *ingress(card, card),
-                f"add rule {TABLE} {card} {family * (len(families) == 1)}"
-                f"meta l4proto tcp fwd to {name}",
-            )
+            rule = f"add rule {TABLE} {card} {only}meta l4proto tcp fwd to {name}"
+            self.nft(*ingress(card, card), rule)
 
-    def nft(self, *commands: str) -> None:
+    def nft(self, *commands: str, netns: str = "") -> None:
         """Run nft."""
-        self._guest.run("nft", "-f", "-", stdin="\n".join(commands) + "\n")
+        self._guest.run("nft", "-f", "-", stdin="\n".join(commands) + "\n", netns=netns)
 
     def clear(self) -> None:
         """Forward nothing any more; the devices stay."""

@@ -31,8 +31,8 @@ PACKET_QDISC_BYPASS = 20
 SINK = "sink0"  # dummy0 comes into being with its module
 REJECT = ("REJECT", "--reject-with", "tcp-reset")
 TARGETS_SHARE = {4: 0.60, 6: 0.80}
-"""What the target is allowed of REJECT's cost above DROP, by contract; that of the device, 0.40 and
-0.45, is not reached: forwarding a frame to it and sending the answer alone take 0.25."""
+"""What the target is allowed of REJECT's cost above DROP, by contract.  The device's own aim, 0.40
+and 0.45, is not reached."""
 TARGETS = (("DROP",), REJECT, ("TARPIT",))
 
 

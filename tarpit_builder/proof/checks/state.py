@@ -234,26 +234,35 @@ def counters(lab: Lab, netns: str = "") -> dict[str, int]:
     return dict(zip(names.split(), map(sum, zip(*values, strict=True)), strict=True))
 
 
+def grown(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+    """What has been counted in between."""
+    return {key: after[key] - before[key] for key in after if after[key] != before[key]}
+
+
+def provoke(lab: Lab, family: int) -> dict[str, int]:
+    """Send segments of most kinds; what is to be counted, by the names of the counters."""
+    syn, accepted = establish(lab, family)
+    lab.answers(
+        Segment(syn.flow, "PA", syn.end, accepted.end, payload=b"x"),
+        lab.probe(family, "SA"),
+        lab.probe(family, "R"),
+        lab.probe(family, "A", window=0),
+    )
+    lab.send([lab.probe(family, "S").packet(chksum=1)])
+    lab.send([with_offset(lab.probe(family, "S"), 4)])
+    return {"synack": 1, "hold": 1, "rst": 1, "ignored": 2, "checksum": 1, "malformed": 1}
+
+
 @state.check("answers are counted by kind, silence by reason, in each namespace", section="5")
 def counted(lab: Lab, family: int) -> None:
     lab.clear()
     lab.tarpit()
     before = counters(lab)
-    syn, accepted = establish(lab, family)
-    probes = [
-        Segment(syn.flow, "PA", syn.end, accepted.end, payload=b"x"),
-        lab.probe(family, "SA"),
-        lab.probe(family, "R"),
-        lab.probe(family, "A", window=0),
-    ]
-    lab.answers(*probes)
-    lab.send([lab.probe(family, "S").packet(chksum=1)])
-    lab.send([with_offset(lab.probe(family, "S"), 4)])
+    expected = provoke(lab, family)
     after = counters(lab)
-    seen = {name: after[name] - before[name] for name in after if after[name] != before[name]}
-    kinds = {"synack": 1, "hold": 1, "rst": 1, "ignored": 2, "checksum": 1, "malformed": 1}
-    if seen != kinds:
-        raise Deviation(f"counted {seen}, expected {kinds}")
+    seen = grown(before, after)
+    if seen != expected:
+        raise Deviation(f"counted {seen}, expected {expected}")
     with Pair(lab) as pair:
         if any(counters(lab, netns=pair.netns).values()):
             raise Deviation("another namespace shows what was counted in this one")
