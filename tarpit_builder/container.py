@@ -213,7 +213,7 @@ class Limits:
 
     memory: int = 4096
     processes: int = 512
-    seconds: int = 1800
+    seconds: int = 3600
 
 
 @dataclass(frozen=True, slots=True)

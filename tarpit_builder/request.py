@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tarpit_builder import architectures, names
 
+EVERY = "all"  # of *debug*: one kind after the other
 ARCHITECTURE = architectures.BUILD
 
 
@@ -20,7 +21,8 @@ class Request:
     or ``""`` for what fits.
     *config* and *symvers* are ``.config`` and ``Module.symvers`` of the kernel that the module is
     for, and *release* what ``uname -r`` says there.  *image* names a container image with a
-    compiler of the kernel's age.  The others say where sources come from.
+    compiler of the kernel's age; *debug* has the kernel look for mistakes of the module with
+    ``kasan`` or ``kcsan``.  The others say where sources come from.
     """
 
     kernel: str
@@ -34,6 +36,7 @@ class Request:
     release: str = ""
     image: str = ""
     with_kernel: bool = False
+    debug: str = ""
     kernel_git: str = ""
     ref: str = ""
     kernel_tree: str = ""

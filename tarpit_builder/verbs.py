@@ -64,6 +64,11 @@ OPTIONS: Mapping[str, tuple[str | bool, str]] = {
     "release": ("", "what uname -r says there (default: the release itself)"),
     "image": ("", "container image with a compiler of the kernel's age, instead of ours"),
     "with_kernel": (False, "build the kernel image as well"),
+    "debug": (
+        "",
+        "build that kernel from source, with its own checks of the module in it: kasan (memory,"
+        " locks, leaks) or kcsan (races)",
+    ),
     "kernel_git": ("", "git repository with the kernel's history (default: release tarballs)"),
     "ref": ("", "tag, branch or commit there, if it is not the release's own tag"),
     "kernel_tree": (
@@ -78,7 +83,10 @@ OPTIONS: Mapping[str, tuple[str | bool, str]] = {
 
 WHICH = ("kernel", "arch", "flavour", "mirror", "keyring", "offline")
 PLACES = ("kernel_git", "ref", "kernel_tree", "iptables_git", "trust_on_first_use")
-OWN = ("iptables", "extension", "userland", "config", "symvers", "release", "image", "with_kernel")
+OWN = (
+    *("iptables", "extension", "userland", "config", "symvers", "release", "image", "with_kernel"),
+    "debug",
+)
 """Of those, which kernel; where sources come from; what goes with a kernel of the user's own."""
 
 P = ParamSpec("P")
@@ -147,12 +155,14 @@ def verb(
     *shared: str,
     help: Mapping[str, str] | None = None,
     iterable: Sequence[str] = (),
+    optional: Mapping[str, str] | None = None,
     default: bool = False,
 ) -> Callable[[Callable[..., None]], Any]:
     """A verb that takes the *shared* options, as :class:`Given`, before those in its signature.
 
     :param help: what its own options are for, and shared ones where that differs.
     :param iterable: those that may be repeated.
+    :param optional: those that may stand without a value, and what they mean then.
     """
     texts = {name.replace("_", "-"): OPTIONS[name][1] for name in shared}
 
@@ -164,6 +174,8 @@ def verb(
 
         @functools.wraps(body)
         def run(c: Context, **values: Any) -> None:
+            for name, meant in (optional or {}).items():
+                values[name] = meant if values[name] is True else values[name]
             given = Given({name: values.pop(name) for name in shared}, c.config.tarpit)
             body(c, *([given] if shared else []), **values)
 
@@ -172,6 +184,7 @@ def verb(
             guarded(run),
             help={**texts, **(help or {})},
             iterable=list(iterable),
+            optional=list(optional or ()),
             default=default,
             # Letters run out, and then Invoke gives them to options at random.
             auto_shortflags=False,

@@ -72,12 +72,13 @@ finish() {
 }
 
 # compile_module: make what is in /src, in /build/module, by run_make; what make says comes last, as the end of the log tells
-# why a build failed.
+# why a build failed.  INSTRUMENT has what a debug kernel wants to know of it.
 compile_module() {
 	mkdir /build/module
 	cp -r /src/. /build/module
 	status=0
-	run_make M=/build/module modules > /build/make.log 2>&1 || status=$?
+	# shellcheck disable=SC2086
+	run_make M=/build/module ${INSTRUMENT:-} modules > /build/make.log 2>&1 || status=$?
 	probed /build/module
 	cat /build/make.log
 	[ "$status" -eq 0 ] || exit 1

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 # The modules for one kernel.  Results: /out/MODULE.ko, /out/tarpit.ko on kernels for it, /out/release, /out/config,
-# /out/toolchain.txt.
+# /out/toolchain.txt; of an instrumented module also what gcov needs, /out/MODULE.gcno.
 #   MODULE               name of the module; /src has MODULE.c and a Kbuild for it
 #   /request/patch       the in-tree form of TARPIT; what it makes of the tree's files is a result, /out/patched/
 #   /request/symvers     Module.symvers of the user's kernel, if there is one
@@ -50,6 +50,9 @@ compile_module
 for built in /build/module/*.ko; do
 	finish "$built"
 	cp "$built" /out/
+done
+for notes in /build/module/*.gcno; do
+	[ ! -e "$notes" ] || cp "$notes" /out/
 done
 cp "$linux/.config" /out/config
 versions "sh /layer/cc" ld make > /out/toolchain.txt

@@ -16,9 +16,11 @@ from tarpit_builder import architectures, suites
 from tarpit_builder.errors import UserError
 from tarpit_builder.kernels.headers import Headers
 from tarpit_builder.kernels.kernel import Choice, Kernel, Origin
+from tarpit_builder.kernels.release import KernelOrg
 from tarpit_builder.kernels.suite import Suite
 from tarpit_builder.request import Request
-from tarpit_builder.versions import suggest
+from tarpit_builder.sources import linux_source
+from tarpit_builder.versions import KernelVersion, suggest
 
 if TYPE_CHECKING:
     from tarpit_builder.sources.catalogue import Catalogue
@@ -31,7 +33,7 @@ FLAVOURS = re.compile(r"(?:[a-z0-9][a-z0-9.-]*)?")
 class Apt(Origin):
     """One distribution."""
 
-    takes = frozenset({"flavour"})
+    takes = frozenset({"flavour", "debug"})
     shares_image = False
 
     def __init__(self, distribution: suites.Distribution) -> None:
@@ -61,6 +63,8 @@ class Apt(Origin):
         """
         archive = self.archive(request, archive)
         found = self._resolve(request, archive)
+        if request.debug:
+            return _from_source(request.debug, found, archive)
         headers = Headers(found, archive)
         exact = found.abi
         if self.distribution.one_name and self.distribution.likely(exact)[0] != found.suite:
@@ -151,6 +155,29 @@ class Apt(Origin):
                 f"{it.name}:{suite or it.default}; where its headers are installed, --kernel-tree "
                 f"/lib/modules/{name}/build builds for it, and so does xt-tarpit-dkms",
             ) from error
+
+
+def _from_source(debug: str, kernel: DebianKernel, archive: Archive) -> Kernel:
+    """The tree that *kernel* was built from, for *debug*; in the newest version of its suite.
+
+    :raises UserError: if the distribution is not known to hand it out, or *kernel* is too old.
+    """
+    if kernel.suite.distribution != suites.DEBIAN:
+        raise UserError(
+            f"--debug is for kernels whose source is at hand, and {kernel.abi} has none here",
+            hint="name a release, such as --kernel 6.12.19 --kernel-git URL, or debian:stable",
+        )
+    version = KernelVersion.of_name(kernel.version)
+    package = f"linux-source-{version.series}"
+    tree = linux_source.newest(package, kernel.suite.name, archive)
+    request = Request(
+        str(KernelVersion.of_name(tree.version)),
+        kernel.arch,
+        debug=debug,
+        userland=kernel.suite.name,
+        kernel_tree=f"{package}/{kernel.suite.name}",
+    )
+    return KernelOrg().find(request, archive)
 
 
 def distributions() -> Iterable[Apt]:

@@ -143,6 +143,8 @@ class OwnKernel(Userland):
         from tarpit_builder.proof import Subject, UserLand
         from tarpit_builder.proof.lab import Tools
 
+        kind = self.tree.places.request.debug
+        debug = rules.debug(kind) if kind else None
         if in_tree:
             packages = tuple(path for path in packages if not path.name.startswith(MODULES))
         return Subject(
@@ -156,8 +158,10 @@ class OwnKernel(Userland):
             packages=packages,
             given=built is None,
             backends=("legacy", "nft") if self.tree.version in NFT else ("legacy",),
-            boot_seconds=BOOT_SECONDS,
-            tools=Tools(builtin=in_tree == "y"),
+            boot_seconds=debug.boot_seconds if debug else BOOT_SECONDS,
+            memory=debug.memory if debug else 512,
+            arguments=debug.arguments if debug else "",
+            tools=Tools(builtin=in_tree == "y", leaks=bool(debug and debug.leaks)),
         )
 
 

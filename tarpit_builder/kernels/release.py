@@ -48,6 +48,7 @@ class KernelOrg(Origin):
                 "release",
                 "image",
                 "with_kernel",
+                "debug",
             ),
             *("kernel_git", "ref", "kernel_tree", "iptables_git", "trust_on_first_use"),
         }
@@ -86,9 +87,11 @@ class KernelOrg(Origin):
             files=configuration.read(request),
             fragments=_fragments(request, suite),
             untried=_untried(request, version, archive),
-            suffix=request.release.removeprefix(str(version)),
+            suffix=f"-{request.debug}"
+            if request.debug
+            else request.release.removeprefix(str(version)),
         )
-        release = request.release or str(version)
+        release = f"{version}{source.suffix}"
         others = [f"-iptables-{request.iptables}" if request.iptables else ""]
         others += ["-extension" if request.extension else ""]
         others += [f"-{request.userland}" if request.userland else ""]
@@ -104,7 +107,8 @@ class KernelOrg(Origin):
                 Choice("kernel", f"Linux {version}, {request.arch}", _why(version)),
                 Choice("module", f"{rule.module}, from dkms/", rule.reason),
             ),
-            facts={"kernel": str(version), "arch": request.arch, "module": rule.module},
+            facts={"kernel": str(version), "arch": request.arch, "module": rule.module}
+            | ({"debug": request.debug} if request.debug else {}),
         )
 
     def expand(self, name: str, take: str, catalogue: Catalogue) -> tuple[str, ...]:
@@ -152,6 +156,7 @@ def _fragments(request: Request, suite: Suite | None) -> tuple[Path, ...]:
     """What our configuration is made of: for all, for a *suite*, and for the architecture."""
     own = SCRIPTS / f"{request.arch}.config"
     more = [SUITE_CONFIG] if suite else []
+    more += [SCRIPTS / rules.debug(request.debug).config] if request.debug else []
     return (DEFAULT_CONFIG, *more, *([own] if own.is_file() else []))
 
 
@@ -199,10 +204,37 @@ def _check(request: Request, version: KernelVersion) -> None:
             "--extension without --iptables: an extension is for one release of it",
             hint="add what `iptables --version` says on that machine, such as --iptables 1.4.8",
         )
+    if request.debug:
+        _check_debug(request, version)
     if request.symvers and not request.config:
         raise UserError(
             "--symvers without --config: the checksums in it hold for one configuration only",
             hint="add --config /boot/config-RELEASE of the same kernel",
+        )
+
+
+def _check_debug(request: Request, version: KernelVersion) -> None:
+    """Refuse a debug kernel that there cannot be, or that is another than asked for.
+
+    :raises UserError: naming why.
+    """
+    rule = rules.debug(request.debug)
+    if version not in rule.releases or request.arch not in rule.architectures:
+        raise UserError(
+            f"there is no {request.debug.upper()} for Linux {version} on {request.arch}: "
+            f"{rule.reason}",
+            hint=f"name one of {rule.releases}, on {' or '.join(rule.architectures)}",
+        )
+    for name in ("--config", "--image", "--release", "--iptables"):
+        if name in request.given():
+            raise UserError(
+                f"{name} with --debug: a debug kernel is of our own configuration and compiler",
+                hint=f"leave {name} out",
+            )
+    if request.userland == PERIOD:
+        raise UserError(
+            "a debug kernel is proven below the programs of a suite of Debian",
+            hint=f"leave --userland {PERIOD} out",
         )
 
 

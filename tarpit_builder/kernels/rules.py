@@ -55,6 +55,55 @@ class IptablesRule:
         return self.warning if self.warned and kernel in self.warned else ""
 
 
+@dataclass(frozen=True, slots=True)
+class DebugRule:
+    """A table of ``debug.toml``: the kernels that it can be built into; *config* does that.
+
+    *instrument* are make's variables that have the module tell which of it was executed; *leaks*
+    says that the kernel finds what is not freed; *memory*, in MiB, *boot_seconds* and the kernel's
+    *arguments* are what a guest with it takes.
+    """
+
+    releases: VersionRange[KernelVersion]
+    architectures: tuple[str, ...]
+    config: str
+    instrument: str
+    leaks: bool
+    memory: int
+    boot_seconds: float
+    arguments: str
+    reason: str
+
+
+def debug_kinds() -> tuple[str, ...]:
+    """What ``--debug`` takes."""
+    return tuple(table("debug.toml"))
+
+
+def debug(kind: str) -> DebugRule:
+    """What ``--debug`` *kind* means.
+
+    :raises UserError: if it means nothing.
+    """
+    kinds = table("debug.toml")
+    if kind not in kinds:
+        raise UserError(
+            f"--debug {kind}: not known", hint=f"there are {' and '.join(debug_kinds())}"
+        )
+    row = kinds[kind]
+    return DebugRule(
+        releases=VersionRange.parse(row["releases"], KernelVersion),
+        architectures=tuple(row["architectures"]),
+        config=row["config"],
+        instrument=row.get("instrument", ""),
+        leaks=row.get("leaks", False),
+        memory=row["memory"],
+        boot_seconds=row["boot_seconds"],
+        arguments=row["arguments"],
+        reason=row["reason"],
+    )
+
+
 def kernel(version: KernelVersion) -> KernelRule:
     """How *version* is built for.
 

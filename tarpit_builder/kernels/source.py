@@ -153,6 +153,12 @@ class Source(Tree):
         return architectures.sources()[self.arch].image
 
     @property
+    def instrument(self) -> str:
+        """What make is told for a kernel that is to know which of the module was executed."""
+        debug = self.places.request.debug
+        return rules.debug(debug).instrument if debug else ""
+
+    @property
     def patch(self) -> Path | None:
         """The in-tree form of TARPIT for this release, if there is one."""
         return rules.patch(self.version)

@@ -32,6 +32,8 @@ def module(source: Source, name: str, workshop: Workshop, output: Path) -> None:
         done=release,
     )
     told = {"MODULE": name, "TARPIT_VERSION": changelog.version()}
+    if instrument := source.instrument:
+        told["INSTRUMENT"] = instrument
     workshop.run(replace(made, environment={**made.environment, **told}), output)
 
 
@@ -96,7 +98,7 @@ def collect(source: Source, results: Path, image: Path | None, stage: Path) -> N
     :param image: of :func:`image`.
     """
     of = release(results)
-    for built in results.glob("*.ko"):
+    for built in (*results.glob("*.ko"), *results.glob("*.gcno")):
         shutil.copyfile(built, stage / built.name)
     shutil.copyfile(results / "config", stage / f"config-{of}")
     # The module's comes first; that of the packages may be there already.

@@ -15,13 +15,14 @@ from tarpit_builder.proof import device, network
 from tarpit_builder.proof.device import Device
 from tarpit_builder.proof.guest import Finished, Guest, GuestSocket
 from tarpit_builder.proof.network import CLIENT, SIDES
-from tarpit_builder.proof.qemu import TROUBLE, Machine
+from tarpit_builder.proof.qemu import OURS, Machine, complaints, without_foreign_races
 from tarpit_builder.proof.segment import MODULUS, Flow, Segment
 from tarpit_builder.proof.wire import Recorder, Wire
 from tarpit_builder.versions import KernelVersion
 
 PORT = 25
 QUEUE = 100  # frames sent before asking whether they arrived; a card's queue holds 256
+KMEMLEAK = "/sys/kernel/debug/kmemleak"
 MODES = ("tarpit", "honeypot", "reset", "stall")
 EXPECTED_MESSAGES = (
     "module verification failed",  # a module from outside the distribution is not signed by it
@@ -79,7 +80,8 @@ class Tools:
     the lock (none before 1.4.20), *card* QEMU's name of a network card that the kernel has a driver
     for (empty for the usual one), *device* the file of the device's module where it is another than
     the usual one, *peer* the file of another module of that name, which is to be
-    compared, *hop_limits* what the kernel itself puts into packets that it sends.
+    compared, *hop_limits* what the kernel itself puts into packets that it sends, *leaks* whether
+    the kernel finds what is not freed.
     """
 
     module: str = "xt_TARPIT"
@@ -92,6 +94,7 @@ class Tools:
     device: str = ""
     peer: str = ""
     hop_limits: tuple[int, ...] = (64,)
+    leaks: bool = False
 
 
 class Lab:
@@ -357,14 +360,28 @@ class Lab:
         """What the kernel said since the mark that it should not have said."""
         lines = self.guest.kernel_log()[self._log_seen :]
         expected = (*EXPECTED_MESSAGES, *provoked)
-        return [line for line in lines if not any(known in line for known in expected)]
+        said = without_foreign_races(lines)
+        return [line for line in said if not any(known in line for known in expected)]
+
+    def leaks(self) -> list[str]:
+        """What the module allocated and nothing points to any more, with who did so.
+
+        A scan tells of what is five seconds old, and had the same content at the scan before
+        (mm/kmemleak.c).
+
+        :raises Unavailable: if this kernel does not look for it.
+        """
+        if not self.tools.leaks:
+            raise Unavailable("this kernel does not look for leaks")
+        self.guest.sleep(5.5)
+        for _ in range(2):
+            self.guest.write(KMEMLEAK, "scan")
+        reports = self.guest.read(KMEMLEAK).split("unreferenced object")[1:]
+        return [" ".join(report.split()) for report in reports if OURS.search(report)]
 
     def trouble(self) -> str | None:
         """The first line of the kernel's log or console that tells of a kernel in trouble."""
-        for line in self.guest.kernel_log():
-            if TROUBLE.search(line):
-                return line
-        return self.machine.trouble
+        return next(complaints(self.guest.kernel_log()), None) or self.machine.trouble
 
     def require_module(self) -> None:
         """Load the module under proof.

@@ -110,7 +110,7 @@ class Runner:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
+        self.end()
 
     def run(self, units: Iterable[Unit]) -> list[Part]:
         """Judge *units* one after the other, and show it.
@@ -155,7 +155,7 @@ class Runner:
             lab.tools = tools
             lab.require_module()
         except (TarpitError, OSError):
-            self._end()
+            self.end()
 
     def _group(self, group: Group, backend: str, shown: str) -> None:
         lab = self._ready(group, backend, shown)
@@ -178,7 +178,7 @@ class Runner:
         """
         began = time.monotonic()
         try:
-            lab = self._machine(group)
+            lab = self.machine(group)
             lab.backend = backend
             lab.clear()
             lab.judge_device(judged=group.device)
@@ -193,10 +193,10 @@ class Runner:
             elif isinstance(error, UserError) or (
                 self.first and not isinstance(error, (Deviation, Unavailable))
             ):
-                self._end()
+                self.end()
                 raise
             self._add(group, shown, None, None, outcome, began, str(error))
-            self._end()
+            self.end()
             return None
         return lab
 
@@ -244,7 +244,7 @@ class Runner:
         self._notes += lab.notes
         lab.notes = []
         if not alive:
-            self._end()
+            self.end()
         return alive
 
     @staticmethod
@@ -270,12 +270,28 @@ class Runner:
         except (TarpitError, OSError) as error:
             outcome = _blame(error) if isinstance(error, MachineDied) else Verdict.FAIL
             self._add(group, shown, check, None, outcome, began, str(error))
-            self._end()
+            self.end()
             return
         outcome = Verdict.FAIL if news else Verdict.PASS
         self._add(group, shown, check, None, outcome, began, "\n".join(news[:5]))
+        if lab.tools.leaks:
+            self._leaks(group, shown, lab)
         if lab.trouble():
-            self._end()
+            self.end()
+
+    def _leaks(self, group: Group, shown: str, lab: Lab) -> None:
+        began = time.monotonic()
+        check = Check("what the module allocates is freed", "5", lambda _: None)
+        try:
+            found = lab.leaks()
+        except (TarpitError, OSError) as error:
+            self._add(group, shown, check, None, Verdict.ERROR, began, str(error))
+            self.end()
+            return
+        outcome = Verdict.FAIL if found else Verdict.PASS
+        self._add(group, shown, check, None, outcome, began, "\n".join(found[:3]))
+        if found:
+            self.end()  # what lies there would be found again
 
     def _add(
         self,
@@ -316,12 +332,16 @@ class Runner:
             accel="tcg" if icount else self.setup.base.accel,
         )
 
-    def _machine(self, group: Group) -> Lab:
+    def machine(self, group: Group) -> Lab:
+        """A machine for *group*, with the module loaded; the one that is there, if it will do.
+
+        :raises TarpitError: if none comes up, or the kernel refuses the module.
+        """
         spec = self._spec(group)
         usable = self._lab and self._lab.machine.spec == spec and self._lab.machine.running
         if self._lab and usable and not group.fresh:
             return self._lab
-        self._end()
+        self.end()
         return self._start(group)
 
     def _start(self, group: Group, *, again: bool = True) -> Lab:
@@ -376,7 +396,8 @@ class Runner:
         self._lab = lab
         return lab
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Do away with the machine, if there is one; the next comes up when it is needed."""
         if self._lab:
             machine = self._lab.machine
             self._lab.close()

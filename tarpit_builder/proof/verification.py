@@ -22,7 +22,7 @@ from tarpit_builder.proof.runner import Part, Runner, Setup, Unit, units
 from tarpit_builder.proof.wire import Recorder
 
 WORK_BYTES = 400 << 20
-GUEST_MIB = 768  # of memory that a guest, its QEMU and its judge take
+OVERHEAD = 256  # MiB that the QEMU and the judge of a guest take
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,8 @@ class Subject:
     programs of *land*, or, with *files*, below nothing but these: path in the guest → file here.
     *packages* are those under proof: ``.deb``, or bare ``.ko`` and ``.so``; *given* says that they
     are not known to be our own.  *groups* of checks can be judged on it (none named: all), with
-    these *backends* of iptables; *boot_seconds* a boot may take.
+    these *backends* of iptables; *boot_seconds* a boot may take.  A guest gets at least *memory*
+    MiB, and its kernel *arguments*.
     """
 
     land: UserLand
@@ -47,6 +48,8 @@ class Subject:
     groups: tuple[str, ...] = ()
     backends: tuple[str, ...] = registry.BACKENDS
     boot_seconds: float = 90.0
+    memory: int = 512
+    arguments: str = ""
     tools: Tools = field(default_factory=Tools)
 
 
@@ -83,6 +86,18 @@ class VerifyOptions:
                 raise UserError(
                     f"{path} cannot be written", hint="name a file in a folder that exists"
                 )
+
+    def marked(self, mark: str) -> VerifyOptions:
+        """The same with *mark* in the names of the files."""
+        files = {name: getattr(self, name) for name in ("pcap", "json", "junit", "log")}
+        return replace(
+            self,
+            **{
+                name: path.with_name(f"{path.stem}-{mark}{path.suffix}")
+                for name, path in files.items()
+                if path
+            },
+        )
 
     def groups(self, subject: Subject) -> tuple[str, ...]:
         """The groups of checks that are asked for; none stands for all."""
@@ -140,7 +155,7 @@ def judge(
 
     What keeps that one from coming up would keep all from it, and is said once.
     """
-    room = min(cores() // options.cpus, free_memory() // GUEST_MIB)
+    room = min(cores() // options.cpus, free_memory() // (subject.memory + OVERHEAD))
     machines = options.jobs or max(1, room)
     alone, others = (wanted[:1], wanted[1:]) if machines > 1 else (wanted, wanted[:0])
     recorder = Recorder(options.pcap) if options.pcap else None
@@ -183,6 +198,8 @@ def setup(subject: Subject, options: VerifyOptions, boot: BootFiles) -> Setup:
             kernel=boot.kernel,
             initrd=boot.initrd,
             arch=subject.land.arch,
+            memory=subject.memory,
+            cmdline=subject.arguments,
             cpus=options.cpus,
             accel=options.accel,
             card_model=subject.tools.card,

@@ -24,7 +24,7 @@ def fetch(package: str, suite: str, archive_of: Archive, context: Context) -> Fe
     :raises SourceError: if a signature or digest of the archive is wrong.
     :raises NetworkError: if the mirror cannot be reached.
     """
-    found = _newest(package, suite, archive_of)
+    found = newest(package, suite, archive_of)
     name = f"{found.name}_{found.version}"
     store = context.store
     with store.lock(name):
@@ -60,7 +60,13 @@ def fetch(package: str, suite: str, archive_of: Archive, context: Context) -> Fe
     )
 
 
-def _newest(package: str, suite: str, archive_of: Archive) -> Package:
+def newest(package: str, suite: str, archive_of: Archive) -> Package:
+    """The newest *package* of *suite*, or of any suite of Debian's if it is ``""``.
+
+    :raises UserError: if there is none.
+    :raises SourceError: if a signature or digest of the archive is wrong.
+    :raises NetworkError: if the mirror cannot be reached.
+    """
     from debian.debian_support import NativeVersion
 
     if suite:
