@@ -73,10 +73,13 @@ def explain(c: Context, given: Given, json: bool = False) -> None:
 
 @verb(
     *WHICH,
-    *("iptables", "userland"),
+    *("iptables", "userland", "debug"),
     *PLACES,
     iterable=["only"],
+    optional={"debug": "all"},
     help={
+        "debug": "from source, with the kernel's own checks of the module in it: =kasan (memory,"
+        " locks, leaks), =kcsan (races), or one after the other",
         "in-tree": "for a release of kernel.org: patch TARPIT into its tree, as m(odule) or y(es)",
         "packages": "check these instead of our own: a folder, a .deb or a .ko",
         "only": "a group of checks (may be repeated); `list` names them",
@@ -127,15 +130,72 @@ def verify(
         junit=report.output(junit, "--junit"),
         log=report.output(log, "--log"),
     )
-    outcome = prove.prove(
-        request,
-        options,
-        given.archive(console),
-        console,
-        packages=report.path(packages),
-        in_tree=in_tree,
+    worst = 0
+    for asked, how in prove.debug_kinds(request, options):
+        outcome = prove.prove(
+            asked,
+            how,
+            given.archive(console),
+            console,
+            packages=report.path(packages),
+            in_tree=in_tree,
+        )
+        print(outcome.table())
+        worst = max(worst, outcome.exit_code)
+    raise SystemExit(worst)
+
+
+@verb(
+    *WHICH,
+    *("userland", "debug"),
+    *PLACES,
+    help={
+        "debug": "kasan, kcsan, or none for the kernel as it is (default: kasan, with which the"
+        " cases are guided by what they reach)",
+        "seconds": "how long (default: 60)",
+        "packets": "instead: until so many were sent",
+        "seed": "where random numbers begin (default: anywhere; the result says where)",
+        "corpus": "file with the cases to begin with, which those join that reach something new",
+        "replay": "nothing but the cases in this file, such as one that a run has kept",
+        "findings": "folder for what is found (default: dist/fuzz)",
+        "smp": "processors of the guest (default: 2)",
+        "json": "write the result to this file, as JSON",
+        "log": "write what the guests say on their consoles to this file",
+    },
+)
+def fuzz(
+    c: Context,
+    given: Given,
+    seconds: str = "60",
+    packets: str = "0",
+    seed: str = "0",
+    corpus: str = "",
+    replay: str = "",
+    findings: str = "",
+    smp: str = "2",
+    json: str = "",
+    log: str = "",
+) -> None:
+    """Send hostile frames to the module in a guest, and judge every answer."""
+    request = given.request()
+    from tarpit_builder import paths, prove, report
+    from tarpit_builder.console import Console
+    from tarpit_builder.fuzzing import FuzzOptions
+
+    console = Console()
+    options = FuzzOptions(
+        seconds=report.number(seconds, "--seconds"),
+        packets=report.number(packets, "--packets"),
+        seed=report.number(seed, "--seed"),
+        corpus=report.output(corpus, "--corpus"),
+        replay=report.path(replay),
+        cpus=report.number(smp, "--smp"),
+        findings=report.output(findings, "--findings", folder=True) or paths.dist_dir() / "fuzz",
+        json=report.output(json, "--json"),
+        log=report.output(log, "--log"),
     )
-    print(outcome.table())
+    outcome = prove.fuzz(request, options, given.archive(console), console)
+    print(outcome.summary())
     raise SystemExit(outcome.exit_code)
 
 

@@ -12,15 +12,18 @@ from tarpit_builder import evidence
 from tarpit_builder import plan as planning
 from tarpit_builder.container import Engine
 from tarpit_builder.errors import UserError
+from tarpit_builder.kernels import rules
 from tarpit_builder.leftovers import scratch
 from tarpit_builder.machine import cores
 from tarpit_builder.proof import Subject, VerifyOptions, VerifyReport, verify
 from tarpit_builder.proof.qemu import emulator
+from tarpit_builder.request import EVERY
 from tarpit_builder.sealed import Workshop
 
 if TYPE_CHECKING:
     from tarpit_builder.build import BuildResult
     from tarpit_builder.console import Console
+    from tarpit_builder.fuzzing import FuzzOptions, FuzzReport
     from tarpit_builder.plan import Plan
     from tarpit_builder.request import Request
     from tarpit_builder.sources.debian import Archive
@@ -65,6 +68,42 @@ def prove(
     if built and not in_tree:
         evidence.record(built, report)
     return report
+
+
+def fuzz(request: Request, options: FuzzOptions, archive: Archive, console: Console) -> FuzzReport:
+    """Build for the kernel of *request*, boot it, and send the module hostile frames.
+
+    With KASAN in it and guided by KCOV, unless *request* says otherwise; ``none`` is the kernel
+    as it is.
+
+    :raises UserError: if *request* cannot be met, or *options* are wrong.
+    :raises InfrastructureError: if nothing can be booted.
+    """
+    from tarpit_builder import fuzzing
+
+    fuzzing.check(options)
+    asked = request.but(debug={"": "kasan", "none": ""}.get(request.debug, request.debug))
+    plan = planning.make(asked, archive)
+    plan.kernel.userland.demand_provable(given=False, in_tree="")
+    emulator(plan.kernel.arch)
+    built = building.carry_out(plan, console)
+    with staged(plan, console, built.packages(), built) as (subject, workshop):
+        report = fuzzing.fuzz(subject, options, workshop.engine, console)
+    return report
+
+
+def debug_kinds(
+    request: Request, options: VerifyOptions
+) -> Iterator[tuple[Request, VerifyOptions]]:
+    """*request* itself, or, if it asks for all kinds of debug kernels, one for each.
+
+    Files that *options* name then get the kind into their names, ``log-kasan.txt``.
+    """
+    if request.debug != EVERY:
+        yield request, options
+        return
+    for kind in rules.debug_kinds():
+        yield request.but(debug=kind), options.marked(kind)
 
 
 @contextmanager

@@ -77,6 +77,7 @@ echo 'root:x:0:0::/root:/bin/sh' > $root/etc/passwd
 echo 'root:x:0:' > $root/etc/group
 
 sh "$source/agent.sh" "$source" $root/init
+sh "$source/agent.sh" "$source" $root/usr/bin/tarpit-fuzz fuzz
 
 cd $root
 find . -print0 | LC_ALL=C sort -z | cpio --quiet -0 -o -H newc --owner=+0:+0 > /out/rootfs.cpio

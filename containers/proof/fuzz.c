@@ -1,0 +1,1102 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Hostile frames for the target and the device, and a judge of what comes back.
+ *
+ *	fuzz TAP --seed S --first N --count N [--lenient] [--bridge] [--dump [--dry]] [--print] < GENOMES
+ *
+ * A case is a few frames of one flow, made from a genome: a string of bytes that are used up one after the other to
+ * choose among what headers can be; where none is left, the first choice, the ordinary one, is taken.  So any bytes are
+ * a case, to change one is to change one choice, and the shorter a genome, the simpler its case.  Case number N of seed S
+ * is one of the GENOMES (a line of hexadecimal digits each), mutated; it depends on nothing else, and can be had again.
+ *
+ * Frames go into TAP, a persistent tap device with IFF_VNET_HDR, and are dealt with before write(2) returns; what the
+ * kernel sent in turn is then read from TAP.  /sys/kernel/debug/kcov, if it is there, tells which code was executed.
+ *
+ * What is expected of the answers is written down here a second time, from the contract and not from the module:
+ * tarpit_builder/fuzzing/world.py makes the rules that this file knows by their ports.
+ *
+ * Output, a line each: `new GENOME` reached code that no line of GENOMES did; `once GENOME REASON` was wrong, and
+ * `wrong GENOME REASON` was so four times; `old GENOME` is one of GENOMES that is still needed; with --dump
+ * `frame HEX` and `reply HEX`; last `done CASES FRAMES REPLIES PLACES EDGES`.  With --print, only `case GENOME`; with
+ * --dry, nothing is sent.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* From linux/if_tun.h and linux/virtio_net.h, which musl does not bring along */
+#define TUNSETIFF	_IOW('T', 202, int)
+#define IFF_TAP		0x0002
+#define IFF_NO_PI	0x1000
+#define IFF_VNET_HDR	0x4000
+
+#define VIRTIO_NET_HDR_F_NEEDS_CSUM	1
+#define VIRTIO_NET_HDR_F_DATA_VALID	2
+#define VIRTIO_NET_HDR_GSO_TCPV4	1
+#define VIRTIO_NET_HDR_GSO_TCPV6	4
+
+struct virtio_net_hdr {
+	uint8_t flags;
+	uint8_t gso_type;
+	uint16_t hdr_len;
+	uint16_t gso_size;
+	uint16_t csum_start;
+	uint16_t csum_offset;
+};
+
+#define KCOV_INIT_TRACE	_IOR('c', 1, unsigned long)
+#define KCOV_ENABLE	_IO('c', 100)
+#define KCOV_TRACE_PC	0
+#define COVER_SIZE	(64 << 10)
+#define EDGES		(1 << 16)
+
+#define MAX_GENOME	192
+#define MAX_GENOMES	8192
+#define MAX_FRAME	65000
+#define MAX_FRAMES	4	/* of a case */
+#define MAX_WRONG	20	/* then a run has seen enough */
+
+/* What is below a port: ten ports for each way to the module, of which the first four are the modes. */
+#define PORT		1000
+#define DEVICE		2	/* after iptables' legacy and nft */
+#define WAYS		3
+enum mode { TARPIT, HONEYPOT, RESET, STALL, MODES };
+
+#define FIN	0x01
+#define SYN	0x02
+#define RST	0x04
+#define PSH	0x08
+#define ACK	0x10
+
+#define WINDOW_OPEN	5
+#define WINDOW_HOST	64240
+
+struct genome {
+	uint8_t data[MAX_GENOME];
+	unsigned int len;
+};
+
+/* A frame that is being made, or was read */
+struct frame {
+	struct virtio_net_hdr vnet;
+	uint8_t data[MAX_FRAME];
+	unsigned int len;
+};
+
+/* What a flow keeps from frame to frame */
+struct flow {
+	int family;
+	uint8_t saddr[16], daddr[16];
+	uint16_t sport, dport;
+	uint32_t isn, theirs;	/* theirs: what the other side's next byte is, once it has said so */
+	bool accepted;
+};
+
+/* What may come of a frame */
+enum expect { NEVER, MAY, MUST };
+
+struct verdict {
+	enum expect expect;
+	bool judged;		/* whether the answer's fields are known, too */
+	uint8_t flags;
+	uint32_t seq, ack;
+	uint16_t window;
+	bool any_ack, any_window, same_vlan;
+	unsigned int tcp_len;	/* of the question's header */
+	unsigned int ip_len;
+};
+
+static struct genome corpus[MAX_GENOMES];
+static unsigned int genomes;
+
+static const struct genome *at;
+static unsigned int used;
+
+static int tap;
+static unsigned int number;	/* of the tap device */
+static bool lenient, bridge, dump, dry;
+static uint64_t *cover;
+static uint8_t edges[EDGES];
+static unsigned int edge_count;
+static uint64_t places[4096];	/* a hash set of program counters */
+static unsigned int place_count;
+static unsigned long frames_sent, replies_seen;
+
+static void die(const char *what)
+{
+	fprintf(stderr, "%s: %s\n", what, strerror(errno));
+	exit(2);
+}
+
+/* --- randomness and genomes ------------------------------------------------------------------------------------------ */
+
+static uint64_t state;
+
+static uint64_t splitmix(uint64_t x)
+{
+	x += 0x9e3779b97f4a7c15;
+	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
+	x = (x ^ x >> 27) * 0x94d049bb133111eb;
+	return x ^ x >> 31;
+}
+
+static uint32_t roll(uint32_t n)
+{
+	state = splitmix(state);
+	return n ? (state >> 32) % n : 0;
+}
+
+static uint8_t byte(void)
+{
+	return used < at->len ? at->data[used++] : 0;
+}
+
+static unsigned int choose(unsigned int n)
+{
+	return byte() % n;
+}
+
+static uint16_t word(void)
+{
+	return byte() << 8 | byte();
+}
+
+static uint32_t number32(void)
+{
+	static const uint32_t special[] = { 0, 1, 0x7fffffff, 0x80000000, 0xffffffff };
+	unsigned int which = choose(8);
+
+	return which < 5 ? special[which] : (uint32_t)word() << 16 | word();
+}
+
+/* One time in n: chosen by the highest value of a byte, so that 0 never is. */
+static bool rarely(unsigned int n)
+{
+	return choose(n) == n - 1;
+}
+
+static void mutate(struct genome *g, uint64_t seed, uint64_t index)
+{
+	unsigned int n, where, len;
+	const struct genome *other;
+
+	state = splitmix(seed ^ splitmix(index));
+	if (genomes && roll(16)) {
+		*g = corpus[roll(genomes)];
+	} else {
+		g->len = roll(64);
+		for (n = 0; n < g->len; n++)
+			g->data[n] = roll(4) ? roll(8) : roll(256);
+	}
+	for (n = roll(6); n; n--) {
+		switch (roll(7)) {
+		case 0:		/* one choice */
+		case 1:
+			if (g->len)
+				g->data[roll(g->len)] = roll(256);
+			break;
+		case 2:		/* a near one */
+			if (g->len)
+				g->data[roll(g->len)] += roll(2) ? 1 : -1;
+			break;
+		case 3:		/* one more */
+			if (g->len < MAX_GENOME) {
+				where = roll(g->len + 1);
+				memmove(g->data + where + 1, g->data + where, g->len - where);
+				g->data[where] = roll(256);
+				g->len++;
+			}
+			break;
+		case 4:		/* one less */
+			if (g->len) {
+				where = roll(g->len);
+				memmove(g->data + where, g->data + where + 1, g->len - where - 1);
+				g->len--;
+			}
+			break;
+		case 5:		/* the end of another */
+			if (!genomes)
+				break;
+			other = &corpus[roll(genomes)];
+			where = roll((g->len < other->len ? g->len : other->len) + 1);
+			memcpy(g->data + where, other->data + where, other->len - where);
+			g->len = other->len > where ? other->len : where;
+			break;
+		case 6:		/* a longer end */
+			len = roll(12);
+			while (len-- && g->len < MAX_GENOME)
+				g->data[g->len++] = roll(256);
+			break;
+		}
+	}
+}
+
+static void print_genome(const char *what, const struct genome *g)
+{
+	unsigned int len = g->len;
+
+	/* Zeros at the end are what is taken anyway. */
+	while (len && !g->data[len - 1])
+		len--;
+	printf("%s ", what);
+	if (!len)
+		putchar('-');
+	for (unsigned int i = 0; i < len; i++)
+		printf("%02x", g->data[i]);
+}
+
+static bool read_genome(const char *line, struct genome *g)
+{
+	g->len = 0;
+	if (!strcmp(line, "-\n"))
+		return true;
+	for (; *line && *line != '\n'; line += 2) {
+		char digits[3] = { line[0], line[1], 0 };
+		char *end;
+
+		if (g->len == MAX_GENOME)
+			return false;
+		g->data[g->len++] = strtoul(digits, &end, 16);
+		if (*end || !line[1])
+			return false;
+	}
+	return true;
+}
+
+/* --- frames ---------------------------------------------------------------------------------------------------------- */
+
+static void put(struct frame *f, const void *data, unsigned int len)
+{
+	if (f->len + len > MAX_FRAME)
+		len = MAX_FRAME - f->len;
+	memcpy(f->data + f->len, data, len);
+	f->len += len;
+}
+
+static void put8(struct frame *f, unsigned int value)
+{
+	uint8_t v = value;
+
+	put(f, &v, 1);
+}
+
+static void put16(struct frame *f, unsigned int value)
+{
+	put8(f, value >> 8);
+	put8(f, value);
+}
+
+static void put32(struct frame *f, uint32_t value)
+{
+	put16(f, value >> 16);
+	put16(f, value);
+}
+
+static void set16(uint8_t *where, unsigned int value)
+{
+	where[0] = value >> 8;
+	where[1] = value;
+}
+
+static unsigned int get16(const uint8_t *where)
+{
+	return where[0] << 8 | where[1];
+}
+
+static uint32_t get32(const uint8_t *where)
+{
+	return (uint32_t)get16(where) << 16 | get16(where + 2);
+}
+
+static uint32_t sum(uint32_t start, const uint8_t *data, unsigned int len)
+{
+	for (; len > 1; data += 2, len -= 2)
+		start += get16(data);
+	return len ? start + (data[0] << 8) : start;
+}
+
+static uint16_t fold(uint32_t total)
+{
+	while (total >> 16)
+		total = (total & 0xffff) + (total >> 16);
+	return total;
+}
+
+/* Of the pseudo header; addresses of IPv4 are in the first four bytes. */
+static uint32_t pseudo(int family, const uint8_t *saddr, const uint8_t *daddr, unsigned int len)
+{
+	unsigned int size = family == 6 ? 16 : 4;
+
+	return sum(sum(6 + (len >> 16) + (len & 0xffff), saddr, size), daddr, size);
+}
+
+static void set_address(uint8_t *address, int family, unsigned int four, unsigned int six, unsigned int host)
+{
+	memset(address, 0, 16);
+	if (family == 4) {
+		address[0] = 10;
+		address[1] = four;
+		address[2] = host >> 8;
+		address[3] = host;
+	} else {
+		address[0] = 0xfd;
+		address[1] = six;
+		address[3] = number;
+		set16(address + 14, host);
+	}
+}
+
+/* Who asks: a client behind the gateway, or nobody who could. */
+static void choose_source(struct flow *flow)
+{
+	uint8_t *a = flow->saddr;
+
+	set_address(a, flow->family, 64 + number, 0x64, 2 + byte());
+	switch (choose(48)) {
+	case 47: memset(a, 0xff, 16); break;
+	case 46: memset(a, 0, 16); break;
+	case 45: memset(a, 0, 16); a[flow->family == 6 ? 15 : 0] = flow->family == 6 ? 1 : 127; a[3] |= flow->family == 4; break;
+	case 44: a[0] = flow->family == 6 ? 0xff : 224; break;
+	case 43: memcpy(a, flow->daddr, 16); break;
+	case 42: set_address(a, flow->family, 9, 9, flow->family == 4 ? number << 8 | 255 : 255); break;
+	case 41: a[0] = 240; break;
+	case 40:
+		if (flow->family == 6) {
+			memset(a, 0, 10);
+			a[10] = a[11] = 0xff;
+		}
+		break;
+	}
+}
+
+/* Who is asked: this host, one beyond it, or a group. */
+static void choose_destination(struct flow *flow)
+{
+	uint8_t *a = flow->daddr;
+
+	if (bridge) {
+		set_address(a, flow->family, 9, 9, flow->family == 4 ? number << 8 | 77 : 77);
+		return;
+	}
+	set_address(a, flow->family, 9, 9, flow->family == 4 ? number << 8 | 1 : 1);
+	switch (choose(24)) {
+	case 16: case 17: case 18: case 19: case 20:
+		set_address(a, flow->family, 10, 0x10, word());
+		break;
+	case 21: memset(a, 0xff, 16); break;
+	case 22: a[0] = flow->family == 6 ? 0xff : 224; a[1] = flow->family == 6 ? 2 : 0; break;
+	case 23: set_address(a, flow->family, 9, 9, flow->family == 4 ? number << 8 | 255 : 0); break;
+	}
+}
+
+static unsigned int tcp_options(uint8_t *options)
+{
+	static const uint8_t known[][10] = {
+		{ 2, 4, 5, 0xb4 }, { 4, 2, 1, 1 }, { 1, 3, 3, 7 }, { 1, 1, 8, 10 }, { 0 }, { 1 }, { 2, 3 }, { 2, 0 },
+		{ 2, 40 }, { 4, 3 }, { 34, 2 }, { 5, 10 }, { 254, 255 }, { 2, 4 },
+	};
+	static const uint8_t lengths[] = { 4, 4, 4, 4, 1, 1, 3, 2, 2, 3, 2, 10, 2, 2 };
+	unsigned int len = 0, kind;
+
+	for (unsigned int n = choose(7); n; n--) {
+		kind = choose(sizeof(lengths));
+		if (len + lengths[kind] > 40)
+			break;
+		memcpy(options + len, known[kind], lengths[kind]);
+		len += lengths[kind];
+	}
+	if (rarely(16))
+		for (unsigned int n = choose(8); n && len < 40; n--)
+			options[len++] = byte();
+	while (len % 4)
+		options[len++] = choose(2);
+	return len;
+}
+
+static unsigned int payload_length(void)
+{
+	static const uint16_t lengths[] = { 0, 0, 1, 5, 18, 100, 536, 1400, 1460, 3000, 9000, 40000 };
+
+	return lengths[choose(12)];
+}
+
+/* The headers between IPv6's and TCP's; the last points at protocol. */
+static void extension_headers(struct frame *f, unsigned int first, unsigned int protocol)
+{
+	static const uint8_t kinds[] = { 60, 0, 43, 44, 51, 135, 59, 139 };
+	unsigned int place = first, n, kind, size;
+
+	for (n = rarely(4) ? 1 + choose(5) : 0; n; n--) {
+		unsigned int start = f->len;
+
+		kind = kinds[choose(sizeof(kinds))];
+		f->data[place] = kind;
+		place = start;
+		size = kind == 44 ? 0 : choose(4);
+		put8(f, protocol);
+		put8(f, kind == 51 ? size + 1 : size);
+		if (kind == 44) {
+			put16(f, rarely(3) ? word() : 0);
+			put32(f, 7);
+			continue;
+		}
+		if (kind == 0 || kind == 60) {	/* a PadN over all, or whatever */
+			put8(f, rarely(4) ? byte() : 1);
+			put8(f, rarely(4) ? byte() : size * 8 + 4);
+		} else {
+			put16(f, rarely(4) ? word() : 0);
+		}
+		while (f->len < start + (kind == 51 ? (size + 3) * 4 : (size + 1) * 8))
+			put8(f, 0);
+		if (rarely(12))
+			f->data[start + 1] = byte();	/* a length that lies */
+	}
+	f->data[place] = protocol;
+}
+
+static uint8_t choose_flags(unsigned int turn)
+{
+	static const uint8_t first[] = { SYN, SYN, SYN, ACK, ACK | PSH, FIN | ACK, SYN | ACK, RST, RST | ACK, FIN, 0 };
+	static const uint8_t later[] = { ACK | PSH, ACK, FIN | ACK, ACK | PSH | FIN, RST | ACK, SYN, FIN };
+	unsigned int which = choose(16);
+
+	if (turn && which < sizeof(later))
+		return later[which];
+	if (!turn && which < sizeof(first))
+		return first[which];
+	return byte();
+}
+
+/* Segment number turn of flow, in all its wrappings */
+static void make(struct frame *f, struct flow *flow, unsigned int turn)
+{
+	unsigned int ip, tcp, end, options_len = 0, len, doff, protocol, checksum_kind, vlans, i;
+	uint8_t options[40], tcp_opts[44], flags, version;
+	uint32_t seq, ack, total;
+	uint16_t window;
+
+	memset(&f->vnet, 0, sizeof(f->vnet));
+	f->len = 0;
+
+	/* Link */
+	put16(f, 0x0200);
+	if (bridge)
+		put32(f, 0x0000bb00 + number);
+	else
+		put32(f, 0x00000a00 + number);
+	if (rarely(48))
+		memset(f->data, 0xff, 6);
+	put16(f, 0x0200);
+	put32(f, 0x00000900 + number);
+	vlans = rarely(12) ? 1 + choose(3) : 0;
+	for (i = 0; i < vlans; i++) {
+		put16(f, i || !rarely(4) ? 0x8100 : 0x88a8);
+		put16(f, rarely(4) ? word() : 5);
+	}
+	put16(f, rarely(64) ? word() : flow->family == 6 ? 0x86dd : 0x0800);
+
+	/* Network */
+	ip = f->len;
+	protocol = rarely(64) ? byte() : 6;
+	version = rarely(96) ? byte() : 0;
+	if (flow->family == 4) {
+		if (rarely(12)) {
+			options_len = 4 * (1 + choose(10));
+			for (i = 0; i < options_len; i++)
+				options[i] = rarely(3) ? byte() : 1;
+		}
+		put8(f, version ?: 0x40 | (20 + options_len) / 4);
+		put8(f, byte());
+		put16(f, 0);
+		put16(f, rarely(4) ? word() : 0);
+		put16(f, rarely(24) ? word() : rarely(2) ? 0x4000 : 0);
+		put8(f, rarely(16) ? byte() : 64);
+		put8(f, protocol);
+		put16(f, 0);
+		put(f, flow->saddr, 4);
+		put(f, flow->daddr, 4);
+		put(f, options, options_len);
+	} else {
+		put32(f, 0x60000000 | (uint32_t)version << 24 | (rarely(8) ? word() : 0));
+		put16(f, 0);
+		put8(f, protocol);
+		put8(f, rarely(16) ? byte() : 64);
+		put(f, flow->saddr, 16);
+		put(f, flow->daddr, 16);
+		extension_headers(f, ip + 6, protocol);
+	}
+
+	/* Transport */
+	tcp = f->len;
+	flags = choose_flags(turn);
+	seq = flow->isn + !!turn;
+	switch (choose(12)) {
+	case 6: seq += word(); break;
+	case 7: seq -= 1 + choose(3); break;
+	case 8: seq += WINDOW_HOST - choose(3); break;
+	case 9: seq += 65533 + choose(6); break;
+	case 10: seq = number32(); break;
+	}
+	ack = flags & ACK ? flow->theirs : 0;
+	if (rarely(10) || (flags & ACK && !flow->accepted))
+		ack = number32();
+	window = rarely(4) ? (rarely(3) ? word() : 0) : 29200;
+	len = tcp_options(tcp_opts);
+	doff = (20 + len) / 4;
+	put16(f, flow->sport);
+	put16(f, flow->dport);
+	put32(f, seq);
+	put32(f, ack);
+	put8(f, (rarely(24) ? byte() & 15 : doff) << 4 | (rarely(12) ? byte() & 15 : 0));
+	put8(f, flags);
+	put16(f, window);
+	put16(f, 0);
+	put16(f, rarely(8) ? word() : 0);
+	put(f, tcp_opts, len);
+	for (i = payload_length(); i; i--)
+		put8(f, i);
+	end = f->len;
+
+	/* Lengths */
+	total = end - ip;
+	if (rarely(20))
+		total = rarely(2) ? word() : total + choose(9) - 4;
+	if (flow->family == 4)
+		set16(f->data + ip + 2, total);
+	else
+		set16(f->data + ip + 4, total - 40);
+	if (rarely(12))		/* padding */
+		for (i = choose(32); i; i--)
+			put8(f, rarely(2) ? byte() : 0);
+	if (rarely(24))		/* cut short */
+		f->len -= byte() % f->len;
+	if (f->len < 15)
+		f->len = 15;
+
+	/* Checksums, and what the card says of them */
+	checksum_kind = choose(24);
+	if (flow->family == 4 && !rarely(32) && f->len >= ip + 20 + options_len)
+		set16(f->data + ip + 10, ~fold(sum(0, f->data + ip, 20 + options_len)));
+	if (f->len < tcp + 20 || f->len < end)
+		return;
+	total = pseudo(flow->family, flow->saddr, flow->daddr, end - tcp);
+	switch (checksum_kind) {
+	case 23:
+		break;
+	case 22:
+		f->vnet.flags = VIRTIO_NET_HDR_F_DATA_VALID;
+		break;
+	case 21: case 20: case 19:
+		f->vnet.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+		f->vnet.csum_start = rarely(8) ? word() : tcp;
+		f->vnet.csum_offset = rarely(8) ? byte() : 16;
+		f->vnet.hdr_len = rarely(3) ? byte() : tcp + 4 * doff;
+		set16(f->data + tcp + 16, fold(total));
+		if (checksum_kind == 19) {
+			f->vnet.gso_type = rarely(6) ? byte() : flow->family == 6 ? VIRTIO_NET_HDR_GSO_TCPV6 :
+										      VIRTIO_NET_HDR_GSO_TCPV4;
+			f->vnet.gso_size = rarely(4) ? word() : 1400;
+		}
+		break;
+	case 18:
+		f->vnet.hdr_len = byte();	/* how much of it is in one piece */
+		/* fall through */
+	default:
+		set16(f->data + tcp + 16, ~fold(sum(total, f->data + tcp, end - tcp)));
+		if (checksum_kind == 17)
+			f->data[tcp + 16] ^= 1 + choose(255);
+	}
+}
+
+/* --- judgement ------------------------------------------------------------------------------------------------------- */
+
+struct parsed {
+	int family;
+	unsigned int vlans, ip, ip_len, tcp, payload, options_len;
+	const uint8_t *saddr, *daddr;
+	bool extended;		/* IP options or extension headers */
+	bool fragment;
+	bool checksum_good;
+	uint8_t hops;
+};
+
+/* The segment in a frame, by the book: false if there is none, or if anything about it is not right. */
+static bool parse(const uint8_t *data, unsigned int len, struct parsed *p)
+{
+	unsigned int type, at = 12, protocol, size;
+
+	memset(p, 0, sizeof(*p));
+	if (len < 14)
+		return false;
+	for (type = get16(data + at); type == 0x8100 || type == 0x88a8; type = get16(data + at)) {
+		at += 4;
+		p->vlans++;
+		if (len < at + 2)
+			return false;
+	}
+	at += 2;
+	p->ip = at;
+	if (type == 0x0800) {
+		p->family = 4;
+		if (len < at + 20 || data[at] >> 4 != 4)
+			return false;
+		size = (data[at] & 15) * 4;
+		p->ip_len = get16(data + at + 2);
+		if (size < 20 || p->ip_len < size || len < at + p->ip_len)
+			return false;
+		if (fold(sum(0, data + at, size)) != 0xffff)
+			return false;
+		p->extended = size > 20;
+		p->fragment = get16(data + at + 6) & 0x3fff;
+		p->hops = data[at + 8];
+		protocol = data[at + 9];
+		p->saddr = data + at + 12;
+		p->daddr = data + at + 16;
+		p->tcp = at + size;
+	} else if (type == 0x86dd) {
+		p->family = 6;
+		if (len < at + 40 || data[at] >> 4 != 6)
+			return false;
+		p->ip_len = 40 + get16(data + at + 4);
+		if (len < at + p->ip_len)
+			return false;
+		protocol = data[at + 6];
+		p->hops = data[at + 7];
+		p->saddr = data + at + 8;
+		p->daddr = data + at + 24;
+		p->tcp = at + 40;
+		while (protocol == 0 || protocol == 43 || protocol == 44 || protocol == 51 || protocol == 60 ||
+		       protocol == 135) {
+			p->extended = true;
+			if (p->tcp + 8 > at + p->ip_len)
+				return false;
+			size = protocol == 44 ? 8 : protocol == 51 ? (data[p->tcp + 1] + 2) * 4 : (data[p->tcp + 1] + 1) * 8;
+			if (protocol == 44)
+				p->fragment = true;
+			protocol = data[p->tcp];
+			p->tcp += size;
+		}
+	} else {
+		return false;
+	}
+	if (protocol != 6 || p->tcp + 20 > p->ip + p->ip_len)
+		return false;
+	size = (data[p->tcp + 12] >> 4) * 4;
+	if (size < 20 || p->tcp + size > p->ip + p->ip_len)
+		return false;
+	p->options_len = size - 20;
+	p->payload = p->ip + p->ip_len - p->tcp - size;
+	size += p->payload;
+	p->checksum_good = fold(sum(pseudo(p->family, p->saddr, p->daddr, size), data + p->tcp, size)) == 0xffff;
+	return true;
+}
+
+static bool is_unicast(const struct parsed *p, const uint8_t *a)
+{
+	static const uint8_t zero[16], mapped[12] = { [10] = 0xff, [11] = 0xff };
+
+	if (p->family == 6)
+		return a[0] != 0xff && memcmp(a, zero, 16) && memcmp(a, mapped, 12);
+	return a[0] && (a[0] & 0xf0) != 0xe0 && get32(a) != 0xffffffff;
+}
+
+/* A client's address from which this host has a way back */
+static bool is_client(const struct parsed *p, const uint8_t *a)
+{
+	uint8_t whole[16];
+
+	set_address(whole, p->family, 64 + number, 0x64, p->family == 4 ? get16(a + 2) : get16(a + 14));
+	return !memcmp(whole, a, p->family == 6 ? 16 : 4);
+}
+
+static bool is_here(const struct parsed *p, const uint8_t *a)
+{
+	uint8_t whole[16];
+
+	set_address(whole, p->family, 9, 9, p->family == 4 ? number << 8 | (bridge ? 77 : 1) : bridge ? 77 : 1);
+	return !memcmp(whole, a, p->family == 6 ? 16 : 4);
+}
+
+static bool is_beyond(const struct parsed *p, const uint8_t *a)
+{
+	return !bridge && (p->family == 6 ? a[0] == 0xfd && a[1] == 0x10 : a[0] == 10 && a[1] == 10);
+}
+
+static void judge(const struct frame *f, struct verdict *v)
+{
+	const uint8_t *data = f->data, *tcp;
+	unsigned int port, way, mode, payload;
+	struct parsed p;
+	uint8_t flags;
+
+	memset(v, 0, sizeof(*v));
+	/* Where rules come and go, the host itself answers what no rule takes. */
+	if (lenient)
+		v->expect = MAY;
+	if (lenient || !parse(data, f->len, &p))
+		return;
+	tcp = data + p.tcp;
+	v->tcp_len = 20 + p.options_len;
+	v->ip_len = p.ip_len;
+	port = get16(tcp + 2) - PORT;
+	way = port / 10;
+	mode = port % 10;
+	if (way >= WAYS || mode >= MODES || !is_unicast(&p, p.saddr) || !is_unicast(&p, p.daddr))
+		return;
+	/* To a group's hardware address, only the device looks at nothing but the frame; and is silent, too. */
+	if (data[0] & 1)
+		return;
+	if (!p.checksum_good && !f->vnet.flags)
+		return;
+
+	/* What a host does with such a packet before it comes to a rule is not what is judged here. */
+	v->expect = p.extended || p.fragment || f->vnet.flags || f->vnet.gso_type || f->vnet.hdr_len || p.vlans ||
+		    p.hops < 2 || !is_client(&p, p.saddr) || !(is_here(&p, p.daddr) || is_beyond(&p, p.daddr)) ||
+		    p.ip_len > 1500 ? MAY : MUST;
+	v->judged = !p.fragment;
+	v->same_vlan = way == DEVICE;	/* the others go where the routes say */
+
+	payload = p.payload;
+	flags = tcp[13] & (SYN | FIN | RST | ACK);
+	v->seq = get32(tcp + 8);
+	if (flags == SYN && mode != RESET) {
+		v->flags = SYN | ACK;
+		v->seq = 0;
+		v->ack = get32(tcp + 4) + 1;
+		v->window = mode == TARPIT ? WINDOW_OPEN : WINDOW_HOST;
+	} else if (flags == (SYN | ACK) || (mode == RESET && (flags == SYN || flags == FIN || flags == ACK ||
+							      flags == (FIN | ACK)))) {
+		v->flags = flags & ACK ? RST : RST | ACK;
+		v->ack = flags & ACK ? 0 : get32(tcp + 4) + payload + (flags != ACK);
+		if (!(flags & ACK))
+			v->seq = 0;
+	} else if (flags == ACK && mode == HONEYPOT && payload) {
+		v->flags = ACK;
+		v->ack = get32(tcp + 4) + payload;
+		v->window = WINDOW_HOST;
+	} else if (flags == (FIN | ACK) && mode == HONEYPOT) {
+		v->flags = ACK;
+		v->ack = get32(tcp + 4) + payload + 1;
+		v->window = WINDOW_HOST;
+	} else if (mode != HONEYPOT && mode != RESET &&
+		   (flags == (FIN | ACK) || (flags == ACK && (payload || get16(tcp + 14))))) {
+		v->flags = ACK;
+		v->any_ack = true;
+		v->any_window = mode == STALL;
+		/* Of a keepalive that cannot be told from an ACK, --stall keeps silent. */
+		if (mode == STALL && !payload && flags == ACK && v->expect == MUST)
+			v->expect = MAY;
+	} else {
+		v->expect = NEVER;
+	}
+}
+
+/* Why the answer is wrong; NULL if it is not. */
+static const char *compare(const struct frame *f, const struct verdict *v, const uint8_t *reply, unsigned int len)
+{
+	struct parsed question, p;
+	const uint8_t *tcp;
+
+	if (v->expect == NEVER)
+		return "answers what wants no answer";
+	if (!parse(reply, len, &p))
+		return "sends a segment that is none";
+	if (!p.checksum_good)
+		return "sends a wrong checksum";
+	if (lenient)
+		return NULL;
+	if (reply[0] & 1 || !is_unicast(&p, p.saddr) || !is_unicast(&p, p.daddr))
+		return "sends to a group, or as one";
+	if (!v->judged || !parse(f->data, f->len, &question))
+		return NULL;
+	tcp = reply + p.tcp;
+	if (p.family != question.family || memcmp(p.saddr, question.daddr, p.family == 6 ? 16 : 4) ||
+	    memcmp(p.daddr, question.saddr, p.family == 6 ? 16 : 4) ||
+	    memcmp(tcp, f->data + question.tcp + 2, 2) || memcmp(tcp + 2, f->data + question.tcp, 2))
+		return "answers another flow";
+	if (v->same_vlan && (p.vlans != question.vlans || memcmp(reply + 12, f->data + 12, p.vlans * 4)))
+		return "answers in another VLAN";
+	if (p.payload)
+		return "sends data";
+	if (20 + p.options_len > v->tcp_len || p.ip_len > v->ip_len)
+		return "sends more than it got";
+	if (tcp[13] != v->flags)
+		return "sends other flags";
+	if (v->flags != (SYN | ACK) && get32(tcp + 4) != v->seq)
+		return "sends another sequence number";
+	if (!v->any_ack && get32(tcp + 8) != v->ack)
+		return "acknowledges something else";
+	if (!v->any_window && get16(tcp + 14) != v->window)
+		return "opens another window";
+	return get16(tcp + 18) ? "sends an urgent pointer" : NULL;
+}
+
+/* --- running --------------------------------------------------------------------------------------------------------- */
+
+static void print_frame(const char *what, const uint8_t *data, unsigned int len)
+{
+	printf("%s ", what);
+	for (unsigned int i = 0; i < len; i++)
+		printf("%02x", data[i]);
+	putchar('\n');
+}
+
+static bool note_coverage(void)
+{
+	uint64_t count = cover ? __atomic_load_n(&cover[0], __ATOMIC_RELAXED) : 0, previous = 0;
+	bool fresh = false;
+
+	for (uint64_t i = 1; i <= count && i < COVER_SIZE; i++) {
+		uint64_t place = cover[i], slot = splitmix(place) % 4096;
+		unsigned int edge = splitmix(place ^ previous << 1) % EDGES;
+
+		while (places[slot] && places[slot] != place)
+			slot = (slot + 1) % 4096;
+		if (!places[slot] && place_count < 4000) {
+			places[slot] = place;
+			place_count++;
+		}
+		if (!edges[edge]) {
+			edges[edge] = 1;
+			edge_count++;
+			fresh = true;
+		}
+		previous = place;
+	}
+	return fresh;
+}
+
+/* Is there TCP in it, or what pretends to be? The host's own neighbour discovery is not our business. */
+static bool is_ours(const uint8_t *data, unsigned int len)
+{
+	unsigned int at = 12;
+
+	while (at + 2 < len && (get16(data + at) == 0x8100 || get16(data + at) == 0x88a8))
+		at += 4;
+	if (at + 22 > len)
+		return false;
+	if (get16(data + at) == 0x0800)
+		return data[at + 2 + 9] == 6;
+	return get16(data + at) == 0x86dd && data[at + 2 + 6] == 6;
+}
+
+static int receive(struct frame *reply)
+{
+	for (;;) {
+		ssize_t len = read(tap, reply, sizeof(reply->vnet) + sizeof(reply->data));
+
+		if (len < 0) {
+			if (errno == EINTR)
+				continue;
+			return 0;
+		}
+		reply->len = len - sizeof(reply->vnet);
+		if (is_ours(reply->data, reply->len))
+			return 1;
+	}
+}
+
+/* Run a case: what was wrong, or NULL.  *fresh tells whether it reached anything new. */
+static const char *attempt(const struct genome *g, bool *fresh)
+{
+	static struct frame f, reply, spare;
+	const char *wrong = NULL;
+	struct flow flow = { 0 };
+	unsigned int turn, turns;
+	struct verdict v;
+
+	at = g;
+	used = 0;
+	*fresh = false;
+	flow.family = choose(2) ? 6 : 4;
+	flow.dport = PORT + choose(MODES) + 10 * choose(WAYS);
+	flow.sport = 1024 + word() % 60000;
+	turns = 1 + choose(MAX_FRAMES);
+	choose_destination(&flow);
+	choose_source(&flow);
+	if (rarely(40))
+		flow.dport = word();
+	flow.isn = number32();
+
+	for (turn = 0; turn < turns && !wrong; turn++) {
+		ssize_t len;
+		int count;
+
+		make(&f, &flow, turn);
+		judge(&f, &v);
+		while (receive(&spare))
+			;
+		if (cover)
+			__atomic_store_n(&cover[0], 0, __ATOMIC_RELAXED);
+		if (dump)
+			print_frame("frame", f.data, f.len);
+		if (dry)
+			continue;
+		len = write(tap, &f, sizeof(f.vnet) + f.len);
+		if (note_coverage())
+			*fresh = true;
+		frames_sent++;
+		if (len < 0)		/* the kernel refuses such a frame at the door */
+			continue;
+		count = receive(&reply);
+		if (!count && v.expect == MUST) {
+			struct pollfd wait = { .fd = tap, .events = POLLIN };
+
+			poll(&wait, 1, 20);
+			count = receive(&reply);
+		}
+		if (count)
+			replies_seen++;
+		if (dump && count)
+			print_frame("reply", reply.data, reply.len);
+		if (count && receive(&spare))
+			wrong = "answers twice";
+		else if (count)
+			wrong = compare(&f, &v, reply.data, reply.len);
+		else if (v.expect == MUST)
+			wrong = "does not answer";
+		if (count && !wrong && v.flags == (SYN | ACK) && v.judged) {
+			struct parsed p;
+
+			parse(reply.data, reply.len, &p);
+			flow.theirs = get32(reply.data + p.tcp + 4) + 1;
+			flow.isn = v.ack - 1;
+			flow.accepted = true;
+		}
+	}
+	return wrong;
+}
+
+/* The same; false if it was wrong, and again when all that was under way had arrived.  Where two processors send by one
+ * interface, an answer may wait for the other one.
+ */
+static bool run(const struct genome *g, bool *fresh)
+{
+	const char *wrong = attempt(g, fresh);
+	bool ignored;
+
+	if (!wrong)
+		return true;
+	print_genome("once", g);
+	printf(" %s\n", wrong);
+	for (int again = 0; again < 3; again++) {
+		usleep(20000);
+		wrong = attempt(g, &ignored);
+		if (!wrong)
+			return true;
+	}
+	print_genome("wrong", g);
+	printf(" %s\n", wrong);
+	fflush(stdout);
+	return false;
+}
+
+static void open_tap(const char *name)
+{
+	struct ifreq request = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
+
+	tap = open("/dev/net/tun", O_RDWR | O_NONBLOCK);
+	if (tap < 0)
+		die("/dev/net/tun");
+	strncpy(request.ifr_name, name, IFNAMSIZ - 1);
+	if (ioctl(tap, TUNSETIFF, &request) < 0)
+		die(name);
+	number = atoi(name + strcspn(name, "0123456789"));
+}
+
+static void open_coverage(void)
+{
+	int fd = open("/sys/kernel/debug/kcov", O_RDWR);
+
+	if (fd < 0)
+		return;
+	if (ioctl(fd, KCOV_INIT_TRACE, COVER_SIZE) < 0)
+		die("kcov");
+	cover = mmap(NULL, COVER_SIZE * sizeof(*cover), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (cover == MAP_FAILED || ioctl(fd, KCOV_ENABLE, KCOV_TRACE_PC) < 0)
+		die("kcov");
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t seed = 0, first = 0, count = 0, done = 0;
+	unsigned int wrong = 0, known;
+	static char line[2 * MAX_GENOME + 3];
+	bool fresh, print = false;
+
+	if (argc < 2)
+		return 2;
+	for (int i = 2; i < argc; i++) {
+		const char *value = i + 1 < argc ? argv[i + 1] : "";
+
+		if (!strcmp(argv[i], "--lenient"))
+			lenient = true;
+		else if (!strcmp(argv[i], "--bridge"))
+			bridge = true;
+		else if (!strcmp(argv[i], "--dump"))
+			dump = true;
+		else if (!strcmp(argv[i], "--dry"))
+			dry = true;
+		else if (!strcmp(argv[i], "--print"))
+			print = true;
+		else if (!strcmp(argv[i], "--seed"))
+			seed = strtoull(value, NULL, 0), i++;
+		else if (!strcmp(argv[i], "--first"))
+			first = strtoull(value, NULL, 0), i++;
+		else if (!strcmp(argv[i], "--count"))
+			count = strtoull(value, NULL, 0), i++;
+		else
+			return 2;
+	}
+	while (genomes < MAX_GENOMES && fgets(line, sizeof(line), stdin)) {
+		if (!read_genome(line, &corpus[genomes])) {
+			fprintf(stderr, "genome %u is damaged\n", genomes + 1);
+			return 2;
+		}
+		genomes++;
+	}
+	if (print) {
+		struct genome g;
+
+		for (; done < count; done++) {
+			mutate(&g, seed, first + done);
+			print_genome("case", &g);
+			putchar('\n');
+		}
+		return 0;
+	}
+	open_tap(argv[1]);
+	open_coverage();
+
+	for (known = 0; known < genomes && wrong < MAX_WRONG; known++) {
+		wrong += !run(&corpus[known], &fresh);
+		if (fresh || !cover) {
+			print_genome("old", &corpus[known]);
+			putchar('\n');
+		}
+	}
+	for (; done < count && wrong < MAX_WRONG; done++) {
+		struct genome g;
+
+		mutate(&g, seed, first + done);
+		wrong += !run(&g, &fresh);
+		if (fresh && cover) {
+			print_genome("new", &g);
+			putchar('\n');
+		}
+	}
+	printf("done %llu %lu %lu %u %u\n", (unsigned long long)done, frames_sent, replies_seen, place_count,
+	       edge_count);
+	return wrong ? 1 : 0;
+}

@@ -1,0 +1,360 @@
+"""Rounds of cases on a guest, until time or packets are used up, or enough was found."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from tarpit_builder import paths
+from tarpit_builder.console import Console
+from tarpit_builder.container import Engine
+from tarpit_builder.errors import InfrastructureError, UserError
+from tarpit_builder.fuzzing import corpus
+from tarpit_builder.fuzzing.findings import Finding, smallest
+from tarpit_builder.fuzzing.world import TAPS, Run, World
+from tarpit_builder.leftovers import scratch
+from tarpit_builder.proof.qemu import MachineDied
+from tarpit_builder.proof.registry import Group
+from tarpit_builder.proof.runner import Runner
+from tarpit_builder.proof.verification import Subject, VerifyOptions, assemble, setup
+
+GROUP = Group("fuzz", "hostile frames", order=0, extra=True)
+ROUND = 10.0  # seconds that a round should take: what is new is worked with in the next
+FIRST = 200  # cases of the first round
+ENOUGH = 5  # different findings, after which a run ends
+TRIES = 400  # to make a wrong answer small
+BOOTS = 20  # to make small what kills the guest
+SLACK = 600.0  # seconds that a round may take beyond what it should
+
+
+@dataclass(frozen=True, slots=True)
+class FuzzOptions:
+    """How long: *seconds*, or, if not 0, *packets*; where from: *seed*, 0 for any, and *corpus*.
+
+    *replay* runs the genomes of a file and no others.  *cpus* are the guest's processors; what is
+    found goes to the folder *findings*, the result to *json*, what the guest says to *log*.
+    """
+
+    seconds: int = 60
+    packets: int = 0
+    seed: int = 0
+    corpus: Path | None = None
+    replay: Path | None = None
+    cpus: int = 2
+    findings: Path | None = None
+    json: Path | None = None
+    log: Path | None = None
+
+
+@dataclass(slots=True)
+class FuzzReport:
+    """What was done, and what was found.
+
+    *places* and *edges* are basic blocks of the module that were reached, and ways between two,
+    as far as the kernel tells (*guided*).
+    """
+
+    kernel: str
+    seed: int
+    guided: bool = False
+    device: bool = False
+    rounds: int = 0
+    cases: int = 0
+    packets: int = 0
+    replies: int = 0
+    places: int = 0
+    edges: int = 0
+    once: int = 0
+    genomes: int = 0
+    seconds: float = 0.0
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """0 if nothing was found, else 1, as for a proof that fails."""
+        return int(bool(self.findings))
+
+    def summary(self) -> str:
+        """In a few lines."""
+        reached = (
+            f"{self.places} places and {self.edges} edges of the module reached, "
+            f"{self.genomes} genomes kept"
+            if self.guided
+            else "not guided: this kernel has no KCOV"
+        )
+        what = f"{len(self.findings)} findings" if self.findings else "nothing found"
+        lines = [
+            f"{self.packets:,} packets in {self.cases:,} cases, {self.replies:,} replies, "
+            f"{self.seconds:.0f} s on {self.kernel}, seed {self.seed}",
+            reached,
+            *([f"{self.once} cases were wrong once and not again"] if self.once else []),
+            *([] if self.device else ["without the device, which this kernel cannot have"]),
+            what,
+            *(f"  {finding.shown()}" for finding in self.findings),
+        ]
+        return "\n".join(lines)
+
+    def write_json(self, file: Path) -> None:
+        """The same as data."""
+        data = {name: value for name, value in asdict(self).items() if name != "findings"}
+        data["findings"] = [finding.shown() for finding in self.findings]
+        with paths.replacing(file) as stage:
+            stage.write_text(json.dumps(data, indent=2) + "\n")
+
+    def add(self, run: Run) -> None:
+        """Count *run*."""
+        self.cases += run.cases
+        self.packets += run.packets
+        self.replies += run.replies
+        self.places = max(self.places, run.places)
+        self.edges = max(self.edges, run.edges)
+        self.once += run.once
+
+
+def fuzz(subject: Subject, options: FuzzOptions, engine: Engine, console: Console) -> FuzzReport:
+    """Send hostile frames to the module of *subject*.
+
+    :raises UserError: if the corpus is damaged, or another run has it.
+    :raises InfrastructureError: if nothing can be booted, or the fuzzer ends early.
+    """
+    if options.replay:
+        return _boot(subject, options, corpus.read(options.replay), engine, console)[0]
+    file = options.corpus or paths.cache_dir() / "fuzz" / "corpus.txt"
+    with corpus.claimed(file) as genomes:
+        known = list(dict.fromkeys([*corpus.read(corpus.COMMITTED), *genomes]))
+        report, kept = _boot(subject, options, known, engine, console)
+        if report.guided:
+            corpus.write(file, kept)
+    return report
+
+
+def _boot(
+    subject: Subject,
+    options: FuzzOptions,
+    genomes: list[str],
+    engine: Engine,
+    console: Console,
+) -> tuple[FuzzReport, list[str]]:
+    with scratch("fuzz") as folder:
+        boot = assemble(subject, engine, console, folder)
+        how = VerifyOptions(cpus=options.cpus)
+        if options.log:
+            options.log.write_text("")
+        with Runner(setup(subject, how, boot), console, log=options.log) as runner:
+            return work(runner, options, console, genomes)
+
+
+def work(
+    runner: Runner, options: FuzzOptions, console: Console, genomes: list[str]
+) -> tuple[FuzzReport, list[str]]:
+    """The same on the machines of *runner*, beginning with *genomes*; those worth keeping."""
+    session = _Session(runner, options, console, genomes)
+    session.run()
+    report = session.report
+    report.genomes = len(session.genomes)
+    if options.findings:
+        for finding in report.findings:
+            console.say(f"kept: {finding.keep(options.findings)}")
+    if options.json:
+        report.write_json(options.json)
+    return report, session.genomes
+
+
+class _Session:
+    def __init__(
+        self, runner: Runner, options: FuzzOptions, console: Console, genomes: list[str]
+    ) -> None:
+        self.runner = runner
+        self.options = options
+        self.console = console
+        self.genomes = genomes
+        self.cases = FIRST
+        seed = options.seed or secrets.randbits(32) | 1
+        self.world = World(runner.machine(GROUP))
+        self.report = FuzzReport(
+            kernel=self.world.guest.release,
+            seed=seed,
+            guided=self.world.guided,
+            device=self.world.has_device,
+        )
+
+    def run(self) -> None:
+        """Rounds, until it is enough."""
+        began = time.monotonic()
+        report, options = self.report, self.options
+        with self.console.stage("fuzz") as stage:
+            while True:
+                report.rounds += 1
+                self._round()
+                report.seconds = time.monotonic() - began
+                stage.note(f"{report.packets:,} packets, {report.edges} edges")
+                used_up = (
+                    report.packets >= options.packets
+                    if options.packets
+                    else report.seconds >= options.seconds
+                )
+                if used_up or options.replay or len(report.findings) >= ENOUGH:
+                    break
+            self._leaks()
+            report.seconds = time.monotonic() - began
+            stage.done(f"{report.packets:,} packets")
+
+    def _round(self) -> None:
+        """One round: with connections tracked or not, in peace or in chaos, in turn."""
+        number = self.report.rounds
+        tracked, chaos = number % 2 == 0, number % 4 == 3
+        count = 0 if self.options.replay else self.cases
+        seed = self.report.seed + number
+        arguments = ["--seed", str(seed), "--count", str(count)]
+        if chaos and not self.options.replay:
+            arguments.append("--lenient")
+        began = time.monotonic()
+        try:
+            if tracked:
+                self.world.track(on=True)
+            runs = self.world.both(
+                self.genomes,
+                *arguments,
+                chaos="--lenient" in arguments,
+                seconds=ROUND + SLACK,
+            )
+            kept = self.world.tracked() if tracked else []
+            if tracked:
+                self.world.track(on=False)
+            trouble = self.world.lab.trouble()
+        except MachineDied as death:
+            if death.killed:
+                raise
+            self._death(death.message, seed, count, lenient="--lenient" in arguments)
+            return
+        for tap, run in zip(TAPS, runs, strict=True):
+            self.report.add(run)
+            for genome, wrong in run.wrong.items():
+                self._wrong(tap, genome, wrong)
+        if trouble:
+            self._death(f"the kernel complained: {trouble}", seed, count, lenient=chaos)
+        elif kept:
+            how = f"seed {seed}, {count} cases: {len(kept)}, such as {kept[0]}"
+            self._found("connections stay tracked", how=how)
+        if self.report.guided and not self.options.replay:
+            live = [genome for run in runs for genome in (*run.old, *run.new)]
+            self.genomes = list(dict.fromkeys(live))[: corpus.MOST]
+        took = max(time.monotonic() - began, 0.5)
+        self.cases = max(FIRST, min(int(self.cases * ROUND / took), 4 * self.cases))
+
+    def _found(
+        self, wrong: str, genome: str = "", how: str = "", frames: Sequence[bytes] = ()
+    ) -> None:
+        if any(known.wrong == wrong for known in self.report.findings):
+            return
+        finding = Finding(wrong, genome, how, tuple(frames))
+        self.report.findings.append(finding)
+        self.console.say(f"    found: {finding.shown()}")
+
+    def _wrong(self, tap: str, genome: str, wrong: str) -> None:
+        """A wrong answer, which the same guest gives again to a simpler case."""
+        if any(known.wrong == wrong for known in self.report.findings):
+            return
+
+        def fails(one: str) -> bool:
+            return self.world.run([one], "--count", "0", tap=tap).wrong.get(one) == wrong
+
+        if not fails(genome):
+            self._found(wrong, how=f"{genome} on {tap}, once and not again")
+            return
+        small = smallest(genome, fails, tries=TRIES)
+        command = self.world.command(tap, "--count", "0", "--dump")
+        told = self.world.guest.attempt(*command, stdin=World.lines([small])).stdout
+        words = [line.split() for line in told.splitlines()]
+        frames = [bytes.fromhex(word[1]) for word in words if word[0] in {"frame", "reply"}]
+        self._found(wrong, small, f"on {tap}", frames)
+
+    def _death(self, wrong: str, seed: int, count: int, *, lenient: bool) -> None:
+        """A guest that is dead or ill: find the case, by booting others."""
+        self._anew()
+        how = f"seed {seed}, {count} cases, {len(self.genomes)} genomes" + (
+            ", rules and devices changing meanwhile" if lenient else ""
+        )
+        boots = BOOTS
+        for tap in TAPS:
+            low, high = 0, len(self.genomes) + count
+            if self._survives(tap, seed, high):
+                continue
+            while high - low > 1 and boots:
+                boots -= 1
+                middle = (low + high) // 2
+                low, high = (middle, high) if self._survives(tap, seed, middle) else (low, middle)
+            culprit = self._genome(tap, seed, high - 1)
+
+            def fails(one: str, tap: str = tap) -> bool:
+                return not self._survives_all(tap, [one])
+
+            if fails(culprit):
+                small = smallest(culprit, fails, tries=boots)
+                frames = self._frames(tap, small)
+                self._found(wrong, small, f"on {tap}", frames)
+            else:
+                self._found(wrong, how=f"{how}: on {tap}, by the first {high} together")
+            return
+        self._found(wrong, how=f"{how}; not again in a fresh guest")
+
+    def _survives(self, tap: str, seed: int, cases: int) -> bool:
+        """Whether a guest lives through so many cases, genomes first."""
+        genomes = self.genomes[:cases]
+        more = max(cases - len(self.genomes), 0)
+        return self._survives_all(tap, genomes, "--seed", str(seed), "--count", str(more))
+
+    def _survives_all(self, tap: str, genomes: Sequence[str], *arguments: str) -> bool:
+        try:
+            self.world.run(genomes, *(arguments or ("--count", "0")), tap=tap)
+            well = self.world.lab.trouble() is None
+        except (MachineDied, InfrastructureError):
+            well = False
+        if not well:
+            self._anew()
+        return well
+
+    def _genome(self, tap: str, seed: int, case: int) -> str:
+        """What case number *case* is, which nobody needs to send for that."""
+        if case < len(self.genomes):
+            return self.genomes[case]
+        number = case - len(self.genomes)
+        arguments = ("--seed", str(seed), "--first", str(number), "--count", "1", "--print")
+        told = self.world.guest.attempt(
+            *self.world.command(tap, *arguments), stdin=World.lines(self.genomes)
+        )
+        return told.stdout.split()[1]
+
+    def _frames(self, tap: str, genome: str) -> list[bytes]:
+        """The frames of *genome*, as far as they go without an answer."""
+        command = self.world.command(tap, "--count", "0", "--dry", "--dump")
+        told = self.world.guest.attempt(*command, stdin=World.lines([genome])).stdout
+        return [bytes.fromhex(line.split()[1]) for line in told.splitlines() if line[:5] == "frame"]
+
+    def _anew(self) -> None:
+        """Another guest in place of this one."""
+        self.runner.end()
+        self.world = World(self.runner.machine(GROUP))
+
+    def _leaks(self) -> None:
+        lab = self.world.lab
+        if lab.tools.leaks:
+            for leak in lab.leaks()[:1]:
+                self._found("what the module allocates is not freed", how=leak[:400])
+
+
+def check(options: FuzzOptions) -> None:
+    """Refuse what can be told to be wrong before anything is fetched or built.
+
+    :raises UserError: naming what is wrong.
+    """
+    if options.cpus not in range(1, 9):
+        raise UserError(f"--smp {options.cpus}: not sensible", hint="1 to 8")
+    if options.replay and not corpus.read(options.replay):
+        raise UserError(f"{options.replay} has no genome", hint="name what a run has kept")
+    if options.seconds < 1 and not options.packets:
+        raise UserError("--seconds 0: nothing would be done", hint="name some, or --packets")

@@ -1,0 +1,246 @@
+"""A guest with all ways to the module open: both kinds of iptables, the device, a bridge.
+
+The ports, addresses and hardware addresses are those that ``containers/proof/fuzz.c`` knows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tarpit_builder.errors import InfrastructureError
+from tarpit_builder.proof import device
+from tarpit_builder.proof.lab import MODES, Lab
+
+PORT = 1000
+TAPS = ("tap0", "tap1")
+BRIDGED = "tap1"
+CHAINS = ("INPUT", "FORWARD")
+KCOV = "/sys/kernel/debug/kcov"
+DONE = re.compile(r"^done (\d+) (\d+) (\d+) (\d+) (\d+)$", re.MULTILINE)
+WAYS = {"legacy": 0, "nft": 1, "device": 2}
+CHAOS = """
+trap 'end=1' TERM
+while [ -z "$end" ]; do
+	for name in iptables-legacy ip6tables-legacy iptables-nft ip6tables-nft; do
+		$name -F; $name-restore < /run/rules.$name
+	done
+	ip netns add gone; ip link add away type dummy; ip link set away netns gone
+	ip netns exec gone iptables-legacy -A INPUT -p tcp -j TARPIT
+	ip netns exec gone ip6tables-nft -A FORWARD -p tcp -j TARPIT --stall
+	ip link add gone0 type tarpit; ip link set gone0 netns gone
+	ip netns del gone
+	nft flush table netdev tarpit; nft -f /run/device.nft
+	ip link set tarpit-reset mtu 1280; ip link set tarpit-reset down; ip link set tarpit-reset up
+	ethtool --set-priv-flags tarpit-stall honeypot on
+	ethtool --set-priv-flags tarpit-stall stall on
+	cat /proc/net/stat/xt_TARPIT
+done > /dev/null 2>&1
+"""
+"""What a host may do while packets come in: rules, namespaces and devices go and come again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What came of a run of the fuzzer: *old* genomes still reach something of their own.
+
+    *wrong* maps genomes to what is wrong, again and again, *once* counts those that were not wrong
+    a second time; *packets* are frames sent.
+    """
+
+    cases: int = 0
+    packets: int = 0
+    replies: int = 0
+    places: int = 0
+    edges: int = 0
+    old: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
+    wrong: dict[str, str] = field(default_factory=dict)
+    once: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Run:
+        """Read what the fuzzer printed.
+
+        :raises InfrastructureError: if it did not come to its end.
+        """
+        end = DONE.search(text)
+        if end is None:
+            raise InfrastructureError(
+                "the fuzzer in the guest ended early",
+                hint="--log FILE keeps the console; was it out of memory?",
+            )
+        words = [line.split(maxsplit=2) for line in text.splitlines()]
+        cases, packets, replies, places, edges = map(int, end.groups())
+        return cls(
+            cases,
+            packets,
+            replies,
+            places,
+            edges,
+            old=tuple(word[1] for word in words if word[0] == "old"),
+            new=tuple(word[1] for word in words if word[0] == "new"),
+            once=sum(word[0] == "once" for word in words),
+            wrong={word[1]: word[2].strip() for word in words if word[0] == "wrong"},
+        )
+
+
+class World:
+    """The guest of *lab*, set up."""
+
+    def __init__(self, lab: Lab) -> None:
+        """Set it up.
+
+        :raises InfrastructureError: if the guest lacks something that this takes.
+        """
+        self.lab = lab
+        self.guest = lab.guest
+        self.has_device = False
+        self.guided = not self.guest.attempt("sh", "-c", f"test -e {KCOV}").status
+        self._links()
+        for backend in ("legacy", "nft"):
+            self._rules(backend)
+        self._silence()
+        self._devices()
+        for program in ("iptables-legacy", "ip6tables-legacy", "iptables-nft", "ip6tables-nft"):
+            self.guest.write(f"/run/rules.{program}", self.guest.run(f"{program}-save"))
+
+    def _ip(self, *commands: str) -> None:
+        for command in commands:
+            self.guest.run("ip", *command.split())
+
+    def _links(self) -> None:
+        guest = self.guest
+        for module in ("tun", "br_netfilter"):
+            guest.attempt("modprobe", module)  # where they are modules
+        for name in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
+            guest.sysctl(name, 1)
+        self._ip("link add beyond type dummy", "link set beyond up")
+        self._ip("route add 10.10.0.0/16 dev beyond", "-6 route add fd10::/16 dev beyond")
+        self._ip("link add br9 type bridge", "link set br9 up")
+        for number, tap in enumerate(TAPS):
+            self._ip(f"tuntap add dev {tap} mode tap vnet_hdr")
+            self._ip(f"link set {tap} address 02:00:00:00:0a:{number:02x} up")
+            here = "br9" if tap == BRIDGED else tap
+            if tap == BRIDGED:
+                self._ip(f"link set {tap} master br9", "link add port9 type dummy")
+                self._ip("link set port9 master br9", "link set port9 up")
+            else:
+                self._ip(f"link add link {tap} name {tap}.5 type vlan id 5", f"link set {tap}.5 up")
+            mac = f"02:00:00:00:09:{number:02x}"
+            self._ip(
+                f"address add 10.9.{number}.1/24 brd + dev {here}",
+                f"-6 address add fd09:{number}::1/64 dev {here} nodad",
+                f"neigh add 10.9.{number}.2 lladdr {mac} dev {here} nud permanent",
+                f"-6 neigh add fd09:{number}::2 lladdr {mac} dev {here} nud permanent",
+                f"route add 10.{64 + number}.0.0/16 via 10.9.{number}.2",
+                f"-6 route add fd64:{number}::/32 via fd09:{number}::2",
+            )
+        for name in ("iptables", "ip6tables"):
+            guest.sysctl(f"net.bridge.bridge-nf-call-{name}", 1)
+
+    def _rules(self, backend: str) -> None:
+        """One rule for each mode."""
+        lab, lab.backend = self.lab, backend
+        first = PORT + 10 * WAYS[backend]
+        for family in lab.families:
+            for chain in CHAINS:
+                for number, mode in enumerate(MODES):
+                    lab.tarpit(
+                        "" if mode == "tarpit" else mode,
+                        chain=chain,
+                        match=("--dport", str(first + number)),
+                        families=(family,),
+                    )
+
+    def _silence(self) -> None:
+        """Drop all other TCP, which the host itself would answer.
+
+        The security table comes after the filter tables of both kinds.
+        """
+        self.lab.backend = "legacy"
+        for family in self.lab.families:
+            for chain in CHAINS:
+                self.lab.rule(family, "-t", "security", "-A", chain, "-p", "tcp", "-j", "DROP")
+
+    def _devices(self) -> None:
+        guest = self.guest
+        if not device.load(guest) or guest.attempt("modprobe", "nft_fwd_netdev").status:
+            return
+        made = device.Device(guest)
+        for mode in MODES:
+            made.make(device.name_of(mode), mode)
+        for tap in TAPS:
+            made.nft(*device.ingress(f"in-{tap}", tap))
+        rules = [
+            f"add rule {device.TABLE} in-{tap} tcp dport {PORT + 20 + number} "
+            f"fwd to {device.name_of(mode)}"
+            for tap in TAPS
+            for number, mode in enumerate(MODES)
+        ]
+        guest.write("/run/device.nft", "\n".join(rules) + "\n")
+        guest.run("nft", "-f", "/run/device.nft")
+        self.has_device = True
+
+    def track(self, *, on: bool) -> None:
+        """Have connections tracked, or not."""
+        self.lab.backend = "legacy"
+        for family in self.lab.families:
+            state = ("-m", "conntrack", "--ctstate", "INVALID")
+            self.lab.rule(family, "-A" if on else "-D", "OUTPUT", *state)
+
+    def tracked(self) -> list[str]:
+        """The TCP connections that are tracked; none should be."""
+        listed = [
+            self.guest.attempt("conntrack", "-L", "-f", family, "-p", "tcp").stdout
+            for family in ("ipv4", "ipv6")
+        ]
+        return "".join(listed).splitlines()
+
+    def run(
+        self,
+        genomes: Sequence[str],
+        *arguments: str,
+        tap: str = TAPS[0],
+        seconds: float = 600.0,
+    ) -> Run:
+        """Run the fuzzer on *tap*: each of *genomes* is a case, and more are made of them.
+
+        :raises InfrastructureError: if it ends early.
+        :raises MachineDied: if the guest does not survive it.
+        """
+        done = self.guest.attempt(
+            *self.command(tap, *arguments), stdin=self.lines(genomes), seconds=seconds
+        )
+        return Run.parse(done.stdout)
+
+    @staticmethod
+    def command(tap: str, *arguments: str) -> tuple[str, ...]:
+        """The fuzzer on *tap*."""
+        return ("tarpit-fuzz", tap, *arguments, *(["--bridge"] if tap == BRIDGED else []))
+
+    @staticmethod
+    def lines(genomes: Sequence[str]) -> str:
+        """What the fuzzer reads."""
+        return "".join(f"{one}\n" for one in genomes)
+
+    def both(
+        self, genomes: Sequence[str], *arguments: str, chaos: bool, seconds: float
+    ) -> list[Run]:
+        """The fuzzer on both taps at once; with *chaos*, while the host does what hosts do.
+
+        :raises InfrastructureError: if one ends early.
+        :raises MachineDied: if the guest does not survive it.
+        """
+        guest = self.guest
+        guest.write("/run/genomes", self.lines(genomes))
+        guest.write("/run/chaos", CHAOS)
+        jobs = [
+            f"{' '.join(self.command(tap, *arguments))} < /run/genomes > /run/{tap}.out 2>&1 & "
+            f'jobs="$jobs $!"'
+            for tap in TAPS
+        ]
+        begin, end = ("sh /run/chaos & chaos=$!", "kill $chaos; wait $chaos") if chaos else ("", "")
+        guest.attempt("sh", "-c", "\n".join((begin, *jobs, "wait $jobs", end)), seconds=seconds)
+        return [Run.parse(guest.read(f"/run/{tap}.out")) for tap in TAPS]

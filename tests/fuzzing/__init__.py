@@ -1,0 +1,1 @@
+"""Tests of the fuzzer: what it makes, how it judges, and what becomes of findings."""

@@ -1,0 +1,96 @@
+"""The fuzzer on a booted kernel: it finds nothing in the module, and something in mutants of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tarpit_builder.console import Console
+from tarpit_builder.fuzzing import FuzzOptions, corpus
+from tarpit_builder.fuzzing.session import GROUP, work
+from tarpit_builder.fuzzing.world import TAPS, World
+from tarpit_builder.proof.lab import Tools
+from tarpit_builder.proof.qemu import MachineSpec
+from tarpit_builder.proof.runner import Runner, Setup
+from tests.proof.conftest import Bench
+
+REGRESSIONS = Path(__file__).with_name("regressions.txt")
+SMOKE = 60  # seconds
+
+pytestmark = [pytest.mark.boot, pytest.mark.docker]
+
+
+def runner(bench: Bench, module: str) -> Runner:
+    """A machine with *module* in place of ours."""
+    base = MachineSpec(bench.boot.kernel, bench.boot.initrd, cpus=2)
+    return Runner(Setup(bench.boot, base, 300, Tools(file=module)), Console())
+
+
+def test_a_minute_of_hostile_frames_finds_nothing(bench: Bench, tmp_path: Path) -> None:
+    """Every genome that was ever worth keeping, and what is near to it."""
+    known = [*corpus.read(REGRESSIONS), *corpus.read(corpus.COMMITTED)]
+    options = FuzzOptions(seconds=SMOKE, findings=tmp_path / "findings")
+    with runner(bench, "original") as machine:
+        report, _ = work(machine, options, Console(), known)
+    print(report.summary())
+    assert not report.findings, report.summary()
+    assert report.device
+    assert report.packets > 10 * len(known)
+    assert report.replies > report.packets // 5
+
+
+@pytest.mark.parametrize(
+    ("mutant", "wrong"),
+    [
+        ("wrong-ack", "acknowledges something else"),
+        pytest.param("skips-checksum", "answers what wants no answer", marks=pytest.mark.slow),
+        pytest.param("answers-rst", "answers what wants no answer", marks=pytest.mark.slow),
+        pytest.param("trailing-bytes", "", marks=pytest.mark.slow),
+        pytest.param("no-ipv6", "does not answer", marks=pytest.mark.slow),
+        pytest.param("window-1", "opens another window", marks=pytest.mark.slow),
+    ],
+)
+def test_a_fault_in_the_module_is_found_and_made_small(
+    bench: Bench, tmp_path: Path, mutant: str, wrong: str
+) -> None:
+    options = FuzzOptions(packets=2000, seed=1, findings=tmp_path)
+    with runner(bench, mutant) as machine:
+        report, _ = work(machine, options, Console(), [])
+    found = {finding.wrong: finding for finding in report.findings}
+    assert any(wrong in name for name in found), report.summary()
+    finding = next(one for name, one in found.items() if wrong in name)
+    assert finding.genome
+    assert len(finding.genome) <= 2 * 24
+    assert finding.frames
+    (kept,) = (file for file in tmp_path.glob("*.txt") if wrong in file.read_text())
+    assert corpus.read(kept) == [finding.genome]
+    assert kept.with_suffix(".pcap").stat().st_size > 24
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", ["panics"])
+def test_a_guest_that_dies_is_traced_to_a_case(bench: Bench, tmp_path: Path, mutant: str) -> None:
+    options = FuzzOptions(packets=300, seed=1, findings=tmp_path)
+    with runner(bench, mutant) as machine:
+        report, _ = work(machine, options, Console(), [])
+    assert report.findings
+    finding = report.findings[0]
+    assert "crashed" in finding.wrong
+    assert finding.genome
+    assert finding.frames
+
+
+def test_the_same_seed_makes_the_same_cases(bench: Bench) -> None:
+    with runner(bench, "original") as machine:
+        world = World(machine.machine(GROUP))
+        print_them = world.command(TAPS[0], "--seed", "7", "--count", "50", "--print")
+        first, second = (
+            world.guest.attempt(*print_them, stdin="0102\n-\n").stdout for _ in range(2)
+        )
+        assert first == second
+        cases = [line.split()[1] for line in first.splitlines()]
+        assert len(set(cases)) > 25
+        later = world.command(TAPS[0], "--seed", "7", "--first", "10", "--count", "5", "--print")
+        alone = world.guest.attempt(*later, stdin="0102\n-\n").stdout
+        assert [line.split()[1] for line in alone.splitlines()] == cases[10:15]
