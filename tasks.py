@@ -224,22 +224,26 @@ def port(c: Context, given: Given) -> None:
         "kernel": "of another distribution, such as ubuntu (default: Debian's and kernel.org's)",
         "all": "every kernel that each suite still has, not only the current one",
         "status": "what was built and proven instead, with what and when, from the records",
-        "record": "for those who maintain this: enter what is in dist/ into the records and the"
-        " README",
+        "record": "for those who maintain this: enter what is in dist/ into the records, the README"
+        " and SECURITY.md",
     },
 )
 def kernels(
     c: Context, given: Given, all: bool = False, status: bool = False, record: bool = False
 ) -> None:
     """List the kernels that can be built for, or those that were."""
-    from tarpit_builder import paths, records, report, supported
+    from tarpit_builder import paths, records, report, supported, tried
     from tarpit_builder.console import Console
     from tarpit_builder.sources.catalogue import Catalogue
 
     if record:
         entered = records.enter(paths.dist_dir())
+        runs = tried.enter(paths.dist_dir())
         records.write_readme()
-        print(records.status(entered) if entered else "nothing in dist/ that is not recorded")
+        tried.write_security()
+        said = [f"{one.what} on {one.on}: {one.figures}" for one in runs]
+        said += [records.status(entered)] if entered else []
+        print("\n".join(said) or "nothing in dist/ that is not recorded")
         return
     if status:
         print(records.status())
@@ -426,24 +430,53 @@ def clean(
 
 @verb(help={"fix": "fix what the tools can fix by themselves"})
 def lint(c: Context, fix: bool = False) -> None:
-    """Check format, lint and types."""
+    """Check format, lint, types, shell scripts, spelling and workflows."""
     from tarpit_builder import quality
 
     quality.lint(fix=fix)
 
 
 @verb(
+    *("mirror", "keyring", "offline"),
+    iterable=["only"],
+    help={
+        "only": "an analyzer (may be repeated); `list` names them (default: all)",
+        "offline": "download no sources, and audit no packages",
+    },
+)
+def analyze(c: Context, given: Given, only: Words = None) -> None:
+    """Run static analyzers over the module, the scripts, the texts, the workflows and the locks."""
+    from tarpit_builder import analysis
+    from tarpit_builder.console import Console
+
+    if only == ["list"]:
+        print(analysis.listing())
+        return
+    console = Console()
+    chosen = analysis.choose(only or (), offline=given.offline)
+    outcome = analysis.run(chosen, given.archive(console), console)
+    print(outcome.table())
+    outcome.demand_clean()
+    if not only:
+        analysis.record(outcome)
+
+
+@verb(
+    *("mirror", "keyring", "offline"),
     help={
         "quick": "leave out what needs Docker, QEMU or the network",
         "slow": "also the tests that take more than a minute each",
         "only": "a pytest expression (-k)",
-    }
+    },
 )
-def test(c: Context, quick: bool = False, slow: bool = False, only: str = "") -> None:
+def test(c: Context, given: Given, quick: bool = False, slow: bool = False, only: str = "") -> None:
     """Run all gates and tests, as CI does."""
     from tarpit_builder import quality
+    from tarpit_builder.console import Console
 
     quality.lint(fix=False)
+    if not quick and not only:
+        quality.analyze(local=False, archive=given.archive(Console()))
     quality.tests(quick=quick, slow=slow, only=only)
 
 

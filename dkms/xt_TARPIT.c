@@ -297,6 +297,7 @@ static bool tarpit_get_bridge(void)
 {
 	static DEFINE_SPINLOCK(lock);
 
+	/* Whoever sees that it is there sees all of it; pairs with below. */
 	if (smp_load_acquire(&tarpit_has_bridge))
 		return true;
 
@@ -308,6 +309,7 @@ static bool tarpit_get_bridge(void)
 		tarpit_bridge.pvid = symbol_get(br_vlan_get_pvid_rcu);
 		if (tarpit_bridge.enabled && tarpit_bridge.info &&
 		    tarpit_bridge.proto && tarpit_bridge.pvid)
+			/* pairs with the acquire above */
 			smp_store_release(&tarpit_has_bridge, true);
 		else
 			tarpit_put_bridge();

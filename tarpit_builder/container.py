@@ -209,11 +209,16 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of a run: memory in MiB (working storage included), processes, wall time in s."""
+    """Bounds of a run: memory in MiB (working storage included), processes, wall time in s.
+
+    *results* in MiB bounds what is copied out of it, *speech* in MiB what it prints.
+    """
 
     memory: int = 4096
     processes: int = 512
     seconds: int = 3600
+    results: int = 8192
+    speech: int = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -468,7 +473,7 @@ class Engine:
         *capabilities* are what it may do besides, such as ``NET_ADMIN``.
 
         :raises DockerError: if the engine fails or goes away.
-        :raises BuildError: if the run exceeds its time or memory.
+        :raises BuildError: if the run exceeds one of its *limits*.
         """
         limits = limits or Limits()
         with ExitStack() as cleanup, _engine_errors():
@@ -486,7 +491,7 @@ class Engine:
                 environment=dict(environment or {}),
                 **(_seal(limits) if sealed else _open(capabilities)),
             )
-            lines = self._follow(container, limits.seconds, on_line)
+            lines = self._follow(container, limits, on_line)
             state = container.wait()
             container.reload()
             status = int(state["StatusCode"])
@@ -498,7 +503,7 @@ class Engine:
                     tail=lines[-20:],
                 )
             if status == 0 and output is not None:
-                self._fetch(container, "/out", output)
+                self._fetch(container, "/out", output, limits.results)
             return RunResult(status, lines)
 
     def _create(self, image: str, argv: list[str], cleanup: ExitStack, **options: Any) -> Container:
@@ -549,7 +554,7 @@ class Engine:
                     porter.put_archive(item.mount, stream)
 
     def _follow(
-        self, container: Container, seconds: int, on_line: Callable[[str], None] | None
+        self, container: Container, limits: Limits, on_line: Callable[[str], None] | None
     ) -> tuple[str, ...]:
         stream = container.attach(stream=True, stdout=True, stderr=True, logs=True)
         container.start()
@@ -559,13 +564,22 @@ class Engine:
             expired.set()
             _quietly(container.kill)
 
-        timer = threading.Timer(seconds, expire)
+        timer = threading.Timer(limits.seconds, expire)
         timer.daemon = True
         timer.start()
         lines: list[str] = []
         rest = b""
+        said = 0
         try:
             for chunk in stream:
+                if (said := said + len(chunk)) > limits.speech * MIB:
+                    stream.close()  # the engine does not kill what it waits for us to read
+                    _quietly(container.kill)
+                    raise BuildError(
+                        f"the run printed more than {limits.speech} MiB",
+                        hint="see the end of the log for what it repeats",
+                        tail=tuple(lines[-20:]),
+                    )
                 *complete, rest = (rest + chunk).split(b"\n")
                 for raw in complete:
                     line = _printable(raw)
@@ -580,17 +594,26 @@ class Engine:
                 on_line(lines[-1])
         if expired.is_set():
             raise BuildError(
-                f"the run was stopped after its limit of {seconds} s",
+                f"the run was stopped after its limit of {limits.seconds} s",
                 hint="see the end of the log for what it hung on",
                 tail=tuple(lines[-20:]),
             )
         return tuple(lines)
 
-    def _fetch(self, container: Container, source: str, target: Path) -> None:
+    def _fetch(self, container: Container, source: str, target: Path, limit: int) -> None:
         stream, _ = container.get_archive(f"{source}/.")
         with tempfile.TemporaryFile(prefix="tarpit-output-") as spool:
             for chunk in stream:
                 spool.write(chunk)
+                if spool.tell() > limit * MIB:
+                    break
+            # With it goes its connection, without whose end the container cannot be removed.
+            del stream
+            if spool.tell() > limit * MIB:
+                raise BuildError(
+                    f"the run left more than {limit} MiB of results",
+                    hint="do not trust what it was made from",
+                )
             spool.seek(0)
             _unpack(spool, target)
 

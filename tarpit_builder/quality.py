@@ -1,4 +1,4 @@
-"""The gates that every change passes: format, lint, types, shell, tests.
+"""The gates that every change passes: format, lint, types, analysis, tests.
 
 Each has an exit code of its own, so that a CI log tells at its end which one closed.
 """
@@ -10,15 +10,19 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tarpit_builder.errors import CheckFailedError, ToolMissingError
 from tarpit_builder.paths import PROJECT
+
+if TYPE_CHECKING:
+    from tarpit_builder.sources.debian import Archive
 
 PYTHON = Path(sys.executable).parent
 
 
 def lint(*, fix: bool) -> None:
-    """Format, lint, types, shell scripts.
+    """Format, lint, types, and the analyzers that need nothing but this machine.
 
     :raises CheckFailedError: naming the gate that closed.
     """
@@ -29,7 +33,23 @@ def lint(*, fix: bool) -> None:
         _gate("format", "ruff", "format", "--check", ".")
         _gate("lint", "ruff", "check", ".")
     _gate("types", "mypy")
-    _gate("shell", "shellcheck", *shell_scripts())
+    analyze(local=True)
+
+
+def analyze(*, local: bool, archive: Archive | None = None) -> None:
+    """The analyzers that are quick: those that need nothing but this machine, or the others.
+
+    :raises CheckFailedError: if one finds what is not named as no fault.
+    """
+    from tarpit_builder import analysis
+    from tarpit_builder.console import Console
+
+    chosen = [one for one in analysis.ANALYZERS if one.quick and one.local == local]
+    print(f"── analysis: {', '.join(one.name for one in chosen)}", file=sys.stderr, flush=True)
+    outcome = analysis.run(chosen, archive, Console())
+    if outcome.verdict.new or outcome.verdict.stale:
+        print(outcome.table())
+    outcome.demand_clean()
 
 
 def tests(*, quick: bool, slow: bool, only: str) -> None:
@@ -49,30 +69,6 @@ def tests(*, quick: bool, slow: bool, only: str) -> None:
     if only:
         arguments += ["-k", only]
     _gate("tests", "pytest", *arguments)
-
-
-def shell_scripts() -> tuple[str, ...]:
-    """Every tracked or new file whose first line names sh, by its path from the top.
-
-    Templates are left out: they become shell only when rendered, and are checked by tests then.
-    """
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
-    return tuple(name for name in listed if not name.endswith(".j2") and _is_shell(PROJECT / name))
-
-
-def _is_shell(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            first = file.readline(80)
-    except OSError:
-        return False
-    return first.startswith(b"#!") and first.rstrip().endswith((b"/sh", b"bash", b"/sh -eu"))
 
 
 def _gate(name: str, tool: str, *arguments: str) -> None:

@@ -20,7 +20,7 @@ from tarpit_builder.errors import CheckFailedError, ToolMissingError
 from tarpit_builder.packaging import changelog
 
 DOCS = paths.PROJECT / "docs"
-BESIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "patches/README.md")
+BESIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "patches/README.md")
 """What pages of ``docs/`` include from elsewhere in the checkout."""
 
 

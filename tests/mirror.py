@@ -82,17 +82,23 @@ class FakeArchive:
         *,
         codename: str = "",
         valid_for: int | None = None,
+        made: int | None = None,
         archive: str = "debian",
         component: str = "main",
         suffix: str = ".xz",
     ) -> None:
-        """Publish *pocket* (``security:NAME`` for the security mirror) with *stanzas*."""
+        """Publish *pocket* (``security:NAME`` for the security mirror) with *stanzas*.
+
+        :param made: when, in seconds since the epoch, as its Date has it.
+        """
         place, _, name = pocket.rpartition(":")
         top = self.root / ("debian-security" if place else archive) / "dists" / name
         lines = [f"Suite: {name}", f"Codename: {codename or name}"]
         if valid_for is not None:
             until = email.utils.formatdate(time.time() + valid_for).replace("-0000", "UTC")
             lines.append(f"Valid-Until: {until}")
+        if made is not None:
+            lines.append(f"Date: {email.utils.formatdate(made).replace('-0000', 'UTC')}")
         lines.append("SHA256:")
         for arch in sorted({"amd64", *(stanza["Architecture"] for stanza in stanzas)} - {"all"}):
             there = [stanza for stanza in stanzas if stanza["Architecture"] in {arch, "all"}]

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,90 @@ def test_time_is_limited(engine: Engine, image: str) -> None:
     with pytest.raises(BuildError, match="limit of 2 s") as caught:
         engine.run(image, ["sh", "-c", "echo begun; sleep 60"], limits=Limits(seconds=2))
     assert caught.value.tail == ("begun",)
+
+
+def test_what_it_prints_is_limited(engine: Engine, image: str) -> None:
+    """Lines without end, and one line without end."""
+    for endless in ("yes", "cat /dev/zero"):
+        with pytest.raises(BuildError, match="printed more than 1 MiB"):
+            engine.run(image, ["sh", "-c", endless], limits=Limits(speech=1))
+
+
+def test_what_it_leaves_is_limited(engine: Engine, image: str, tmp_path: Path) -> None:
+    """A file with holes takes no room in the volume, and all of its size outside."""
+    for large in ("truncate -s 1T /out/holes", "head -c 3m /dev/zero > /out/zeros"):
+        with pytest.raises(BuildError, match="more than 2 MiB of results"):
+            sh(engine, image, large, output=tmp_path / "new", limits=Limits(results=2))
+    assert not (tmp_path / "new").exists()
+
+
+ESCAPES = """
+for way in docker.sock containerd/containerd.sock podman/podman.sock; do
+	[ ! -e /run/$way ] || echo "reached $way"
+done
+find / -name "*$FOREIGN*" 2>/dev/null | sed 's/^/reached /'
+mount -t tmpfs none /tmp 2>/dev/null && echo "reached mount"
+unshare -Urm mount -t tmpfs none /mnt 2>/dev/null && echo "reached a namespace"
+mknod /tmp/disk b 8 0 2>/dev/null && echo "reached mknod"
+head -c 1 /dev/mem /dev/kmsg /dev/sda /dev/vda 2>/dev/null | grep -q . && echo "reached a device"
+echo x 2>/dev/null > /proc/sysrq-trigger && echo "reached sysrq"
+echo '|/tmp/x' 2>/dev/null > /proc/sys/kernel/core_pattern && echo "reached core_pattern"
+echo x 2>/dev/null > /sys/fs/cgroup/cgroup.procs && echo "reached cgroups"
+chroot /proc/1/root true 2>/dev/null && echo "reached chroot"
+su -c true root 2>/dev/null < /dev/null && echo "reached root"
+[ "$(ls /proc | grep -c '^[0-9]')" -le 12 ] || echo "reached processes of the host"
+grep -s . /etc/shadow > /dev/null && echo "reached shadow"
+for way in tcp/172.17.0.1/$PORT tcp/127.0.0.1/$PORT udp/192.0.2.1/53; do
+	timeout 5 bash -c "exec 3<>/dev/$way" 2>/dev/null && echo "reached $way"
+done
+echo tried
+"""
+
+
+def test_nothing_outside_can_be_reached(engine: Engine, image: str, tmp_path: Path) -> None:
+    """The engine's socket, others' files and volumes, devices, the kernel's settings, networks."""
+    secret = f"tarpit-secret-{os.urandom(6).hex()}"
+    (tmp_path / secret).write_text(secret)
+    volume = f"tarpit-builder-{secret}"
+    subprocess.run(["docker", "volume", "create", volume], check=True, capture_output=True)
+    try:
+        with socket.create_server(("0.0.0.0", 0)) as server:  # noqa: S104  (the bridge's, too)
+            lines = sh(
+                engine,
+                image,
+                ESCAPES,
+                environment={"FOREIGN": secret, "PORT": str(server.getsockname()[1])},
+            )
+    finally:
+        subprocess.run(["docker", "volume", "rm", volume], check=True, capture_output=True)
+    assert lines == ("tried",)
+
+
+def test_links_of_an_input_lead_nowhere_outside(engine: Engine, image: str, tmp_path: Path) -> None:
+    """A package whose link leads to a folder of the host's, with a file that is put behind it."""
+    target = tmp_path / "host"
+    target.mkdir()
+
+    def archive() -> io.BytesIO:
+        spool = io.BytesIO()
+        with tarfile.open(fileobj=spool, mode="w") as tar:
+            for name, to in (("out", str(target)), ("top", "/"), ("up", "../../../../..")):
+                link = tarfile.TarInfo(name)
+                link.type, link.linkname = tarfile.SYMTYPE, to
+                tar.addfile(link)
+            for name in ("out/evil", "top/evil", f"up{target}/evil", "../evil", "/evil"):
+                file = tarfile.TarInfo(name)
+                file.size = 1
+                tar.addfile(file, io.BytesIO(b"x"))
+        spool.seek(0)
+        return spool
+
+    with suppress(DockerError):  # an engine may also refuse it as a whole
+        engine.run(image, ["true"], inputs=[Input("/src", [container.Tar(archive)])])
+    assert list(target.iterdir()) == []
+    assert not list(tmp_path.glob("evil"))
+    assert not Path("/evil").exists()
+    assert sh(engine, image, "ls -d /evil 2>/dev/null; true") == ()
 
 
 def test_kept_volume_is_filled_once(engine: Engine, image: str) -> None:

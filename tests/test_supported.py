@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from tarpit_builder import paths, records, supported
+from tarpit_builder import paths, records, supported, tried
 from tarpit_builder.errors import UserError
 from tarpit_builder.plan import make
 from tarpit_builder.request import Request
@@ -59,3 +61,32 @@ def test_hosts_and_targets_are_stated_with_the_ranges_of_the_rules() -> None:
 def test_the_readme_says_what_the_records_do() -> None:
     readme = records.README.read_text()
     assert readme == records.readme_with(readme, records.summary())
+
+
+def test_security_md_says_what_the_records_and_trials_do() -> None:
+    text = tried.SECURITY.read_text()
+    assert text == records.readme_with(text, tried.summary(tried.read(), records.read()))
+
+
+def test_a_trial_is_noted_entered_and_told_and_nothing_else_is(tmp_path: Path) -> None:
+    table = tmp_path / "tried.tsv"
+    assert tried.summary(tried.read(table), ()) == ""
+    tried.note("fuzz", "debian:trixie", "1,000,000 packets in 61 s, no wrong answer", tmp_path)
+    (trial,) = tried.enter(tmp_path, table)
+    assert tried.read(table) == (trial,)
+    assert trial.module == records.module_digest()
+    assert tried.enter(tmp_path, table) == ()
+    said = " ".join(tried.summary(tried.read(table), ()).split())
+    assert said == (
+        f"- Fuzzing (`invoke fuzz`), debian:trixie, {trial.date}, module {trial.module}: "
+        "1,000,000 packets in 61 s, no wrong answer."
+    )
+    tried.note("fuzz", "debian:trixie", "2 packets, one wrong answer", tmp_path)
+    assert [one.figures for one in tried.enter(tmp_path, table)] == ["2 packets, one wrong answer"]
+
+
+def test_proofs_are_counted_from_the_records() -> None:
+    one = records.Record("6.1", "amd64", "none", "gcc", "s", "m", "2026-11-01")
+    proven = replace(one, proven="2026-11-02", checks="smoke wire: 1066 pass, 2 skip")
+    said = " ".join(tried.summary((), (one, proven)).split())
+    assert "1 kernels were booted, and 1,066 checks passed on them; the last on 2026-11-02." in said

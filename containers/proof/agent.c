@@ -549,13 +549,13 @@ static int op_klog(struct request *r, struct buffer *reply)
 	int size = klogctl(10, NULL, 0);
 	char *text = malloc(size > 0 ? size : 1);
 	int n = klogctl(3, text, size);
+	int err = n < 0 ? errno : 0;
 
 	(void)r;
-	if (n < 0)
-		return errno;
-	put_bytes(reply, text, n);
+	if (!err)
+		put_bytes(reply, text, n);
 	free(text);
-	return 0;
+	return err;
 }
 
 /* --- sockets: each lives in a slot whose number the host chooses, so that a batch can refer to it --- */

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Archive", "DebianKernel", "Index", "Mirrors", "Package", "did_you_mean"]
 
 TIMEOUT = (10, 30)  # seconds to connect, and between two reads
+RELEASE_LIMIT = 16_000_000  # bytes of an InRelease file; Debian's have 200 kB
 INDEX_LIMIT = 400_000_000  # bytes of an uncompressed Packages file; main has about 60 MB
 WANTED = re.compile(
     r"linux-(?:headers|image|kbuild|compiler|modules|binary|base|source)-"
@@ -410,6 +411,13 @@ class Archive:
             assert known is not None
             return self._signed(known, url), False
         text = self._signed(fresh, url)
+        if known is not None and _dated(text) < _dated(before := self._signed(known, url)):
+            # As apt does: a signature does not say that nothing came after it.
+            self.console.warn(
+                f"the mirror shows an older index of {pocket} than the last time; going on with "
+                "that one"
+            )
+            return before, True
         if self.write:
             with paths.replacing(kept) as partial:
                 partial.write_bytes(fresh)
@@ -456,7 +464,15 @@ def _fetch_release(
     if kept is not None:
         headers["If-Modified-Since"] = email.utils.formatdate(kept.stat().st_mtime, usegmt=True)
     try:
-        response = requests.get(url, headers=headers, timeout=TIMEOUT)
+        with requests.get(url, headers=headers, timeout=TIMEOUT, stream=True) as response:
+            content = bytearray()
+            for chunk in response.iter_content(1 << 16):
+                content += chunk
+                if len(content) > RELEASE_LIMIT:
+                    raise SourceError(
+                        f"the {title} mirror sends more for {url} than any such index has",
+                        hint="use another --mirror",
+                    )
     except requests.RequestException as error:
         raise NetworkError(
             f"the {title} mirror cannot be reached ({_short(error)})",
@@ -475,10 +491,11 @@ def _fetch_release(
             f"the {title} mirror answered {response.status_code} for {url}",
             hint="try again later, or name another --mirror",
         )
-    modified = email.utils.parsedate_to_datetime(
-        response.headers.get("Last-Modified", "Thu, 01 Jan 1970 00:00:00 GMT")
-    )
-    return response.content, modified.timestamp()
+    try:
+        modified = email.utils.parsedate_to_datetime(response.headers["Last-Modified"])
+    except (KeyError, ValueError):
+        return bytes(content), 0
+    return bytes(content), modified.timestamp()
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
@@ -547,6 +564,14 @@ def _release_entry(release: str, name: str) -> tuple[str, int] | None:
         if len(words) == 3 and words[2] == name:
             return words[0], int(words[1])
     return None
+
+
+def _dated(release: str) -> float:
+    """When the Release text was made, in seconds since the epoch; 0 if it does not say so."""
+    found = re.search(r"^Date: (.+)$", release, re.MULTILINE)
+    if not found:
+        return 0
+    return email.utils.parsedate_to_datetime(found[1].replace("UTC", "+0000")).timestamp()
 
 
 def _expiry(release: str) -> str:

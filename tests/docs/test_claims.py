@@ -16,6 +16,7 @@ TOP = paths.PROJECT
 DOCUMENTS = [
     TOP / "README.md",
     TOP / "CONTRIBUTING.md",
+    TOP / "SECURITY.md",
     TOP / "patches" / "README.md",
     *sorted((TOP / "docs").glob("*.md")),
 ]

@@ -109,6 +109,50 @@ def test_changed_archive_is_noticed_by_the_next_run(archive: Archive, fake: Fake
     assert again(archive).newest(TRIXIE, "", "amd64").abi == newer
 
 
+def test_an_older_index_than_the_last_is_not_used(
+    archive: Archive, fake: FakeArchive, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mirror that plays back what was signed once, such as the one before a security update."""
+    pocket = "security:trixie-security"
+    release = fake.root / "debian-security/dists/trixie-security/InRelease"
+    newer = "6.12.120+deb13-amd64"
+    fake.suite(pocket, [*kernel(newer, "6.12.120-1"), meta("6.12.120-1", newer)], made=2_000_000)
+    assert archive.newest(TRIXIE, "", "amd64").abi == newer
+    fake.suite(pocket, [*kernel(NEW, "6.12.117-1"), meta("6.12.117-1", NEW)], made=1_000_000)
+    _touch_later(release)
+    capsys.readouterr()
+    loud = Archive(Store(archive.store.root), archive.mirrors, Console())
+    assert loud.newest(TRIXIE, "", "amd64").abi == newer
+    assert "an older index of security:trixie-security than" in capsys.readouterr().err
+    assert again(archive, offline=True).newest(TRIXIE, "", "amd64").abi == newer
+
+
+def test_an_index_of_indexes_without_end_is_not_read_to_it(
+    archive: Archive, fake: FakeArchive
+) -> None:
+    release = fake.root / "debian" / "dists" / "trixie" / "InRelease"
+    with release.open("ab") as file:
+        file.truncate(40_000_000)
+    with pytest.raises(SourceError, match="more for .*InRelease than any such index has"):
+        archive.newest(TRIXIE, "", "amd64")
+
+
+def test_packages_that_are_not_what_the_index_says_are_not_kept(
+    archive: Archive, fake: FakeArchive
+) -> None:
+    """Of the announced size, and longer: neither the bytes nor their number are believed."""
+    found = archive.newest(TRIXIE, "", "amd64").packages[0]
+    blob = found.blob()
+    file = fake.root / found.url.partition("/debian-security/")[2]
+    file = fake.root / "debian-security" / file.relative_to(fake.root)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for content in (bytes(found.size), bytes(40_000_000)):
+        file.write_bytes(content)
+        with pytest.raises((SourceError, NetworkError)):
+            archive.store.get(blob)
+    assert not archive.store.has(blob)
+
+
 def test_no_network_and_nothing_cached_is_an_error(tmp_path: Path, fake: FakeArchive) -> None:
     archive = Archive(
         Store(tmp_path / "empty"), Mirrors("http://127.0.0.1:9", "http://127.0.0.1:9"), Console()

@@ -1,0 +1,123 @@
+"""What was tried against builder and module, with the figures of the last run: ``tried.tsv``.
+
+A run that is evidence leaves a note in ``dist/tried/`` by :func:`note`; ``invoke kernels --record``
+enters the notes into the table, and the table into ``SECURITY.md``.  Nothing is said of what has no
+row.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import textwrap
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tarpit_builder import paths, records
+from tarpit_builder.errors import InfrastructureError
+
+FILE = Path(__file__).resolve().parent / "tried.tsv"
+SECURITY = paths.PROJECT / "SECURITY.md"
+WHAT = {
+    "analyze": "Static analysis (`invoke analyze`)",
+    "debug": "Debug kernels (`invoke verify --debug`)",
+    "fuzz": "Fuzzing (`invoke fuzz`)",
+}
+"""Every kind of trial: what SECURITY.md calls it.  A kind that is not here cannot be noted."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Trial:
+    """One run: *what* of :data:`WHAT`, *on* which kernel, *date* (UTC) and *figures*, in words.
+
+    *module* is a digest of the module's source, as in the records of kernels.
+    """
+
+    what: str
+    on: str
+    module: str
+    date: str
+    figures: str
+
+
+def note(what: str, on: str, figures: str, dist: Path | None = None) -> None:
+    """Leave a note of a run that has ended now; an earlier one of the same kind goes.
+
+    :param figures: what was seen, as a sentence without its full stop.
+    """
+    assert what in WHAT, what
+    trial = Trial(what, on, records.module_digest(), datetime.now(UTC).date().isoformat(), figures)
+    name = "".join(char if char.isalnum() or char in ".+-" else "-" for char in f"{what}-{on}")
+    with paths.replacing((dist or paths.dist_dir()) / "tried" / f"{name}.json") as stage:
+        stage.write_text(json.dumps(asdict(trial), indent=2) + "\n")
+
+
+def read(file: Path = FILE) -> tuple[Trial, ...]:
+    """The table.
+
+    :raises InfrastructureError: if it is damaged.
+    """
+    try:
+        with file.open(newline="") as stream:
+            return tuple(
+                sorted(Trial(**row) for row in csv.DictReader(stream, dialect="excel-tab"))
+            )
+    except FileNotFoundError:
+        return ()
+    except TypeError as error:
+        raise InfrastructureError(
+            f"{file.name} is damaged: {error}", hint="`git checkout` brings it back"
+        ) from error
+
+
+def enter(dist: Path, file: Path = FILE) -> tuple[Trial, ...]:
+    """Enter the notes in *dist*; what is new of them."""
+    old = read(file)
+    table = {(one.what, one.on): one for one in old}
+    for path in sorted((dist / "tried").glob("*.json")):
+        trial = Trial(**json.loads(path.read_text()))
+        table[trial.what, trial.on] = trial
+    new = tuple(sorted(set(table.values()) - set(old)))
+    if new:
+        with paths.replacing(file) as stage, stage.open("w", newline="") as stream:
+            names = [field.name for field in fields(Trial)]
+            writer = csv.DictWriter(stream, names, dialect="excel-tab", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(asdict(one) for one in sorted(table.values()))
+    return new
+
+
+def summary(trials: Iterable[Trial], kernels: Iterable[records.Record]) -> str:
+    """What SECURITY.md says of the trials, and of the proofs on *kernels*."""
+    lines = []
+    proven = [one for one in kernels if one.proven]
+    if proven:
+        passed = sum(_passed(one.checks) for one in proven)
+        last = max(one.proven for one in proven)
+        lines.append(
+            f"- Proof on the wire (`invoke verify`): {len(proven)} kernels were booted, and "
+            f"{passed:,} checks passed on them; the last on {last}."
+        )
+    lines += [
+        f"- {WHAT[one.what]}, {one.on}, {one.date}, module {one.module}: {one.figures}."
+        for one in sorted(trials)
+    ]
+    return "\n".join(
+        textwrap.fill(line, 110, subsequent_indent="  ", break_on_hyphens=False) for line in lines
+    )
+
+
+def write_security() -> None:
+    """Bring SECURITY.md up to the table and the records."""
+    text = SECURITY.read_text()
+    if text != (new := records.readme_with(text, summary(read(), records.read()))):
+        with paths.replacing(SECURITY) as stage:
+            stage.write_text(new)
+
+
+def _passed(checks: str) -> int:
+    """How many passed, of what :class:`records.Record` has as *checks*."""
+    counts = checks.rpartition(": ")[2].split(", ")
+    return sum(int(count.split()[0]) for count in counts if count.endswith(" pass"))
