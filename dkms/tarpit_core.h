@@ -58,6 +58,8 @@
 			 sizeof(struct tcphdr))
 /* How far beyond its ISN a client that we hold can possibly be. */
 #define TARPIT_MAX_SENT		65536
+/* Milliseconds. Keepalives come more rarely, answers to what we say do not. */
+#define TARPIT_KEEPALIVE_MIN	500
 
 /* What comes of a segment: a kind of answer, or the reason of silence */
 enum tarpit_reply {
@@ -86,10 +88,20 @@ static bool tarpit_is_answer(enum tarpit_reply reply)
 	return reply < TARPIT_SILENCE;
 }
 
-/* A reply: its header, and as many words of options as that has room for */
+/* A reply: its header, and the options that it may have */
 struct tarpit_segment {
 	struct tcphdr th;
-	__be32 options[2];
+	__be32 options[4];
+};
+
+/* Options of a segment, as far as we care */
+struct tarpit_options {
+	bool mss;
+	bool sack;
+	bool stamps;
+	__be32 value;	/* the sender's clock */
+	u32 echo;	/* the last that it had of ours */
+	u32 now;	/* ours */
 };
 
 #ifdef TARPIT_DEVICE
@@ -183,49 +195,171 @@ tarpit_classify(u8 variant, const struct tcphdr *th, unsigned int payload)
 	}
 }
 
+/* Options that are short of the length they claim end the list. */
+static noinline void
+tarpit_parse(struct tarpit_options *opts, const struct sk_buff *skb,
+	     unsigned int thoff)
+{
+	const struct tcphdr *th;
+	const u8 *option, *end;
+	__be32 buf[15];
+
+	memset(opts, 0, sizeof(*opts));
+	th = skb_header_pointer(skb, thoff, sizeof(*th), buf);
+	if (!th)
+		return;
+	option = skb_header_pointer(skb, thoff, th->doff * 4, buf);
+	if (!option)
+		return;
+
+	end = option + th->doff * 4;
+	for (option += sizeof(*th); option < end && *option != TCPOPT_EOL;) {
+		if (*option == TCPOPT_NOP) {
+			option++;
+			continue;
+		}
+		if (end - option < 2 || option[1] < 2 ||
+		    option[1] > end - option)
+			break;
+		if (option[0] == TCPOPT_MSS && option[1] == TCPOLEN_MSS)
+			opts->mss = true;
+		if (option[0] == TCPOPT_SACK_PERM &&
+		    option[1] == TCPOLEN_SACK_PERM)
+			opts->sack = true;
+		if (option[0] == TCPOPT_TIMESTAMP &&
+		    option[1] == TCPOLEN_TIMESTAMP) {
+			__be32 echo;
+
+			opts->stamps = true;
+			memcpy(&opts->value, option + 2, sizeof(opts->value));
+			memcpy(&echo, option + 6, sizeof(echo));
+			opts->echo = ntohl(echo);
+		}
+		option += option[1];
+	}
+}
+
+/* Milliseconds since a moment that is any, for each pair of hosts; even */
+static u32 tarpit_clock(u64 hash)
+{
+	return (jiffies_to_msecs(jiffies) + (u32)hash) & ~1U;
+}
+
+/* Our own timestamp tells the client's next segment, which echoes it, whether
+ * we have acknowledged an even number of bytes or an odd one. It never goes
+ * back, and time passes in it as it does elsewhere.
+ */
+static void tarpit_stamp(struct tarpit_segment *reply,
+			 const struct tarpit_options *opts, __be32 lead,
+			 u32 value)
+{
+	__be32 *word = &reply->options[reply->th.doff - sizeof(reply->th) / 4];
+
+	word[0] = lead | htonl(TCPOPT_TIMESTAMP << 8 | TCPOLEN_TIMESTAMP);
+	word[1] = htonl(value);
+	word[2] = opts->value;
+	reply->th.doff += 3;
+}
+
 /* The edge of --stall's window never moves, as that of a server whose program
  * never reads. So a client that has filled it probes with the number before
  * the edge, and one that has sent nothing keeps alive with the number before
  * its first byte. Any other number without data is either that of an ACK,
  * which asks for no answer, or of a keepalive in between: to acknowledge what
- * would be right for that one could begin an endless exchange of ACKs. A FIN
- * waits behind a shut window, where its sender may wait for ever.
+ * would be right for that one could begin an endless exchange of ACKs. They
+ * differ by one, so timestamps tell them apart; and should a client that has
+ * not heard all that we said be mistaken, there is no exchange that is faster
+ * than keepalives are. A FIN waits behind a shut window, where its sender may
+ * wait for ever.
  */
-static bool tarpit_stall(struct tcphdr *tcph, const struct tcphdr *oth,
-			 unsigned int payload, u32 isn)
+static bool tarpit_stall(struct tarpit_segment *reply, const struct tcphdr *oth,
+			 unsigned int payload, u32 isn,
+			 const struct tarpit_options *opts)
 {
 	u32 begin = ntohl(oth->seq) - isn;	/* 1 is the first byte */
-	u32 taken;
+	u32 taken, value;
 
 	if (payload || oth->fin)
 		taken = min_t(u32, max_t(u32, begin + payload, 1) - 1,
 			      TARPIT_WINDOW_HOST);
 	else if (begin == 0 || begin == TARPIT_WINDOW_HOST)
 		taken = begin;
+	else if (opts->stamps && begin < TARPIT_WINDOW_HOST &&
+		 !((opts->echo ^ begin) & 1) &&
+		 (s32)(opts->now + begin - opts->echo) >= TARPIT_KEEPALIVE_MIN)
+		taken = begin;
 	else
 		return false;
 
-	tcph->ack_seq = htonl(isn + 1 + taken);
+	reply->th.ack_seq = htonl(isn + 1 + taken);
 	if (!oth->fin)
-		tcph->window = htons(TARPIT_WINDOW_HOST - taken);
+		reply->th.window = htons(TARPIT_WINDOW_HOST - taken);
+	if (opts->stamps) {
+		value = opts->now + taken;
+		if ((s32)(opts->echo - value) > 0)
+			value = opts->echo + ((opts->echo ^ taken) & 1);
+		tarpit_stamp(reply, opts,
+			     htonl(TCPOPT_NOP << 24 | TCPOPT_NOP << 16), value);
+	}
 	return true;
 }
 
+/* Give a SYN+ACK those of the SYN's options that need no memory, so that it
+ * cannot be longer than the SYN. A window scale would have to be known of when
+ * the next segment comes.
+ */
+static void tarpit_offer(struct tarpit_segment *reply, u8 variant,
+			 const struct tarpit_options *opts, u16 mss)
+{
+	__be32 lead = htonl(TCPOPT_NOP << 24 | TCPOPT_NOP << 16);
+
+	if (opts->mss) {
+		reply->options[0] = htonl(TCPOPT_MSS << 24 |
+					  TCPOLEN_MSS << 16 | mss);
+		reply->th.doff++;
+	}
+	if (variant != XT_TARPIT_STALL)
+		return;
+
+	if (opts->stamps) {
+		if (opts->sack)
+			lead = htonl(TCPOPT_SACK_PERM << 24 |
+				     TCPOLEN_SACK_PERM << 16);
+		tarpit_stamp(reply, opts, lead, opts->now);
+	} else if (opts->sack) {
+		reply->options[reply->th.doff - sizeof(reply->th) / 4] =
+			lead | htonl(TCPOPT_SACK_PERM << 8 | TCPOLEN_SACK_PERM);
+		reply->th.doff++;
+	}
+}
+
+/* Does the answer depend on the options of the segment? */
+static bool tarpit_has_options(enum tarpit_reply reply, u8 variant)
+{
+	return variant != XT_TARPIT_TARPIT &&
+	       (reply == TARPIT_ACCEPT ||
+		(reply == TARPIT_HOLD && variant == XT_TARPIT_STALL));
+}
+
 /**
- * tarpit_build - fill in the TCP header of a reply
- * @tcph: the header to fill; its checksum is left at 0
+ * tarpit_build - fill in the TCP header of a reply, and its options
+ * @segment: the reply to fill in; its checksum is left at 0
  * @reply: kind of reply, not TARPIT_SILENCE
  * @variant: mode of the rule
  * @oth: header of the segment that is answered
  * @payload: number of bytes of data in that segment
  * @hash: keyed hash of the addresses and ports
+ * @opts: options of that segment, if tarpit_has_options()
+ * @mss: the largest segment that we pretend to take
  *
  * Return: whether there is a reply after all
  */
-static bool tarpit_build(struct tcphdr *tcph, enum tarpit_reply reply,
-			 u8 variant, const struct tcphdr *oth,
-			 unsigned int payload, u64 hash)
+static __always_inline bool
+tarpit_build(struct tarpit_segment *segment, enum tarpit_reply reply,
+	     u8 variant, const struct tcphdr *oth, unsigned int payload,
+	     u64 hash, const struct tarpit_options *opts, u16 mss)
 {
+	struct tcphdr *tcph = &segment->th;
 	u32 seq = ntohl(oth->seq);
 	u32 isn;
 
@@ -242,6 +376,8 @@ static bool tarpit_build(struct tcphdr *tcph, enum tarpit_reply reply,
 		tcph->ack_seq = htonl(seq + 1);
 		tcph->window = htons(variant == XT_TARPIT_TARPIT ?
 				     TARPIT_WINDOW_OPEN : TARPIT_WINDOW_HOST);
+		if (variant != XT_TARPIT_TARPIT)
+			tarpit_offer(segment, variant, opts, mss);
 		break;
 	case TARPIT_HOLD:
 		tcph->ack = 1;
@@ -255,7 +391,7 @@ static bool tarpit_build(struct tcphdr *tcph, enum tarpit_reply reply,
 			break;
 		}
 		if (variant == XT_TARPIT_STALL)
-			return tarpit_stall(tcph, oth, payload, isn);
+			return tarpit_stall(segment, oth, payload, isn, opts);
 		tcph->ack_seq = htonl(isn + 1);
 		break;
 	case TARPIT_CONSUME:
@@ -277,70 +413,6 @@ static bool tarpit_build(struct tcphdr *tcph, enum tarpit_reply reply,
 		break;
 	}
 	return true;
-}
-
-/**
- * tarpit_add_options - give a SYN+ACK the options that need no memory
- * @reply: the SYN+ACK
- * @variant: mode of the rule
- * @skb: the SYN
- * @thoff: where its TCP header is
- * @mss: the largest segment that we pretend to take
- *
- * Only options that the client offered, so that the reply cannot be longer
- * than its SYN. A window scale or timestamps would have to be known of when
- * the next segment comes.
- */
-static noinline void
-tarpit_add_options(struct tarpit_segment *reply, u8 variant,
-		   const struct sk_buff *skb, unsigned int thoff, u16 mss)
-{
-	const struct tcphdr *th;
-	bool offers_mss = false;
-	bool offers_sack = false;
-	const u8 *option, *end;
-	unsigned int count = 0;
-	__be32 buf[15];
-
-	th = skb_header_pointer(skb, thoff, sizeof(*th), buf);
-	if (!th)
-		return;
-	option = skb_header_pointer(skb, thoff, th->doff * 4, buf);
-	if (!option)
-		return;
-
-	end = option + th->doff * 4;
-	for (option += sizeof(*th); option < end && *option != TCPOPT_EOL;) {
-		if (*option == TCPOPT_NOP) {
-			option++;
-			continue;
-		}
-		if (end - option < 2 || option[1] < 2 ||
-		    option[1] > end - option)
-			break;
-		if (option[0] == TCPOPT_MSS && option[1] == TCPOLEN_MSS)
-			offers_mss = true;
-		if (option[0] == TCPOPT_SACK_PERM &&
-		    option[1] == TCPOLEN_SACK_PERM)
-			offers_sack = true;
-		option += option[1];
-	}
-
-	if (offers_mss)
-		reply->options[count++] = htonl(TCPOPT_MSS << 24 |
-						TCPOLEN_MSS << 16 | mss);
-	if (offers_sack && variant == XT_TARPIT_STALL)
-		reply->options[count++] = htonl(TCPOPT_NOP << 24 |
-						TCPOPT_NOP << 16 |
-						TCPOPT_SACK_PERM << 8 |
-						TCPOLEN_SACK_PERM);
-	reply->th.doff += count;
-}
-
-/* Does the SYN+ACK have to look like that of a host? */
-static bool tarpit_has_options(enum tarpit_reply reply, u8 variant)
-{
-	return variant != XT_TARPIT_TARPIT && reply == TARPIT_ACCEPT;
 }
 
 static unsigned int tarpit_len(const struct tarpit_segment *reply)
@@ -497,8 +569,10 @@ static __always_inline enum tarpit_reply
 tarpit_answer4(struct tarpit_segment *reply, u8 variant, struct sk_buff *skb,
 	       unsigned int hook)
 {
+	static const struct tcphdr nowhere;
 	const struct iphdr *iph = ip_hdr(skb);
 	const unsigned int thoff = ip_hdrlen(skb);
+	struct tarpit_options opts;
 	const struct tcphdr *th;
 	enum tarpit_reply kind;
 	unsigned int payload;
@@ -521,11 +595,14 @@ tarpit_answer4(struct tarpit_segment *reply, u8 variant, struct sk_buff *skb,
 	if (!tarpit_csum4_ok(skb, hook))
 		return TARPIT_CHECKSUM;
 
-	if (!tarpit_build(&reply->th, kind, variant, th, payload,
-			  tarpit_hash4(iph, th)))
+	if (tarpit_has_options(kind, variant)) {
+		tarpit_parse(&opts, skb, thoff);
+		if (opts.stamps)
+			opts.now = tarpit_clock(tarpit_hash4(iph, &nowhere));
+	}
+	if (!tarpit_build(reply, kind, variant, th, payload,
+			  tarpit_hash4(iph, th), &opts, TARPIT_MSS4))
 		return TARPIT_SILENCE;
-	if (tarpit_has_options(kind, variant))
-		tarpit_add_options(reply, variant, skb, thoff, TARPIT_MSS4);
 	reply->th.check = tcp_v4_check(tarpit_len(reply), iph->daddr,
 				       iph->saddr, tarpit_sum(reply));
 	return kind;
@@ -618,7 +695,9 @@ static __always_inline enum tarpit_reply
 tarpit_answer6(struct tarpit_segment *reply, u8 variant, struct sk_buff *skb,
 	       unsigned int hook)
 {
+	static const struct tcphdr nowhere;
 	const struct ipv6hdr *ip6h = ipv6_hdr(skb);
+	struct tarpit_options opts;
 	const struct tcphdr *th;
 	enum tarpit_reply kind;
 	unsigned int payload;
@@ -651,11 +730,14 @@ tarpit_answer6(struct tarpit_segment *reply, u8 variant, struct sk_buff *skb,
 	if (!tarpit_csum6_ok(skb, hook, thoff))
 		return TARPIT_CHECKSUM;
 
-	if (!tarpit_build(&reply->th, kind, variant, th, payload,
-			  tarpit_hash6(ip6h, th)))
+	if (tarpit_has_options(kind, variant)) {
+		tarpit_parse(&opts, skb, thoff);
+		if (opts.stamps)
+			opts.now = tarpit_clock(tarpit_hash6(ip6h, &nowhere));
+	}
+	if (!tarpit_build(reply, kind, variant, th, payload,
+			  tarpit_hash6(ip6h, th), &opts, TARPIT_MSS6))
 		return TARPIT_SILENCE;
-	if (tarpit_has_options(kind, variant))
-		tarpit_add_options(reply, variant, skb, thoff, TARPIT_MSS6);
 	reply->th.check = tcp_v6_check(tarpit_len(reply), &ip6h->daddr,
 				       &ip6h->saddr, tarpit_sum(reply));
 	return kind;

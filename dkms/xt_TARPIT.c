@@ -47,7 +47,9 @@ static unsigned int tarpit_net_id __read_mostly;
 
 static void tarpit_count(const struct net *net, enum tarpit_reply reply)
 {
-	const struct tarpit_net *tn = net_generic(net, tarpit_net_id);
+	/* net_generic() would lock once more what every hook has locked. */
+	const struct tarpit_net *tn =
+		rcu_dereference(net->gen)->ptr[tarpit_net_id];
 
 	this_cpu_inc(tn->counts->replies[reply]);
 }

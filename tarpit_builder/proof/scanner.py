@@ -7,7 +7,7 @@ Degreaser, ACSAC 2014), and what a careful observer of zero windows would look f
 from __future__ import annotations
 
 from tarpit_builder.proof.lab import Lab
-from tarpit_builder.proof.segment import LINUX_OPTIONS, MODULUS, Segment
+from tarpit_builder.proof.segment import LINUX_OPTIONS, MODULUS, Option, Segment
 
 SMALL = 20
 """Largest window that Degreaser takes for a tarpit's."""
@@ -52,9 +52,19 @@ def suspicions(lab: Lab, family: int) -> tuple[list[str], list[Segment]]:
     if (accepted.seq - syn.seq - second.seq + again.seq) % MODULUS == 0:
         wrong.append("the same difference of initial sequence numbers when a port is used again")
 
+    stamps = dict(second.options).get("Timestamp")
+    if not stamps:
+        wrong.append("no timestamps")
+
     def ask(flags: str, after: int, payload: bytes = b"") -> list[Segment]:
-        probe = Segment(flow, flags, (again.end + after) % MODULUS, second.end, payload=payload)
+        options: tuple[Option, ...] = ()
+        if isinstance(stamps, tuple):
+            options = (("NOP", None), ("NOP", None), ("Timestamp", (1000, stamps[0])))
+        at = (again.end + after) % MODULUS
+        probe = Segment(flow, flags, at, second.end, payload=payload, options=options)
         replies = lab.answers(probe)
+        if stamps and not all("Timestamp" in dict(reply.options) for reply in replies):
+            wrong.append("an answer without timestamps, which were agreed on")
         seen.extend([probe, *replies])
         return replies
 

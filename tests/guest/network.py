@@ -6,7 +6,7 @@ import itertools
 import re
 import shlex
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -41,11 +41,12 @@ class Client:
     port: int
     family: int
     source: int
+    server: str = ""  # by default the guest
 
     @property
     def command(self) -> str:
         """What to run; it leaves a file when it ends."""
-        server = SERVER[self.family]
+        server = self.server or SERVER[self.family]
         return (
             "(head -c 100 /dev/zero; exec sleep infinity) | "
             f"{{ nc -p {self.source} {server} {self.port}; : >{self._ended}; }}"
@@ -144,11 +145,17 @@ class Network:
         return {port: set(fates) for port, fates in self.told_apart(ports, families).items()}
 
     def told_apart(
-        self, ports: Iterable[int], families: Iterable[int] | None = None
+        self,
+        ports: Iterable[int],
+        families: Iterable[int] | None = None,
+        servers: Mapping[int, str] | None = None,
     ) -> dict[int, tuple[Fate, ...]]:
-        """The same, with a fate for each of *families* in their order; all clients come at once."""
+        """The same, with a fate for each of *families* in their order; all clients come at once.
+
+        *servers* are hosts other than the guest, by family.
+        """
         clients = [
-            Client(self, port, family, next(_sources))
+            Client(self, port, family, next(_sources), (servers or SERVER)[family])
             for port, family in itertools.product(ports, families or self.families)
         ]
         unit = f"clients-{clients[0].source}"

@@ -114,6 +114,55 @@ def rules_of_another_namespace_are_counted(guest: Guest) -> None:
     guest.ok("ip netns del elsewhere")
 
 
+def samples_of(text: str) -> dict[str, float]:
+    """The samples of ours in Prometheus' text format."""
+    found = re.findall(r"^(xt_tarpit\S+) (\S+)$", text, re.MULTILINE)
+    return {name: float(value) for name, value in found}
+
+
+def devices_are_told_with_what_they_did(guest: Guest) -> None:
+    before = status(guest)
+    assert before["counters"]["synack"] > 0
+    assert before["counters"]["hold"] > 0
+    assert before["devices"] == []
+    guest.ok("ip link add tarpit0 type tarpit")
+    report = status(guest)
+    assert report["found"] == {"device-down": "warning"}
+    guest.ok(remedy(report, "device-down"))
+    guest.ok("ethtool --set-priv-flags tarpit0 stall on")
+    guest.ok("ip route add 198.51.100.0/24 dev tarpit0")
+    guest.run("timeout 5 nc -w 2 198.51.100.7 80 </dev/null")
+    report = status(guest, "nobody")
+    assert report["found"] == {}
+    # The module that the device has in use is not one rule more.
+    assert report["module"]["uses"] == before["module"]["uses"]
+    assert [kernel["device"] for kernel in report["kernels"] if kernel["running"]] == [True]
+    [device] = report["devices"]
+    assert (device["name"], device["state"], device["mode"]) == ("tarpit0", "up", "stall")
+    assert device["sent"] == device["answered"] + device["dropped"]
+    [synack] = [item for item in report["outcomes"] if item["outcome"] == "synack"]
+    assert (synack["device"], synack["packets"]) == ("tarpit0", 1)
+
+    text = guest.run("xt-tarpit-status").stdout
+    assert re.search(
+        r"^  tarpit0 is up, mode stall\n.* packets sent to it, .*\n.*synack 1", text, re.M
+    )
+    guest.ok("mkdir -p /tmp/metrics && /usr/libexec/xt-tarpit/metrics /tmp/metrics")
+    samples = samples_of(guest.ok("cat /tmp/metrics/xt-tarpit.prom"))
+    assert samples['xt_tarpit_device_info{device="tarpit0",mode="stall"}'] == 1
+    assert samples['xt_tarpit_device_answers_total{device="tarpit0",kind="synack"}'] == 1
+    assert samples['xt_tarpit_answers_total{kind="synack"}'] >= before["counters"]["synack"]
+
+    # Without its tool, its mode is unknown and that is said.
+    guest.ok("chmod -x $(command -v ethtool)")
+    report = status(guest)
+    assert (report["found"], report["devices"][0]["mode"]) == ({}, "unknown")
+    assert remedy(report, "device-mode-unseen") == "apt install ethtool"
+    guest.ok("chmod +x /usr/sbin/ethtool")
+    guest.ok("modprobe -r tarpit")
+    assert status(guest)["devices"] == []
+
+
 def node_exporter_reads_the_metrics(guest: Guest) -> None:
     guest.ok("systemctl enable --now xt-tarpit")
     guest.ok("systemctl start xt-tarpit-metrics.service")
@@ -122,13 +171,15 @@ def node_exporter_reads_the_metrics(guest: Guest) -> None:
     scrape = r"printf 'GET /metrics HTTP/1.0\r\n\r\n' | nc -N 127.0.0.1 9100"
     text = guest.wait(f"{scrape} | grep -a xt_tarpit_module_loaded && {scrape}", seconds=60)
     assert re.search(r"^node_textfile_scrape_error 0$", text, re.MULTILINE)
-    samples = dict(re.findall(r"^(xt_tarpit\S+) (\S+)$", text, re.MULTILINE))
+    samples = samples_of(text)
     # In the order that the exporter sorts labels in.
     label = '{{backend="nft",chain="{}",family="ipv4",{}table="filter"}}'
-    assert samples["xt_tarpit_module_loaded"] == "1"
-    assert samples["xt_tarpit_chain_armed" + label.format("XT-TARPIT", "")] == "1"
+    assert samples["xt_tarpit_module_loaded"] == 1
+    assert samples["xt_tarpit_chain_armed" + label.format("XT-TARPIT", "")] == 1
     held = samples["xt_tarpit_packets_total" + label.format("INPUT", 'mode="tarpit",')]
-    assert float(held) > 0
+    assert held > 0
+    # The service may see them as well as root does.
+    assert samples['xt_tarpit_answers_total{kind="synack"}'] > 0
     assert "# TYPE xt_tarpit_packets_total counter" in text
     # Not enabled by the package, and it works when somebody does.
     assert guest.run("systemctl is-enabled xt-tarpit-metrics.timer").stdout == "disabled\n"
@@ -172,7 +223,7 @@ def without_the_module_it_is_critical(guest: Guest) -> None:
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_a_host_over_its_life(suite: str, boot: Boot, built: Build, built_later: Build) -> None:
-    image = make(Recipe.of(suite, packages=(EXPORTER,)))
+    image = make(Recipe.of(suite, packages=(EXPORTER, "ethtool")))
     guest = boot(image)
     copy_packages(guest, built, suite, "/now")
     copy_packages(guest, built_later, suite, "/later")
@@ -181,6 +232,7 @@ def test_a_host_over_its_life(suite: str, boot: Boot, built: Build, built_later:
     rules_of_each_backend_are_told_with_their_counters(guest, Network(guest))
     who_is_not_root_is_told_how_many(guest)
     rules_of_another_namespace_are_counted(guest)
+    devices_are_told_with_what_they_did(guest)
     node_exporter_reads_the_metrics(guest)
     an_upgrade_says_that_a_reload_is_due(guest)
     guest.reboot(image.recipe.kernels[1])

@@ -119,6 +119,7 @@ def test_the_next_kernel_lacks_its_headers_and_its_metapackage(host: Hosts) -> N
     assert look.kernel(host.old)["origin"] == "dkms"
     assert look.kernel(host.old)["running"] is True
     assert look.kernel(host.old)["dkms"] == "installed"
+    assert [look.kernel(version)["device"] for version in (host.old, host.new)] == [True, False]
     new = look.kernel(host.new)
     assert (new["newest"], new["origin"], new["headers"], new["module"]) == (
         True,

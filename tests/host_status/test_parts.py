@@ -207,6 +207,37 @@ def test_counters_are_added_up_without_addresses() -> None:
     assert "192.0.2" not in text
 
 
+STAT = """entries synack hold checksum
+00000000 0000000a fffffffff 00000000
+00000000 00000001 00000001 00000003
+"""
+OUTCOMES = """device\ttar"pit0\tdown\tstall\t7\t4\t3
+outcome\ttar"pit0\tneighbour\t4
+outcome\ttar"pit0\tnowhere\t3
+"""
+
+
+def test_the_targets_counters_are_added_up_over_processors() -> None:
+    found = awk("counters.awk", stdin=STAT.encode()).decode()
+    assert found == "counter\tsynack\t11\ncounter\thold\t68719476736\ncounter\tchecksum\t3\n"
+
+
+def test_answers_and_silence_are_counters_of_their_own() -> None:
+    lines = awk("counters.awk", stdin=STAT.encode()) + OUTCOMES.encode()
+    text = awk("text.awk", "metrics.awk", stdin=lines, loaded="1").decode()
+    samples = [line for line in text.splitlines() if line.startswith("xt_tarpit")][1:]
+    device = r'device="tar\"pit0"'
+    assert samples == [
+        'xt_tarpit_answers_total{kind="synack"} 11',
+        'xt_tarpit_answers_total{kind="hold"} 68719476736',
+        'xt_tarpit_unanswered_total{reason="checksum"} 3',
+        f"xt_tarpit_device_up{{{device}}} 0",
+        f'xt_tarpit_device_info{{{device},mode="stall"}} 1',
+        f'xt_tarpit_device_answers_total{{{device},kind="neighbour"}} 4',
+        f'xt_tarpit_device_unanswered_total{{{device},reason="nowhere"}} 3',
+    ]
+
+
 # -- the program's own -----------------------------------------------------------------------------
 
 SHELL = [HOST / "xt-tarpit-status", *sorted((HOST / "libexec").iterdir()), *SHARE.glob("*.sh")]

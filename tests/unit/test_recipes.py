@@ -7,9 +7,10 @@ import re
 import pytest
 
 from tarpit_builder import paths
-from tests.guest.recipes import PAGE, blocks, section
+from tests.guest.recipes import DEVICE, INTEGRATIONS, blocks, section
 
-HEADINGS = re.findall(r"^## (.*)$", PAGE.read_text(), re.M)
+HEADINGS = re.findall(r"^## (.*)$", INTEGRATIONS.read_text(), re.M)
+OF_DEVICE = re.findall(r"^## (.*)$", DEVICE.read_text(), re.M)
 TESTS = (paths.PROJECT / "tests" / "guest" / "test_integrations.py").read_text()
 
 
@@ -19,6 +20,14 @@ def test_each_recipe_is_followed_in_a_guest_and_names_its_files(heading: str) ->
     prose = re.sub(r"^```.*?^```$", "", section(heading), flags=re.M | re.S)
     for place, _ in blocks(heading):
         assert place in {"target", "update"} or f"`{place}`" in prose, place
+
+
+@pytest.mark.parametrize("heading", ["", *OF_DEVICE])
+def test_so_is_each_of_the_device(heading: str) -> None:
+    followed = (paths.PROJECT / "tests" / "guest" / "test_device.py").read_text()
+    # tcpdump goes on for as long as one watches; what the rest shows, the proof looks at.
+    if blocks(heading, DEVICE) and heading != "Watch it":
+        assert f'follow(guest, "{heading}", page=DEVICE, word="device")' in followed
 
 
 @pytest.mark.parametrize("heading", HEADINGS)

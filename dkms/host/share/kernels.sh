@@ -68,7 +68,7 @@ look_at_kernel() {
 	is_newest=no
 	[ "$kernel" != "$newest" ] || is_newest=yes
 	record kernel "$kernel" "$is_running" "$is_newest" "$module" "$origin" "$module_version" \
-		"$srcversion" "$signer" "$headers" "$dkms"
+		"$srcversion" "$signer" "$headers" "$dkms" "$device_module"
 	if [ "$is_running" = yes ]; then
 		running_module=$module
 		running_origin=$origin
@@ -87,17 +87,29 @@ look_at_kernel() {
 	older-* | other-* | *-none | *-unknown | *-builtin) ;;
 	*) look_at_signature "$kernel" ;;
 	esac
+	case $2-$origin-$device_module in
+	older-* | other-* | *-none-* | *-yes | *-unknown) ;;
+	*)
+		[ -z "$devices" ] ||
+			finding warning device-module-missing "kernel $kernel" \
+				"$kernel has no module of the device:$devices cannot be made there" \
+				'the device needs Linux 4.12, and packages of this version: tarpit(4)'
+		;;
+	esac
 }
 
 # The file that modprobe would load, and what it says of itself: $module, $origin (prebuilt, dkms,
 # local, xtables-addons, other, builtin, none or unknown), $module_version, $srcversion, $signer,
-# $sig_key.
+# $sig_key; $device_module: whether there is that of tarpit(4), too.
 look_at_module() {
 	module='' origin=none module_version='' srcversion='' signer='' sig_key='' description=''
+	device_module=unknown
 	if ! have modinfo; then
 		origin=unknown
 		return 0
 	fi
+	device_module=no
+	! modinfo -k "$1" -F filename tarpit >/dev/null 2>&1 || device_module=yes
 	told=$(modinfo -k "$1" xt_TARPIT 2>/dev/null) || return 0
 	while IFS= read -r line; do
 		key=${line%%:*}

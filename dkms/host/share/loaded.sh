@@ -4,12 +4,16 @@
 
 LOADED=/sys/module/xt_TARPIT
 
-# $loaded and $uses, for the other parts.
+# $loaded and $uses, by rules, for the other parts; a device, tarpit(4), uses it as well.
 look_for_loaded_module() {
 	loaded=no uses=0
 	[ -d "$LOADED" ] || return 0
 	loaded=yes
-	first_line "$LOADED/refcnt" && uses=$first_line
+	first_line "$LOADED/refcnt" || return 0
+	uses=$first_line
+	for holder in "$LOADED/holders"/*; do
+		[ ! -e "$holder" ] || uses=$((uses - 1))
+	done
 }
 
 look_at_loaded_module() {

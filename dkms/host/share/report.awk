@@ -29,7 +29,7 @@ $1 == "fact" {
 
 $1 == "kernel" {
 	k = ++kernel_count
-	for (i = 2; i <= 11; i++) kernel[k, i] = field[i]
+	for (i = 2; i <= 12; i++) kernel[k, i] = field[i]
 }
 
 $1 == "rule" {
@@ -42,6 +42,17 @@ $1 == "rule" {
 $1 == "chain" {
 	c = ++chain_count
 	for (i = 2; i <= 7; i++) chain[c, i] = field[i]
+}
+
+$1 == "device" {
+	d = ++device_count
+	for (i = 2; i <= 7; i++) device[d, i] = field[i]
+}
+
+$1 == "outcome" {
+	o = ++outcome_count
+	for (i = 2; i <= 4; i++) outcome[o, i] = field[i]
+	if (field[4] > 0) outcomes[field[2]] = outcomes[field[2]] ", " field[3] " " field[4]
 }
 
 $1 == "saved" {
@@ -69,7 +80,8 @@ END {
 
 function healthy(    text) {
 	if (value["module", "loaded"] == "yes")
-		return "module loaded, " counted(rule_count, "rule")
+		return "module loaded, " counted(rule_count, "rule") \
+			(device_count ? ", " counted(device_count, "device") : "")
 	for (k = 1; k <= kernel_count; k++) {
 		if (kernel[k, 6] == "none") continue
 		if (kernel[k, 3] == "yes" || kernel[k, 4] == "yes") return "module installed for " kernel[k, 2]
@@ -111,6 +123,7 @@ function in_full() {
 	module_block()
 	secure_boot_block()
 	rules_block()
+	devices_block()
 	service_block()
 	saved_block()
 	for (f = 1; f <= finding_count; f++)
@@ -144,12 +157,14 @@ function kernel_block(    marks) {
 	else if (kernel[k, 6] == "unknown") say("module   unknown")
 	else say("module   " kernel[k, 5] (kernel[k, 7] ? ", version " kernel[k, 7] : "") \
 		(kernel[k, 9] ? ", signed by " kernel[k, 9] : ", not signed"))
+	if (kernel[k, 6] != "none" && kernel[k, 12] != "unknown")
+		say("device   " (kernel[k, 12] == "yes" ? "installed" : "not installed"))
 	say("headers  " (kernel[k, 10] == "yes" ? "installed" : "not installed"))
 	if (kernel[k, 11] != "absent") say("DKMS     " (kernel[k, 11] == "none" ? "not built" : kernel[k, 11]))
 	remarks("kernel " kernel[k, 2])
 }
 
-function module_block() {
+function module_block(    i, n, part, text) {
 	if (!(("module", "loaded") in value)) return
 	print ""
 	print "module"
@@ -157,6 +172,10 @@ function module_block() {
 		say("loaded, version " (value["module", "version"] ? value["module", "version"] : "unknown") \
 			", used by " counted(value["module", "uses"], "rule"))
 	else say("not loaded")
+	n = split(substr(keys["counters"], 2), part, SUBSEP)
+	for (i = 1; i <= n; i++)
+		if (value["counters", part[i]] > 0) text = text ", " part[i] " " value["counters", part[i]]
+	if (n) say("packets  " (text ? substr(text, 3) : "none yet"))
 	remarks("module")
 }
 
@@ -183,6 +202,19 @@ function rules_block() {
 		say("  " rule[r, 7] " packets, " rule[r, 8] " bytes")
 	}
 	remarks("rules")
+}
+
+function devices_block() {
+	for (d = 1; d <= device_count; d++) {
+		if (d == 1) {
+			print ""
+			print "devices"
+		}
+		say(device[d, 2] " is " device[d, 3] ", mode " device[d, 4])
+		say("  " device[d, 5] " packets sent to it, " device[d, 6] " answered, " device[d, 7] " dropped")
+		if (device[d, 2] in outcomes) say("  " substr(outcomes[device[d, 2]], 3))
+	}
+	if (device_count) remarks("devices")
 }
 
 function service_block() {
@@ -221,9 +253,12 @@ function as_json(    i, j, n, part) {
 		printf "}"
 	}
 	list("kernels", kernel_count, "version text,running flag,newest flag,module text,origin text," \
-		"module_version text,srcversion text,signer text,headers flag,dkms text", kernel)
+		"module_version text,srcversion text,signer text,headers flag,dkms text,device flag", kernel)
 	list("rules", rule_count, "family text,backend text,table text,chain text,mode text," \
 		"packets number,bytes number,rule text", rule)
+	list("devices", device_count, "name text,state text,mode text,sent number,answered number," \
+		"dropped number", device)
+	list("outcomes", outcome_count, "device text,outcome text,packets number", outcome)
 	list("chains", chain_count, "family text,backend text,table text,chain text,state text," \
 		"jumps number", chain)
 	list("saved", saved_count, "kind text,file text,rules number", saved)

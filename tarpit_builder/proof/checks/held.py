@@ -33,6 +33,8 @@ RTO_MIN, RTO_MAX = 0.2, 120.0  # seconds
 LATENCY = "20ms"
 PATIENT = KernelVersion.parse("5.10")
 RETRIES = "net.ipv4.tcp_retries2"
+"""After how many retransmissions a client gives up."""
+STAMPS = "net.ipv4.tcp_timestamps"
 TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT = 4, 5, 6
 
 
@@ -128,15 +130,15 @@ class RealClients:
             raise Unavailable("this kernel has no netem")
 
     @contextmanager
-    def impatient(self) -> Iterator[None]:
-        """With clients that give up after four retransmissions."""
+    def sysctl(self, name: str, value: int) -> Iterator[None]:
+        """With another setting for the clients."""
         guest = self.lab.guest
-        saved = guest.read("/proc/sys/net/ipv4/tcp_retries2", netns=self.netns)
-        guest.sysctl(RETRIES, 4, netns=self.netns)
+        saved = guest.read("/proc/sys/" + name.replace(".", "/"), netns=self.netns)
+        guest.sysctl(name, value, netns=self.netns)
         try:
             yield
         finally:
-            guest.sysctl(RETRIES, saved.strip(), netns=self.netns)
+            guest.sysctl(name, saved.strip(), netns=self.netns)
 
     def watch(self, clients: Iterable[Client], seconds: int) -> None:
         """Connect *clients*, let them act, and follow their sockets for *seconds*.
@@ -259,7 +261,7 @@ def distant(lab: Lab, family: int) -> None:
 
 @held.check("so are clients that give up early (tcp_retries2=4)")
 def impatient(lab: Lab, family: int) -> None:
-    with RealClients(lab, family) as world, world.impatient():
+    with RealClients(lab, family) as world, world.sysctl(RETRIES, 4):
         clients = live_clients()
         world.watch(clients, WATCHED)
         expect_held(clients)
@@ -317,6 +319,8 @@ def stalled_clients() -> list[Client]:
         Client("idle with keepalive (3 probes, 1 s)", keepalive=True),
         Client("a request that waits for its answer", [send(100)]),
         Client("a request at once", [send(100)], at_once=True),
+        Client("a request, then keepalive (3 probes, 1 s)", [send(100)], keepalive=True),
+        Client("an odd request, then keepalive", [send(101)], keepalive=True),
         Client("bulk", bulk),
         Client("bulk at once", bulk, at_once=True),
         Client("bulk and keepalive", bulk, keepalive=True),
@@ -340,7 +344,7 @@ def stall_distant(lab: Lab, family: int) -> None:
     with RealClients(lab, family, "stall") as world:
         world.delay()
         clients = stalled_clients()
-        with world.impatient():
+        with world.sysctl(RETRIES, 4):
             world.watch(clients, WATCHED)
         expect_held(clients)
 
@@ -354,11 +358,21 @@ def stall_closed(lab: Lab, family: int) -> None:
             Client("--stall: a request, then close()", [send(100), CLOSE]),
             Client("--stall: bulk, then close()", [*bulk, CLOSE]),
         ]
-        # That one is lost, as no memory tells its keepalive from an ACK; how soon is noted.
-        idle = Client("--stall: a request, then keepalive (1 s, 3 probes)", [send(100)], True)
-        world.watch([*clients, idle], 600)
-        lab.notes.append(f"IPv{family}, {idle.label}: held for {idle.lasted} s")
+        world.watch(clients, 600)
         judge_closed(lab, family, clients, least=100)
+
+
+@held.check("how long it holds a client whose keepalive has no timestamp is noted", section="2")
+def stall_unstamped(lab: Lab, family: int) -> None:
+    with RealClients(lab, family, "stall") as world, world.sysctl(STAMPS, 0):
+        # Nothing tells its keepalive from an ACK.
+        idle = Client("a request, then keepalive (1 s, 3 probes)", [send(100)], keepalive=True)
+        others = [Client("a request that waits for its answer", [send(100)])]
+        world.watch([idle, *others], 600)
+        lab.notes.append(f"IPv{family}, --stall, no timestamps, {idle.label}: {idle.lasted} s")
+        lost = [client.label for client in others if client.lasted < 600]
+        if lost:
+            raise Deviation(f"gone: {lost}")
 
 
 def judge_closed(lab: Lab, family: int, clients: Iterable[Client], *, least: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 from typing import Any
 
@@ -34,6 +35,7 @@ OFFERS: dict[str, tuple[Option, ...]] = {
         ("NOP", None),
         ("SAckOK", b""),
     ),
+    "timestamps": (("NOP", None), ("NOP", None), ("Timestamp", (0x12345678, 0))),
     "neither": (("NOP", None), ("WScale", 7)),
     "an end before MSS": (("EOL", None), ("MSS", 1460)),
 }
@@ -75,7 +77,19 @@ def honeypot_syn(lab: Lab, family: int) -> None:
     accept(lab, family, seq=MODULUS - 1)
 
 
-def offered(lab: Lab, family: int, *, sack: bool) -> None:
+def stamp_of(segment: Segment) -> tuple[int, int]:
+    """The timestamps of a segment, the sender's own and the one it echoes.
+
+    :raises Deviation: if there are none.
+    """
+    for kind, value in segment.options:
+        if kind == "Timestamp":
+            assert isinstance(value, tuple)
+            return value
+    raise Deviation("no timestamps", [segment])
+
+
+def offered(lab: Lab, family: int, *, all_of_them: bool) -> None:
     """A SYN+ACK has options that need no memory, of those that the SYN has."""
     probes = {name: lab.probe(family, "S", options=options) for name, options in OFFERS.items()}
     for name, replies in lab.converse(probes).items():
@@ -83,15 +97,22 @@ def offered(lab: Lab, family: int, *, sack: bool) -> None:
         if "EOL" in has:
             has = []
         expected: list[Option] = [("MSS", MSS[family])] if "MSS" in has else []
-        if sack and "SAckOK" in has:
-            expected += [("NOP", None), ("NOP", None), ("SAckOK", b"")]
+        padding: list[Option] = [("NOP", None), ("NOP", None)]
+        if all_of_them and "SAckOK" in has:
+            expected += [("SAckOK", b"")] if "Timestamp" in has else [*padding, ("SAckOK", b"")]
+        if all_of_them and "Timestamp" in has:
+            clock, echo = stamp_of(replies[0])
+            if echo != stamp_of(probes[name])[0]:
+                raise Deviation("it echoes another timestamp", [probes[name], replies[0]])
+            expected += [] if "SAckOK" in has else padding
+            expected.append(("Timestamp", (clock, echo)))
         what = f"SYN with {name} as options"
         lab.expect(probes[name], replies, what, flags="SA", window=WINDOW, options=tuple(expected))
 
 
 @honeypot.check("a SYN+ACK has an MSS if the SYN has one", section="2")
 def honeypot_options(lab: Lab, family: int) -> None:
-    offered(lab, family, sack=False)
+    offered(lab, family, all_of_them=False)
 
 
 @honeypot.check("every byte of data is acknowledged, options are not counted", section="2")
@@ -240,7 +261,7 @@ def stalled(lab: Lab, family: int, *, seq: int | None = None) -> tuple[Segment, 
     "a SYN+ACK has an ordinary window and those of the SYN's options it can have", section="2"
 )
 def stall_options(lab: Lab, family: int) -> None:
-    offered(lab, family, sack=True)
+    offered(lab, family, all_of_them=True)
 
 
 @stall.check(
@@ -293,6 +314,52 @@ def stall_acks(lab: Lab, family: int) -> None:
     for label, payload in (("a keepalive", b""), ("a keepalive with a byte", b"\0")):
         probe = Segment(syn.flow, "A", syn.seq, accepted.end, payload=payload)
         lab.expect(probe, lab.answers(probe), label, **expected)
+
+
+@stall.check("with timestamps, a keepalive after some data is acknowledged exactly", section="2")
+def stall_stamped(lab: Lab, family: int) -> None:
+    syn = lab.probe(family, "S", options=LINUX_OPTIONS)
+    accepted = lab.answers(syn)[0]
+    clock = stamp_of(syn)[0]
+    last = stamp_of(accepted)[0]
+
+    def segment(after: int, payload: bytes = b"") -> Segment:
+        options = (("NOP", None), ("NOP", None), ("Timestamp", (clock, last)))
+        at = (syn.end + after) % MODULUS
+        flags = "PA" if payload else "A"
+        return Segment(syn.flow, flags, at, accepted.end, payload=payload, options=options)
+
+    def expect(probe: Segment, what: str, taken: int) -> None:
+        nonlocal clock, last
+        replies = lab.answers(probe)
+        value, _ = stamp_of(replies[0]) if replies else (0, 0)
+        options = (("NOP", None), ("NOP", None), ("Timestamp", (value, clock)))
+        expected = {"flags": "A", "ack": (syn.end + taken) % MODULUS, "options": options}
+        window = WINDOW - taken
+        lab.expect(probe, replies, what, seq=accepted.end, window=window, **expected)
+        if (value - last) % MODULUS >= MODULUS // 2:
+            raise Deviation(f"{what}: the clock went back from {last}", [probe, *replies])
+        clock, last = clock + 1, value
+
+    sent = 0
+    for length in (1, 2, 535, 1000):
+        for again in range(2):  # what was lost is sent again
+            expect(segment(sent, b"x" * length), f"{length} bytes, {again}", sent + length)
+        sent += length
+        for label, after in (("an ACK", sent), ("a keepalive right after an answer", sent - 1)):
+            probe = segment(after)
+            lab.expect_silence(probe, lab.answers(probe), label)
+        lab.guest.sleep(0.6)
+        for wrong in (sent, sent - 2) if sent > 1 else (sent,):
+            probe = segment(wrong)
+            lab.expect_silence(probe, lab.answers(probe), "an ACK much later")
+        expect(segment(sent - 1), f"a keepalive after {sent} bytes", sent)
+    lab.guest.sleep(0.6)
+    fin = dataclasses.replace(segment(sent, b"last words"), flags="FPA")
+    (reply,) = lab.answers(fin)
+    if (reply.window, reply.ack) != (0, (syn.end + sent + 10) % MODULUS):
+        raise Deviation("the FIN is taken, or its data is not", [fin, reply])
+    stamp_of(reply)
 
 
 @stall.check(

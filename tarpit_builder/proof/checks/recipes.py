@@ -242,6 +242,8 @@ def rule_set(lab: Lab, family: int) -> None:
 # -- nmap --------------------------------------------------------------------------------------
 
 PORTS = "1-20"
+SILENT = 5
+"""The one of them that a server has opened, which does not read."""
 PATIENCE = 3600  # seconds of the guest's time
 
 
@@ -249,7 +251,8 @@ def nmap(lab: Lab, pair: Pair, *options: str) -> tuple[float, str]:
     """Scan the first namespace; seconds of the guest's time, and nmap's output."""
     before = lab.guest.clock()
     done = lab.guest.attempt(
-        *("nmap", "-n", "-Pn", "-p", PORTS, *options, pair.address(4)),
+        *("nmap", "-n", "-Pn", *(() if "-p" in options else ("-p", PORTS)), *options),
+        pair.address(4),
         netns=pair.netns,
         seconds=PATIENCE,
     )
@@ -282,3 +285,41 @@ def versions(lab: Lab) -> None:
         )
         if open_ports(output) != 20 or after < 120 or after < 5 * before:
             raise Deviation(f"-sV took {before:.1f} s before and {after:.1f} s after:\n{output}")
+
+
+def guessed(output: str) -> str:
+    """The system that nmap thinks of first."""
+    found = re.search(
+        r"^(?:OS details|Aggressive OS guesses): (.*?)(?: \(\d+%\)|, |$)", output, re.M
+    )
+    return found[1] if found else "nothing"
+
+
+@scan.check(
+    "nmap calls --stall what it calls a silent server: -O Linux, -sV an unknown service",
+    section="2",
+)
+def stalled(lab: Lab) -> None:
+    if not lab.has_program("nmap"):
+        raise Unavailable("this user land has no nmap")
+    with Pair(lab) as pair:
+        told = {}
+        for who in ("a server that never reads", "--stall"):
+            # The other ports are the guest's own, and closed.
+            match = ("-i", pair.here, "--dport", str(SILENT))
+            server = None
+            if who == "--stall":
+                lab.tarpit("stall", match=match)
+            else:
+                server = listener(lab, 4, pair.address(4), SILENT)
+            _, system = nmap(lab, pair, "-O", "--osscan-guess", "--max-os-tries", "1")
+            _, service = nmap(lab, pair, "-sV", "-p", str(SILENT))
+            told[who] = re.findall(r"^\d+/tcp +open.*", service, re.M)
+            lab.notes.append(f"nmap -O calls {who}: {guessed(system)}")
+            if "Linux" not in guessed(system):
+                raise Deviation(f"-O calls {who} something else:\n{system}")
+            if server:
+                server.close()
+        real, stall = told.values()
+        if real != stall or len(stall) != 1:
+            raise Deviation(f"-sV tells them apart: {real}, {stall}")
