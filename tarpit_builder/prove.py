@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tarpit_builder import build as building
-from tarpit_builder import evidence
+from tarpit_builder import evidence, tried
 from tarpit_builder import plan as planning
 from tarpit_builder.container import Engine
 from tarpit_builder.errors import UserError
@@ -67,6 +67,8 @@ def prove(
         report = verify(subject, options, workshop.engine, console)
     if built and not in_tree:
         evidence.record(built, report)
+        if request.debug and options.full:
+            tried.note("debug", f"Linux {report.kernel}", report.summary().partition(": ")[2])
     return report
 
 
@@ -89,6 +91,8 @@ def fuzz(request: Request, options: FuzzOptions, archive: Archive, console: Cons
     built = building.carry_out(plan, console)
     with staged(plan, console, built.packages(), built) as (subject, workshop):
         report = fuzzing.fuzz(subject, options, workshop.engine, console)
+    if not options.replay:
+        tried.note("fuzz", f"Linux {report.kernel}", report.figures())
     return report
 
 

@@ -119,8 +119,8 @@ def found(dist: Path) -> Iterator[Record]:
         if manifest is None or not manifest["toolchain"] or "--config" in manifest["command"]:
             continue
         plan = manifest["plan"]
-        if "system" in plan:
-            continue
+        if "system" in plan or "debug" in plan:
+            continue  # what a debug kernel shows is in another table, see tried.py
         proof = evidence.proven(path.parent) or {}
         yield Record(
             kernel=plan["kernel"],

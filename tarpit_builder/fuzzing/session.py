@@ -78,6 +78,15 @@ class FuzzReport:
         """0 if nothing was found, else 1, as for a proof that fails."""
         return int(bool(self.findings))
 
+    def figures(self) -> str:
+        """What was done, and whether anything was found, as a sentence without its full stop."""
+        what = f"{len(self.findings)} faults found" if self.findings else "nothing found"
+        guided = f", {self.edges} edges of the module reached" if self.guided else ", not guided"
+        return (
+            f"{self.packets:,} packets and {self.replies:,} answers in {self.seconds:.0f} s"
+            f"{guided}; {what}"
+        )
+
     def summary(self) -> str:
         """In a few lines."""
         reached = (
