@@ -18,7 +18,7 @@ cd /build/tree
 
 # compile [ARGUMENT...]: the modules' objects, as the kernel's build system makes them
 compile() {
-	# shellcheck disable=SC2046
+	# shellcheck disable=SC2046,SC2086
 	make -s -C "$headers" M=/build/tree/dkms "$@" $(printf '%s.o ' $modules) > /build/log 2>&1 || {
 		echo "the modules do not compile:" >&2
 		tail -n 20 /build/log >&2

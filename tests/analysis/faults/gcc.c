@@ -1,9 +1,12 @@
 
-static int __used tarpit_fault_gcc(const int *given, int n)
-{
-	const int *chosen = n > 7 ? given : NULL;
+struct tarpit_fault_pair {
+	int first;
+	int second;
+};
 
-	if (n > 3)
-		return 0;
-	return *chosen;
+static int __used tarpit_fault_gcc(const struct tarpit_fault_pair *given, int n)
+{
+	const struct tarpit_fault_pair *chosen = n ? given : NULL;
+
+	return chosen->second;
 }
