@@ -3,7 +3,9 @@
 # Mutants as modules for a kernel that is built from source: /out/NAME.ko, and /out/original.ko.  Source in /src,
 # patches in /mutants; for the rest see containers/upstream/configure.sh.
 set -eu
+# shellcheck source=containers/upstream/lib.sh
 . /scripts/lib.sh
+# shellcheck source=containers/upstream/configure.sh
 . /scripts/configure.sh
 
 configure
