@@ -73,9 +73,9 @@ class Device:
         if name not in self.made:
             self.make(name, mode)
         only = f"meta protocol {PROTOCOLS[families[0]]} " if len(families) == 1 else ""
+        only += f"tcp dport {match[-1]}" if "--dport" in match else "meta l4proto tcp"
         for card in admitted(match):
-            rule = f"add rule {TABLE} {card} {only}meta l4proto tcp fwd to {name}"
-            self.nft(*ingress(card, card), rule)
+            self.nft(*ingress(card, card), f"add rule {TABLE} {card} {only} fwd to {name}")
 
     def nft(self, *commands: str, netns: str = "") -> None:
         """Run nft."""
@@ -105,8 +105,10 @@ class Device:
 
 
 def admitted(match: Sequence[str]) -> tuple[str, ...]:
-    """The cards that a match on the interface admits."""
+    """The interfaces that a match, in the words of iptables, admits."""
     if not match:
         return CARDS
-    assert match[-2] == "-i", match
-    return tuple(card for card in CARDS if (card == match[-1]) == (match[0] != "!"))
+    named = match[match.index("-i") + 1]
+    if match[0] == "!":
+        return tuple(card for card in CARDS if card != named)
+    return (named,)

@@ -32,6 +32,7 @@ MODULES = (
         "br_netfilter",
         "8021q",
         "vrf",
+        "bonding",
     ),
     *("dummy", "ifb", "tun"),
     # tables

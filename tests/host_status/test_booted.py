@@ -163,6 +163,28 @@ def devices_are_told_with_what_they_did(guest: Guest) -> None:
     assert status(guest)["devices"] == []
 
 
+def an_older_extension_works_with_this_module(guest: Guest, outside: Network) -> None:
+    """That of xtables-addons knows revision 0 only, as ours did at first."""
+    guest.ok(
+        "cp -r /usr/lib/*/xtables /old && mv /old/libxt_TARPIT.so.distrib /old/libxt_TARPIT.so"
+    )
+    old = "XTABLES_LIBDIR=/old"
+    fates = {33: ("", Fate.HELD), 34: ("--honeypot", Fate.ACCEPTED), 35: ("--reset", Fate.REFUSED)}
+    for backend in ("nft", "legacy"):
+        rules = [f"-p tcp --dport {port} -j TARPIT {mode}" for port, (mode, _) in fates.items()]
+        for rule in rules:
+            guest.ok(f"{old} iptables-{backend} -A INPUT {rule}")
+        told = {port: {fate} for port, (_, fate) in fates.items()}
+        assert outside.fates(fates, [4]) == told, backend
+        stall = f"{old} iptables-{backend} -A INPUT -p tcp --dport 36 -j TARPIT --stall"
+        assert 'unknown option "--stall"' in guest.run(stall).stderr
+        # As the manual says of what is seen with the new one.
+        shown = guest.ok(f"iptables-{backend} -S INPUT | grep 'dport 3[345]'")
+        assert shown.count("[unsupported revision]") == (3 if backend == "legacy" else 0)
+        for rule in rules:
+            guest.ok(f"{old} iptables-{backend} -D INPUT {rule}")
+
+
 def node_exporter_reads_the_metrics(guest: Guest) -> None:
     guest.ok("systemctl enable --now xt-tarpit")
     guest.ok("systemctl start xt-tarpit-metrics.service")
@@ -223,16 +245,18 @@ def without_the_module_it_is_critical(guest: Guest) -> None:
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_a_host_over_its_life(suite: str, boot: Boot, built: Build, built_later: Build) -> None:
-    image = make(Recipe.of(suite, packages=(EXPORTER, "ethtool")))
+    image = make(Recipe.of(suite, packages=(EXPORTER, "ethtool", "xtables-addons-common")))
     guest = boot(image)
     copy_packages(guest, built, suite, "/now")
     copy_packages(guest, built_later, suite, "/later")
     guest.ok(INSTALL.format("/now", "/now"), seconds=300)
     asking_loads_no_module(guest)
-    rules_of_each_backend_are_told_with_their_counters(guest, Network(guest))
+    outside = Network(guest)
+    rules_of_each_backend_are_told_with_their_counters(guest, outside)
     who_is_not_root_is_told_how_many(guest)
     rules_of_another_namespace_are_counted(guest)
     devices_are_told_with_what_they_did(guest)
+    an_older_extension_works_with_this_module(guest, outside)
     node_exporter_reads_the_metrics(guest)
     an_upgrade_says_that_a_reload_is_due(guest)
     guest.reboot(image.recipe.kernels[1])

@@ -20,9 +20,9 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 from scapy.utils6 import in6_getnsma, in6_getnsmac
 
-from tarpit_builder.proof.checks import modes, shapes, state, storms, wire
+from tarpit_builder.proof.checks import held, modes, shapes, state, storms, wire
 from tarpit_builder.proof.checks.life import Traffic
-from tarpit_builder.proof.checks.routes import bridge, expect_on, ip, restore_eth1
+from tarpit_builder.proof.checks.routes import bridge, expect_on, ip, of_ports, restore_eth1
 from tarpit_builder.proof.device import TABLE, Device, ingress, name_of
 from tarpit_builder.proof.lab import MODES, PORT, Deviation, Lab, Unavailable
 from tarpit_builder.proof.namespaces import Pair
@@ -37,10 +37,11 @@ device = Group(
     backends=("legacy",),
     fresh=True,
     device=True,
-    provokes=("renamed from",),
+    provokes=("renamed from", "bond9"),
 )
 
 NAME = "tarpit0"
+BOND = "bond9"
 NOBODY = {4: "10.1.0.77", 6: "2001:db8:1::77"}
 """Addresses in eth0's segment that nobody has."""
 ASKER = {4: "10.1.0.254", 6: "2001:db8:1::fe"}
@@ -228,8 +229,63 @@ def bridge_port(lab: Lab, family: int) -> None:
         expect_turned(lab, question, exchange(lab, question, card=1))
 
 
+@device.check("a bond, and what is in it: answered out of where the rule is", section="6")
+def bonded(lab: Lab, family: int) -> None:
+    with of_ports(lab, BOND, "bond mode active-backup", "eth1"):
+        for interface in (BOND, "eth1"):
+            lab.clear()
+            rule = f"add rule {TABLE} v meta l4proto tcp fwd to {name_of('tarpit')}"
+            of(lab).nft(*ingress("v", interface), rule)
+            question = syn(lab, family, dst=NOBODY[family])
+            question.dst = lab.wires[1].guest_mac
+            expect_turned(lab, question, exchange(lab, question, card=1))
+
+
+@device.check(
+    "64 kB in one packet, as a local sender's offload makes it, are answered", section="6"
+)
+def offloaded(lab: Lab, family: int) -> None:
+    with Pair(lab) as pair:
+        lab.clear()
+        rule = f"add rule {TABLE} v meta length > {shapes.LARGE} fwd to {name_of('tarpit')}"
+        of(lab).nft(*ingress("v", pair.here), rule)
+        shapes.answered_whole(lab, pair, family)
+
+
+@device.check("a route by a gateway that does not exist: one neighbour for all", section="6")
+def by_gateway(lab: Lab, family: int) -> None:
+    prefix, length = ("2001:db8:99::", 64) if family == 6 else ("192.0.2.", 24)
+    gateway = "fe80::1" if family == 6 else "169.254.0.1 onlink"
+    lab.clear()
+    made = of(lab)
+    for via, expected in (("", 10), (f"via {gateway}", 1)):
+        made.make(NAME)
+        ip(
+            lab,
+            f"-{family} route add {prefix}{'' if family == 6 else '0'}/{length} {via} dev {NAME}",
+        )
+        for host in range(1, 11):
+            probe = lab.probe(family, "S", flow=lab.flow(family, dst=f"{prefix}{host}"))
+            expect_on(lab, probe, lab.answers(probe), 0, flags="SA", window=5)
+        listed = lab.guest.run("ip", f"-{family}", "neigh", "show", "dev", NAME, "nud", "all")
+        here = [line for line in listed.splitlines() if not line.startswith(("ff02:", "224."))]
+        if len(here) != expected:
+            raise Deviation(f"{len(here)} neighbours {via}, expected {expected}:\n{listed}")
+        made.remove(NAME)
+
+
+@device.check("our own address as source: its sender gets the answer, nobody else", section="6")
+def own_source(lab: Lab, family: int) -> None:
+    lab.clear()
+    prepare(lab)
+    question = syn(lab, family, src=SIDES[0].guest(family), dst=NOBODY[family])
+    expect_turned(lab, question, exchange(lab, question))
+
+
 @device.check("addresses that no single host has get no answer", section="6")
 def addresses(lab: Lab, family: int) -> None:
+    lab.clear()
+    prepare(lab)
     guest, client = SIDES[0].guest(family), CLIENT[family]
     if family == 4:
         pairs = [
@@ -258,6 +314,8 @@ def addresses(lab: Lab, family: int) -> None:
         question.src, question.dst = there, here
         if answers := exchange(lab, question):
             raise Deviation(f"a frame from {there} to {here}: {len(answers)} answers")
+    question = syn(lab, family)
+    expect_turned(lab, question, exchange(lab, question))
 
 
 # -- neighbours ----------------------------------------------------------------------------------
@@ -598,3 +656,19 @@ for group, start in (
         if each.function not in NOT_ITS:
             title = f"--{group.name}: {each.title}" if group.name in MODES else each.title
             device.checks.append(Check(title, each.section, under(start, each.function)))
+
+for each in state.state.checks:
+    if each.function is state.crowd:
+        device.checks.append(each)
+
+patience = Group(
+    "patience",
+    "clients are held by tarpit0",
+    order=71,
+    icount=held.held.icount,
+    cards=0,
+    backends=("legacy",),
+    device=True,
+)
+ITS = (held.live, held.distant, held.closed, held.stall_live, held.stall_closed)
+patience.checks += [each for each in held.held.checks if each.function in ITS]

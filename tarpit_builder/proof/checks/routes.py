@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from tarpit_builder.proof.lab import Deviation, Lab, Unavailable
 from tarpit_builder.proof.network import CLIENT, SIDES, UNUSED
@@ -187,25 +187,34 @@ def vrf(lab: Lab, family: int) -> None:
         restore_eth1(lab)
 
 
-@contextmanager
-def bridge(lab: Lab, *ports: str) -> Iterator[None]:
+def bridge(lab: Lab, *ports: str) -> AbstractContextManager[None]:
     """A bridge br0 of *ports*, which takes over eth1's addresses."""
-    try_ip(lab, "link add br0 type bridge forward_delay 0", "bridge")
+    return of_ports(lab, "br0", "bridge forward_delay 0", *ports)
+
+
+@contextmanager
+def of_ports(lab: Lab, name: str, kind: str, *ports: str) -> Iterator[None]:
+    """An interface of that *kind* above *ports*, which takes over eth1's addresses."""
+    try_ip(lab, f"link add {name} type {kind}", kind.split(maxsplit=1)[0])
     try:
         for port in ports:
-            ip(lab, f"link set {port} master br0")
-        ip(lab, "addr del 10.2.0.1/24 dev eth1")
-        ip(lab, "addr add 10.2.0.1/24 dev br0")
+            if kind.startswith("bond"):
+                ip(lab, f"link set {port} down")
+            ip(lab, f"link set {port} master {name}")
+        lab.guest.attempt("ip", "addr", "del", "10.2.0.1/24", "dev", "eth1")
+        ip(lab, f"addr add 10.2.0.1/24 dev {name}")
         if 6 in lab.families:
             lab.guest.attempt("ip", "-6", "addr", "del", "2001:db8:2::1/64", "dev", "eth1")
-            ip(lab, "-6 addr add 2001:db8:2::1/64 dev br0 nodad")
-        ip(lab, "link set br0 address 02:00:00:00:00:02")
-        ip(lab, "link set br0 up")
+            ip(lab, f"-6 addr add 2001:db8:2::1/64 dev {name} nodad")
+        ip(lab, f"link set {name} address 02:00:00:00:00:02")
+        ip(lab, f"link set {name} up")
         yield
     finally:
         for wire in lab.wires:
             wire.hosts = None
-        ip(lab, "link del br0")
+        ip(lab, f"link del {name}")
+        for port in ports:
+            ip(lab, f"link set {port} up")
         restore_eth1(lab)
 
 

@@ -209,12 +209,24 @@ def offloaded(lab: Lab, family: int) -> None:
         done = lab.attempt_rule(family, "-A", "INPUT", "-p", "tcp", *match, "-j", "TARPIT")
         if done.status:
             raise Unavailable("this kernel has no string match")
-        let_send_at_once(lab, pair, family)
-        frames = upload(lab, pair, family, b"z" * 62000 + b"cmd.exe" + b"z" * 1000)
+        answered_whole(lab, pair, family)
+
+
+LARGE = 20000
+"""Bytes that no packet on a wire has."""
+
+
+def answered_whole(lab: Lab, pair: Pair, family: int) -> None:
+    """What a rule answers of an upload, the part of it with ``cmd.exe``, comes in one packet.
+
+    :raises Deviation: if the answer is none.
+    """
+    let_send_at_once(lab, pair, family)
+    frames = upload(lab, pair, family, b"z" * 62000 + b"cmd.exe" + b"z" * 1000)
     large = max(map(len, frames), default=0)
     seen = [s for s in (parse(data) for data in frames) if s]
     hostile = [s for s in seen if b"cmd.exe" in s.payload]
-    if large < 20000 or not hostile:
+    if large < LARGE or not hostile:
         raise Unavailable(f"this kernel sent no packet of more than {large} bytes")
     replies = [s for s in seen if s.flow == hostile[0].flow.back and s.window == 0]
     if not replies:
