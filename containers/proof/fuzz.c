@@ -2,7 +2,7 @@
 /*
  * Hostile frames for the target and the device, and a judge of what comes back.
  *
- *	fuzz TAP --seed S --first N --count N [--lenient] [--bridge] [--dump [--dry]] [--print] < GENOMES
+ *	fuzz TAP --seed S --first N --count N [--lenient] [--bridge] [--no-device] [--dump [--dry]] [--print] < GENOMES
  *
  * A case is a few frames of one flow, made from a genome: a string of bytes that are used up one after the other to
  * choose among what headers can be; where none is left, the first choice, the ordinary one, is taken.  So any bytes are
@@ -125,7 +125,7 @@ static unsigned int used;
 
 static int tap;
 static unsigned int number;	/* of the tap device */
-static bool lenient, bridge, dump, dry;
+static bool lenient, bridge, no_device, dump, dry;
 static uint64_t *cover;
 static uint8_t edges[EDGES];
 static unsigned int edge_count;
@@ -752,7 +752,7 @@ static void judge(const struct frame *f, struct verdict *v)
 	port = get16(tcp + 2) - PORT;
 	way = port / 10;
 	mode = port % 10;
-	if (way >= WAYS || mode >= MODES || !is_unicast(&p, p.saddr) || !is_unicast(&p, p.daddr))
+	if (way >= (no_device ? DEVICE : WAYS) || mode >= MODES || !is_unicast(&p, p.saddr) || !is_unicast(&p, p.daddr))
 		return;
 	/* To a group's hardware address, only the device looks at nothing but the frame; and is silent, too. */
 	if (data[0] & 1)
@@ -1044,6 +1044,8 @@ int main(int argc, char **argv)
 			lenient = true;
 		else if (!strcmp(argv[i], "--bridge"))
 			bridge = true;
+		else if (!strcmp(argv[i], "--no-device"))
+			no_device = true;
 		else if (!strcmp(argv[i], "--dump"))
 			dump = true;
 		else if (!strcmp(argv[i], "--dry"))

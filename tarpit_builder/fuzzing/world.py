@@ -166,7 +166,7 @@ class World:
 
     def _devices(self) -> None:
         guest = self.guest
-        if not device.load(guest) or guest.attempt("modprobe", "nft_fwd_netdev").status:
+        if not device.load(guest) or not device.can_forward(guest):
             return
         made = device.Device(guest)
         for mode in MODES:
@@ -215,10 +215,11 @@ class World:
         )
         return Run.parse(done.stdout)
 
-    @staticmethod
-    def command(tap: str, *arguments: str) -> tuple[str, ...]:
+    def command(self, tap: str, *arguments: str) -> tuple[str, ...]:
         """The fuzzer on *tap*."""
-        return ("tarpit-fuzz", tap, *arguments, *(["--bridge"] if tap == BRIDGED else []))
+        more = ["--bridge"] if tap == BRIDGED else []
+        more += [] if self.has_device else ["--no-device"]
+        return ("tarpit-fuzz", tap, *arguments, *more)
 
     @staticmethod
     def lines(genomes: Sequence[str]) -> str:

@@ -25,6 +25,16 @@ def load(guest: Guest, file: str = "") -> bool:
     return True
 
 
+def can_forward(guest: Guest) -> bool:
+    """Whether the kernel can forward frames from where they come in."""
+    guest.attempt("modprobe", "nft_fwd_netdev")  # which says nothing where it is part of the image
+    table = "netdev can_forward"
+    commands = (f"add table {table}", f"add chain {table} x", f"add rule {table} x fwd to lo")
+    can = not guest.attempt("nft", "-f", "-", stdin="\n".join(commands) + "\n").status
+    guest.attempt("nft", "delete", "table", *table.split())
+    return can
+
+
 def ingress(chain: str, interface: str) -> tuple[str, str]:
     """A *chain* for all that comes in by *interface*."""
     return (

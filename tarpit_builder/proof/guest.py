@@ -290,9 +290,9 @@ class Guest:
         assert isinstance(data, bytes)
         return data.decode(errors="replace")
 
-    def write(self, path: str, text: str | bytes, *, netns: str = "") -> None:
-        """Write a file, a sysctl, anything below /proc or /sys."""
-        self.call(Request(Op.WRITE, (path, text), netns))
+    def write(self, path: str, text: str | bytes, *, netns: str = "", seconds: float = 0.0) -> None:
+        """Write a file, a sysctl, anything below /proc or /sys, which may take *seconds*."""
+        self.call(Request(Op.WRITE, (path, text), netns, seconds))
 
     def sysctl(self, name: str, value: int | str, *, netns: str = "") -> None:
         """Set a kernel parameter by its dotted name."""

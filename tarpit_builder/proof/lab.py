@@ -241,7 +241,7 @@ class Lab:
                     raise Unavailable(f"this user land has no {program}")
             if not device.load(self.guest, self.tools.device):
                 raise Unavailable("there is no module of the device for this kernel")
-            if self.guest.attempt("modprobe", "nft_fwd_netdev").status:
+            if not device.can_forward(self.guest):
                 raise Unavailable("this kernel cannot forward from where frames come in")
             self.device = Device(self.guest)
 
@@ -375,7 +375,7 @@ class Lab:
             raise Unavailable("this kernel does not look for leaks")
         self.guest.sleep(5.5)
         for _ in range(2):
-            self.guest.write(KMEMLEAK, "scan")
+            self.guest.write(KMEMLEAK, "scan", seconds=300)  # all of its memory, in emulation
         reports = self.guest.read(KMEMLEAK).split("unreferenced object")[1:]
         return [" ".join(report.split()) for report in reports if OURS.search(report)]
 

@@ -274,24 +274,23 @@ class Runner:
             return
         outcome = Verdict.FAIL if news else Verdict.PASS
         self._add(group, shown, check, None, outcome, began, "\n".join(news[:5]))
-        if lab.tools.leaks:
-            self._leaks(group, shown, lab)
-        if lab.trouble():
+        if lab.tools.leaks and not self._leaks(group, shown, lab):
+            self.end()  # what lies there would be found again
+        elif lab.trouble():
             self.end()
 
-    def _leaks(self, group: Group, shown: str, lab: Lab) -> None:
+    def _leaks(self, group: Group, shown: str, lab: Lab) -> bool:
+        """Judge whether all was freed; false if it was not, or nobody knows."""
         began = time.monotonic()
         check = Check("what the module allocates is freed", "5", lambda _: None)
         try:
             found = lab.leaks()
         except (TarpitError, OSError) as error:
             self._add(group, shown, check, None, Verdict.ERROR, began, str(error))
-            self.end()
-            return
+            return False
         outcome = Verdict.FAIL if found else Verdict.PASS
         self._add(group, shown, check, None, outcome, began, "\n".join(found[:3]))
-        if found:
-            self.end()  # what lies there would be found again
+        return not found
 
     def _add(
         self,
