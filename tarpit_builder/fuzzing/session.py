@@ -221,6 +221,8 @@ class _Session:
         arguments = ["--seed", str(seed), "--count", str(count)]
         if chaos and not self.options.replay:
             arguments.append("--lenient")
+        if tracked:
+            arguments.append("--tracked")
         began = time.monotonic()
         try:
             if tracked:
