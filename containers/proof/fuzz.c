@@ -370,7 +370,11 @@ static void choose_source(struct flow *flow)
 	case 45: memset(a, 0, 16); a[flow->family == 6 ? 15 : 0] = flow->family == 6 ? 1 : 127; a[3] |= flow->family == 4; break;
 	case 44: a[0] = flow->family == 6 ? 0xff : 224; break;
 	case 43: memcpy(a, flow->daddr, 16); break;
-	case 42: set_address(a, flow->family, 9, 9, flow->family == 4 ? number << 8 | 255 : 255); break;
+	case 42:
+		/* If the link has no such host, the kernel tells itself so, which conntrack remembers. */
+		if (!tracked)
+			set_address(a, flow->family, 9, 9, flow->family == 4 ? number << 8 | 255 : 255);
+		break;
 	case 41: a[0] = 240; break;
 	case 40:
 		if (flow->family == 6) {
@@ -740,13 +744,20 @@ static void judge(const struct frame *f, struct verdict *v)
 	const uint8_t *data = f->data, *tcp;
 	unsigned int port, way, mode, payload;
 	struct parsed p;
+	bool well_formed;
 	uint8_t flags;
 
 	memset(v, 0, sizeof(*v));
 	/* Where rules come and go, the host itself answers what no rule takes. */
 	if (lenient)
 		v->expect = MAY;
-	if (lenient || !parse(data, f->len, &p))
+	if (lenient)
+		return;
+	well_formed = parse(data, f->len, &p);
+	/* With others of the case, it may be a whole. */
+	if (p.fragment)
+		v->expect = MAY;
+	if (p.fragment || !well_formed)
 		return;
 	tcp = data + p.tcp;
 	v->tcp_len = 20 + p.options_len;
@@ -763,10 +774,10 @@ static void judge(const struct frame *f, struct verdict *v)
 		return;
 
 	/* What a host does with such a packet before it comes to a rule is not what is judged here. */
-	v->expect = p.extended || p.fragment || f->vnet.flags || f->vnet.gso_type || f->vnet.hdr_len || p.vlans ||
+	v->expect = p.extended || f->vnet.flags || f->vnet.gso_type || f->vnet.hdr_len || p.vlans ||
 		    p.hops < 2 || !is_client(&p, p.saddr) || !(is_here(&p, p.daddr) || is_beyond(&p, p.daddr)) ||
 		    p.ip_len > 1500 ? MAY : MUST;
-	v->judged = !p.fragment;
+	v->judged = true;
 	v->same_vlan = way == DEVICE;	/* the others go where the routes say */
 
 	payload = p.payload;

@@ -234,18 +234,18 @@ class _Session:
                 seconds=ROUND + SLACK,
             )
             kept = self.world.tracked() if tracked else []
+            trouble = self.world.lab.trouble()
+            for tap, run in zip(TAPS, runs, strict=True):
+                self.report.add(run)
+                for genome, wrong in run.wrong.items():
+                    self._wrong(tap, genome, wrong, *(["--tracked"] if tracked else []))
             if tracked:
                 self.world.track(on=False)
-            trouble = self.world.lab.trouble()
         except MachineDied as death:
             if death.killed:
                 raise
             self._death(death.message, seed, count, lenient="--lenient" in arguments)
             return
-        for tap, run in zip(TAPS, runs, strict=True):
-            self.report.add(run)
-            for genome, wrong in run.wrong.items():
-                self._wrong(tap, genome, wrong)
         if trouble:
             self._death(f"the kernel complained: {trouble}", seed, count, lenient=chaos)
         elif kept:
@@ -266,19 +266,20 @@ class _Session:
         self.report.findings.append(finding)
         self.console.say(f"    found: {finding.shown()}")
 
-    def _wrong(self, tap: str, genome: str, wrong: str) -> None:
+    def _wrong(self, tap: str, genome: str, wrong: str, *arguments: str) -> None:
         """A wrong answer, which the same guest gives again to a simpler case."""
         if any(known.wrong == wrong for known in self.report.findings):
             return
 
         def fails(one: str) -> bool:
-            return self.world.run([one], "--count", "0", tap=tap).wrong.get(one) == wrong
+            run = self.world.run([one], "--count", "0", *arguments, tap=tap)
+            return run.wrong.get(one) == wrong
 
         if not fails(genome):
             self._found(wrong, how=f"{genome} on {tap}, once and not again")
             return
         small = smallest(genome, fails, tries=TRIES)
-        command = self.world.command(tap, "--count", "0", "--dump")
+        command = self.world.command(tap, "--count", "0", "--dump", *arguments)
         told = self.world.guest.attempt(*command, stdin=World.lines([small])).stdout
         words = [line.split() for line in told.splitlines()]
         frames = [bytes.fromhex(word[1]) for word in words if word[0] in {"frame", "reply"}]

@@ -43,12 +43,19 @@ def test_a_minute_of_hostile_frames_finds_nothing(bench: Bench, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("mutant", "wrong"),
     [
-        ("wrong-ack", "acknowledges something else"),
-        pytest.param("skips-checksum", "answers what wants no answer", marks=pytest.mark.slow),
-        pytest.param("answers-rst", "answers what wants no answer", marks=pytest.mark.slow),
-        pytest.param("trailing-bytes", "", marks=pytest.mark.slow),
-        pytest.param("no-ipv6", "does not answer", marks=pytest.mark.slow),
-        pytest.param("window-1", "opens another window", marks=pytest.mark.slow),
+        pytest.param("wrong-ack", "acknowledges something else", id="wrong-ack"),
+        pytest.param(
+            "skips-checksum",
+            "answers what wants no answer",
+            id="skips-checksum",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "answers-rst", "answers what wants no answer", id="answers-rst", marks=pytest.mark.slow
+        ),
+        pytest.param("trailing-bytes", "", id="trailing-bytes", marks=pytest.mark.slow),
+        pytest.param("no-ipv6", "does not answer", id="no-ipv6", marks=pytest.mark.slow),
+        pytest.param("window-1", "opens another window", id="window-1", marks=pytest.mark.slow),
     ],
 )
 def test_a_fault_in_the_module_is_found_and_made_small(
