@@ -8,11 +8,11 @@ from tarpit_builder import __version__
 
 PURPOSES: Mapping[str, tuple[str, ...]] = {
     "find out": ("kernels", "explain", "doctor"),
-    "build and prove": ("build", "verify", "port", "matrix", "bench"),
+    "build and prove": ("build", "verify", "fuzz", "port", "matrix", "bench"),
     "publish": ("repo",),
     "sources": ("fetch", "cache", "clean", "catalog-update"),
     "patches for trees of your own": ("patch", "regen", "check-patches"),
-    "work on the project": ("lint", "test", "docs", "release"),
+    "work on the project": ("lint", "analyze", "test", "docs", "release"),
     "this program": ("overview", "version"),
 }
 BEGIN = (

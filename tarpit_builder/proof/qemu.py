@@ -75,6 +75,8 @@ def without_foreign_races(lines: Iterable[str]) -> Iterator[str]:
             if any(OURS.search(place) for place in places):
                 yield from report
             report = None
+    if report and len(report) == 1:
+        yield from report
 
 
 @dataclass(frozen=True, slots=True)
