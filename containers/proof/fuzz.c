@@ -113,7 +113,7 @@ struct verdict {
 	uint8_t flags;
 	uint32_t seq, ack;
 	uint16_t window;
-	bool any_ack, any_window, same_vlan;
+	bool near_ack, any_window, same_vlan;
 	unsigned int tcp_len;	/* of the question's header */
 	unsigned int ip_len;
 };
@@ -739,7 +739,34 @@ static bool is_beyond(const struct parsed *p, const uint8_t *a)
 	return !bridge && (p->family == 6 ? a[0] == 0xfd && a[1] == 0x10 : a[0] == 10 && a[1] == 10);
 }
 
-static void judge(const struct frame *f, struct verdict *v)
+/* What of a connection that is held is acknowledged: by --tarpit nothing, by --stall the first window, in order. */
+static void judge_held(struct verdict *v, const struct flow *flow, enum mode mode, uint32_t seq, unsigned int payload,
+		       bool fin)
+{
+	uint32_t begin = seq - flow->isn, taken = 0;
+
+	v->flags = ACK;
+	v->any_window = mode == STALL;
+	if (!flow->accepted || v->seq != flow->theirs || begin > 65536) {
+		/* Not ours, but for an accident of numbers */
+		v->near_ack = true;
+		v->ack = seq;
+		return;
+	}
+	if (mode == STALL) {
+		taken = begin;
+		if (payload || fin) {
+			taken = begin + payload ? begin + payload - 1 : 0;
+			if (taken > WINDOW_HOST)
+				taken = WINDOW_HOST;
+		}
+		v->any_window = false;
+		v->window = fin ? 0 : WINDOW_HOST - taken;
+	}
+	v->ack = flow->isn + 1 + taken;
+}
+
+static void judge(const struct frame *f, const struct flow *flow, struct verdict *v)
 {
 	const uint8_t *data = f->data, *tcp;
 	unsigned int port, way, mode, payload;
@@ -804,9 +831,7 @@ static void judge(const struct frame *f, struct verdict *v)
 		v->window = WINDOW_HOST;
 	} else if (mode != HONEYPOT && mode != RESET &&
 		   (flags == (FIN | ACK) || (flags == ACK && (payload || get16(tcp + 14))))) {
-		v->flags = ACK;
-		v->any_ack = true;
-		v->any_window = mode == STALL;
+		judge_held(v, flow, mode, get32(tcp + 4), payload, flags & FIN);
 		/* Of a keepalive that cannot be told from an ACK, --stall keeps silent. */
 		if (mode == STALL && !payload && flags == ACK && v->expect == MUST)
 			v->expect = MAY;
@@ -848,7 +873,7 @@ static const char *compare(const struct frame *f, const struct verdict *v, const
 		return "sends other flags";
 	if (v->flags != (SYN | ACK) && get32(tcp + 4) != v->seq)
 		return "sends another sequence number";
-	if (!v->any_ack && get32(tcp + 8) != v->ack)
+	if (v->near_ack ? v->ack - get32(tcp + 8) > 65536 : get32(tcp + 8) != v->ack)
 		return "acknowledges something else";
 	if (!v->any_window && get16(tcp + 14) != v->window)
 		return "opens another window";
@@ -947,7 +972,7 @@ static const char *attempt(const struct genome *g, bool *fresh)
 		int count;
 
 		make(&f, &flow, turn);
-		judge(&f, &v);
+		judge(&f, &flow, &v);
 		while (receive(&spare))
 			;
 		if (cover)
