@@ -276,7 +276,8 @@ class _Session:
             return run.wrong.get(one) == wrong
 
         if not fails(genome):
-            self._found(wrong, how=f"{genome} on {tap}, once and not again")
+            self.report.once += 1
+            self.console.say(f"    {wrong}, but not again: {genome} on {tap}")
             return
         small = smallest(genome, fails, tries=TRIES)
         command = self.world.command(tap, "--count", "0", "--dump", *arguments)

@@ -27,6 +27,18 @@ def runner(bench: Bench, module: str) -> Runner:
     return Runner(Setup(bench.boot, base, 300, Tools(file=module)), Console())
 
 
+def test_every_case_that_is_known_is_dealt_with_rightly(bench: Bench) -> None:
+    known = [*corpus.read(REGRESSIONS), *corpus.read(corpus.COMMITTED)]
+    with runner(bench, "original") as machine:
+        report, _ = work(machine, FuzzOptions(replay=REGRESSIONS), Console(), known)
+    print(report.summary())
+    assert not report.findings, report.summary()
+    assert report.device
+    assert report.packets > len(known)
+    assert report.replies > len(known) // 5
+
+
+@pytest.mark.slow
 def test_a_minute_of_hostile_frames_finds_nothing(bench: Bench, tmp_path: Path) -> None:
     """Every genome that was ever worth keeping, and what is near to it."""
     known = [*corpus.read(REGRESSIONS), *corpus.read(corpus.COMMITTED)]
