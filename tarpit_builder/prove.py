@@ -83,7 +83,7 @@ def fuzz(request: Request, options: FuzzOptions, archive: Archive, console: Cons
     """
     from tarpit_builder import fuzzing
 
-    fuzzing.check(options)
+    options.check()
     asked = request.but(debug={"": "kasan", "none": ""}.get(request.debug, request.debug))
     plan = planning.make(asked, archive)
     plan.kernel.userland.demand_provable(given=False, in_tree="")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tarpit_builder import architectures, paths
 from tarpit_builder.analysis.findings import Finding, parse
 from tarpit_builder.console import Console
-from tarpit_builder.container import Engine, Files, Input, Limits, Recipe, tree
+from tarpit_builder.container import Engine, Files, Input, Recipe, tree
 from tarpit_builder.errors import BuildError
 from tarpit_builder.kernels import find
 from tarpit_builder.kernels.headers import Headers
@@ -23,7 +23,6 @@ KERNEL = "debian:trixie"
 """Whose headers the modules are looked at with: its compiler has the analyzer, too."""
 
 SCRIPT = paths.PROJECT / "containers" / "analyze" / "analyze.sh"
-LIMITS = Limits(seconds=3600)
 
 
 def look(
@@ -75,7 +74,6 @@ def look(
                 ["sh", f"/scripts/{SCRIPT.name}", kernel.abi, compiler, *names],
                 inputs=inputs,
                 output=output,
-                limits=LIMITS,
                 on_line=note,
             )
             if run.status:

@@ -10,6 +10,6 @@
 ``containers/proof/fuzz.c`` is the half that runs in the guest: it makes the frames and judges them.
 """
 
-from tarpit_builder.fuzzing.session import FuzzOptions, FuzzReport, check, fuzz
+from tarpit_builder.fuzzing.session import FuzzOptions, FuzzReport, fuzz
 
-__all__ = ["FuzzOptions", "FuzzReport", "check", "fuzz"]
+__all__ = ["FuzzOptions", "FuzzReport", "fuzz"]

@@ -49,6 +49,18 @@ class FuzzOptions:
     json: Path | None = None
     log: Path | None = None
 
+    def check(self) -> None:
+        """Refuse what can be told to be wrong before anything is fetched or built.
+
+        :raises UserError: naming what is wrong.
+        """
+        if self.cpus not in range(1, 9):
+            raise UserError(f"--smp {self.cpus}: not sensible", hint="1 to 8")
+        if self.replay and not corpus.read(self.replay):
+            raise UserError(f"{self.replay} has no genome", hint="name what a run has kept")
+        if self.seconds < 1 and not self.packets:
+            raise UserError("--seconds 0: nothing would be done", hint="name some, or --packets")
+
 
 @dataclass(slots=True)
 class FuzzReport:
@@ -218,19 +230,15 @@ class _Session:
         tracked, chaos = number % 2 == 0, number % 4 == 3
         count = 0 if self.options.replay else self.cases
         seed = self.report.seed + number
-        arguments = ["--seed", str(seed), "--count", str(count)]
-        if chaos and not self.options.replay:
-            arguments.append("--lenient")
-        if tracked:
-            arguments.append("--tracked")
+        as_it_is = ["--lenient"] if chaos else ["--tracked"] if tracked else []
         began = time.monotonic()
         try:
             if tracked:
                 self.world.track(on=True)
             runs = self.world.both(
                 self.genomes,
-                *arguments,
-                chaos="--lenient" in arguments,
+                *("--seed", str(seed), "--count", str(count), *as_it_is),
+                chaos=chaos,
                 seconds=ROUND + SLACK,
             )
             kept = self.world.tracked() if tracked else []
@@ -238,13 +246,13 @@ class _Session:
             for tap, run in zip(TAPS, runs, strict=True):
                 self.report.add(run)
                 for genome, wrong in run.wrong.items():
-                    self._wrong(tap, genome, wrong, *(["--tracked"] if tracked else []))
+                    self._wrong(tap, genome, wrong, *as_it_is)
             if tracked:
                 self.world.track(on=False)
         except MachineDied as death:
             if death.killed:
                 raise
-            self._death(death.message, seed, count, lenient="--lenient" in arguments)
+            self._death(death.message, seed, count, lenient=chaos)
             return
         if trouble:
             self._death(f"the kernel complained: {trouble}", seed, count, lenient=chaos)
@@ -272,7 +280,7 @@ class _Session:
             return
 
         def fails(one: str) -> bool:
-            run = self.world.run([one], "--count", "0", *arguments, tap=tap)
+            run = self.world.run([one], *arguments, tap=tap)
             return run.wrong.get(one) == wrong
 
         if not fails(genome):
@@ -280,7 +288,7 @@ class _Session:
             self.console.say(f"    {wrong}, but not again: {genome} on {tap}")
             return
         small = smallest(genome, fails, tries=TRIES)
-        command = self.world.command(tap, "--count", "0", "--dump", *arguments)
+        command = self.world.command(tap, "--dump", *arguments)
         told = self.world.guest.attempt(*command, stdin=World.lines([small])).stdout
         words = [line.split() for line in told.splitlines()]
         frames = [bytes.fromhex(word[1]) for word in words if word[0] in {"frame", "reply"}]
@@ -295,16 +303,17 @@ class _Session:
         boots = BOOTS
         for tap in TAPS:
             low, high = 0, len(self.genomes) + count
-            if self._survives(tap, seed, high):
+            if self._survives_first(tap, seed, high):
                 continue
             while high - low > 1 and boots:
                 boots -= 1
                 middle = (low + high) // 2
-                low, high = (middle, high) if self._survives(tap, seed, middle) else (low, middle)
+                lives = self._survives_first(tap, seed, middle)
+                low, high = (middle, high) if lives else (low, middle)
             culprit = self._genome(tap, seed, high - 1)
 
             def fails(one: str, tap: str = tap) -> bool:
-                return not self._survives_all(tap, [one])
+                return not self._survives(tap, [one])
 
             if fails(culprit):
                 small = smallest(culprit, fails, tries=boots)
@@ -315,15 +324,15 @@ class _Session:
             return
         self._found(wrong, how=f"{how}; not again in a fresh guest")
 
-    def _survives(self, tap: str, seed: int, cases: int) -> bool:
+    def _survives_first(self, tap: str, seed: int, cases: int) -> bool:
         """Whether a guest lives through so many cases, genomes first."""
         genomes = self.genomes[:cases]
         more = max(cases - len(self.genomes), 0)
-        return self._survives_all(tap, genomes, "--seed", str(seed), "--count", str(more))
+        return self._survives(tap, genomes, "--seed", str(seed), "--count", str(more))
 
-    def _survives_all(self, tap: str, genomes: Sequence[str], *arguments: str) -> bool:
+    def _survives(self, tap: str, genomes: Sequence[str], *arguments: str) -> bool:
         try:
-            self.world.run(genomes, *(arguments or ("--count", "0")), tap=tap)
+            self.world.run(genomes, *arguments, tap=tap)
             well = self.world.lab.trouble() is None
         except (MachineDied, InfrastructureError):
             well = False
@@ -344,7 +353,7 @@ class _Session:
 
     def _frames(self, tap: str, genome: str) -> list[bytes]:
         """The frames of *genome*, as far as they go without an answer."""
-        command = self.world.command(tap, "--count", "0", "--dry", "--dump")
+        command = self.world.command(tap, "--dry", "--dump")
         told = self.world.guest.attempt(*command, stdin=World.lines([genome])).stdout
         return [bytes.fromhex(line.split()[1]) for line in told.splitlines() if line[:5] == "frame"]
 
@@ -358,16 +367,3 @@ class _Session:
         if lab.tools.leaks:
             for leak in lab.leaks()[:1]:
                 self._found("what the module allocates is not freed", how=leak[:400])
-
-
-def check(options: FuzzOptions) -> None:
-    """Refuse what can be told to be wrong before anything is fetched or built.
-
-    :raises UserError: naming what is wrong.
-    """
-    if options.cpus not in range(1, 9):
-        raise UserError(f"--smp {options.cpus}: not sensible", hint="1 to 8")
-    if options.replay and not corpus.read(options.replay):
-        raise UserError(f"{options.replay} has no genome", hint="name what a run has kept")
-    if options.seconds < 1 and not options.packets:
-        raise UserError("--seconds 0: nothing would be done", hint="name some, or --packets")

@@ -122,8 +122,9 @@ class World:
         for number, tap in enumerate(TAPS):
             self._ip(f"tuntap add dev {tap} mode tap vnet_hdr")
             self._ip(f"link set {tap} address 02:00:00:00:0a:{number:02x} up")
-            here = "br9" if tap == BRIDGED else tap
+            here = tap
             if tap == BRIDGED:
+                here = "br9"
                 self._ip(f"link set {tap} master br9", "link add port9 type dummy")
                 self._ip("link set port9 master br9", "link set port9 up")
             else:
@@ -174,7 +175,7 @@ class World:
         for tap in TAPS:
             made.nft(*device.ingress(f"in-{tap}", tap))
         rules = [
-            f"add rule {device.TABLE} in-{tap} tcp dport {PORT + 20 + number} "
+            f"add rule {device.TABLE} in-{tap} tcp dport {PORT + 10 * WAYS['device'] + number} "
             f"fwd to {device.name_of(mode)}"
             for tap in TAPS
             for number, mode in enumerate(MODES)

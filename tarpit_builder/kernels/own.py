@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,11 +143,9 @@ class OwnKernel(Userland):
         from tarpit_builder.proof import Subject, UserLand
         from tarpit_builder.proof.lab import Tools
 
-        kind = self.tree.places.request.debug
-        debug = rules.debug(kind) if kind else None
         if in_tree:
             packages = tuple(path for path in packages if not path.name.startswith(MODULES))
-        return Subject(
+        subject = Subject(
             land=UserLand(
                 suite=self.suite.name,
                 arch=self.tree.arch,
@@ -158,10 +156,17 @@ class OwnKernel(Userland):
             packages=packages,
             given=built is None,
             backends=("legacy", "nft") if self.tree.version in NFT else ("legacy",),
-            boot_seconds=debug.boot_seconds if debug else BOOT_SECONDS,
-            memory=debug.memory if debug else 512,
-            arguments=debug.arguments if debug else "",
-            tools=Tools(builtin=in_tree == "y", leaks=bool(debug and debug.leaks)),
+            boot_seconds=BOOT_SECONDS,
+            tools=Tools(builtin=in_tree == "y"),
+        )
+        if (debug := self.tree.debug) is None:
+            return subject
+        return replace(
+            subject,
+            boot_seconds=debug.boot_seconds,
+            memory=debug.memory,
+            arguments=debug.arguments,
+            tools=replace(subject.tools, leaks=debug.leaks),
         )
 
 

@@ -153,10 +153,10 @@ class Source(Tree):
         return architectures.sources()[self.arch].image
 
     @property
-    def instrument(self) -> str:
-        """What make is told for a kernel that is to know which of the module was executed."""
-        debug = self.places.request.debug
-        return rules.debug(debug).instrument if debug else ""
+    def debug(self) -> rules.DebugRule | None:
+        """What finds mistakes of the module in it, if that is asked for."""
+        kind = self.places.request.debug
+        return rules.debug(kind) if kind else None
 
     @property
     def patch(self) -> Path | None:

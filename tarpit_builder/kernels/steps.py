@@ -32,8 +32,8 @@ def module(source: Source, name: str, workshop: Workshop, output: Path) -> None:
         done=release,
     )
     told = {"MODULE": name, "TARPIT_VERSION": changelog.version()}
-    if instrument := source.instrument:
-        told["INSTRUMENT"] = instrument
+    if source.debug and source.debug.instrument:
+        told["INSTRUMENT"] = source.debug.instrument
     workshop.run(replace(made, environment={**made.environment, **told}), output)
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tarpit_builder.errors import InfrastructureError, UserError
-from tarpit_builder.fuzzing import FuzzOptions, check, corpus
+from tarpit_builder.fuzzing import FuzzOptions, corpus
 from tarpit_builder.fuzzing.findings import Finding, pcap, smallest
 from tarpit_builder.fuzzing.world import Run
 
@@ -119,8 +119,9 @@ def test_a_fuzzer_that_did_not_come_to_its_end_says_nothing_of_the_module() -> N
 )
 def test_what_can_be_told_to_be_wrong_is_told_at_once(options: FuzzOptions, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        check(options)
+        options.check()
 
 
 def test_the_committed_corpus_is_whole() -> None:
+    assert corpus.read(corpus.COMMITTED)
     assert len(set(corpus.read(corpus.COMMITTED))) == len(corpus.read(corpus.COMMITTED))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tarpit_builder import plan as planning
@@ -60,8 +62,6 @@ def test_what_cannot_be_is_refused_in_a_line(
 
 
 def test_without_a_value_it_is_one_kind_after_the_other() -> None:
-    from pathlib import Path
-
     options = VerifyOptions(json=Path("report.json"), log=Path("log"))
     asked = list(prove.debug_kinds(Request("6.12.19", debug=EVERY), options))
     assert [request.debug for request, _ in asked] == list(KINDS)
