@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,31 +56,30 @@ def smallest(genome: str, fails: Callable[[str], bool], *, tries: int) -> str:
 
     Shorter is simpler, and so is a byte that is nearer to 0, which stands for the ordinary.
     """
-    best = genome
-    left = tries
-    again = True
-    while again and left > 0:
-        again = False
-        for simpler in _simpler(best):
-            left -= 1
-            if fails(simpler):
-                best, again = simpler, True
-                break
-            if left <= 0:
-                break
-    return best
-
-
-def _simpler(genome: str) -> Iterator[str]:
-    """What is next to *genome* and simpler, the boldest first."""
-    data = b"" if genome == EMPTY else bytes.fromhex(genome)
-    for size in (32, 16, 8, 4, 2, 1):
-        for at in range(len(data) - size, -1, -size):
-            yield _text(data[:at] + data[at + size :])
-    for at, value in enumerate(data):
-        for lower in dict.fromkeys((0, value // 2, value - 1)):
-            if 0 <= lower < value:
-                yield _text(data[:at] + bytes([lower]) + data[at + 1 :])
+    best = b"" if genome == EMPTY else bytes.fromhex(genome)
+    before = None
+    while before != best:
+        before = best
+        for size in (32, 16, 8, 4, 2, 1):
+            for at in range(len(best) - size, -1, -size):
+                if not tries:
+                    return _text(best)
+                tries -= 1
+                shorter = best[:at] + best[at + size :]
+                if fails(_text(shorter)):
+                    best = shorter
+        for at in range(len(best)):
+            for lower in dict.fromkeys((0, best[at] // 2, best[at] - 1)):
+                if not 0 <= lower < best[at]:
+                    continue
+                if not tries:
+                    return _text(best)
+                tries -= 1
+                nearer = best[:at] + bytes([lower]) + best[at + 1 :]
+                if fails(_text(nearer)):
+                    best = nearer
+                    break
+    return _text(best)
 
 
 def _text(data: bytes) -> str:

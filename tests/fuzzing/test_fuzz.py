@@ -90,7 +90,7 @@ def test_a_fault_in_the_module_is_found_and_made_small(
 @pytest.mark.slow
 @pytest.mark.parametrize("mutant", ["panics"])
 def test_a_guest_that_dies_is_traced_to_a_case(bench: Bench, tmp_path: Path, mutant: str) -> None:
-    options = FuzzOptions(packets=300, seed=1, findings=tmp_path)
+    options = FuzzOptions(packets=20_000, seed=1, findings=tmp_path)
     with runner(bench, mutant) as machine:
         report, _ = work(machine, options, Console(), [])
     assert report.findings
