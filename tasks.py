@@ -201,6 +201,48 @@ def fuzz(
 
 @verb(
     *WHICH,
+    *PLACES,
+    help={
+        "only": "run these groups of checks, not all (give --only again for more)",
+        "seconds": "how long the fuzzer works (default: 60)",
+        "page": "run nothing: make the page of what was counted before",
+        "output": "write the page to this file, as Markdown",
+        "log": "write what the guests say on their consoles to this file",
+    },
+)
+def coverage(
+    c: Context,
+    given: Given,
+    only: Words = None,
+    seconds: str = "60",
+    page: bool = False,
+    output: str = "",
+    log: str = "",
+) -> None:
+    """Count which lines of the module proof and fuzzing reach, and say why not the others."""
+    request = given.request()
+    from tarpit_builder import coverage, paths, report
+    from tarpit_builder.console import Console
+    from tarpit_builder.fuzzing import FuzzOptions
+    from tarpit_builder.proof import VerifyOptions
+
+    target = report.output(output, "--output")
+    console = Console()
+    if not page:
+        where = report.output(log, "--log")
+        options = VerifyOptions(only=tuple(only or ()), full=True, log=where)
+        fuzzing = FuzzOptions(seconds=report.number(seconds, "--seconds"))
+        coverage.run(request, options, fuzzing, given.archive(console), console)
+    made = coverage.report()
+    print(made.table())
+    if target:
+        with paths.replacing(target) as stage:
+            stage.write_text(made.markdown())
+    made.demand_reasons()
+
+
+@verb(
+    *WHICH,
     *("iptables", "userland"),
     *PLACES,
     help={

@@ -47,9 +47,17 @@ def await_end(pids: Iterable[int]) -> None:
         time.sleep(0.05)
 
 
-def _machines_below(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
+    """The processes that *pid* started, and those that they did."""
     found = []
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        name = Path(f"/proc/{child}/comm").read_text()
-        found += [int(child)] if name.startswith("qemu") else _machines_below(int(child))
+        found += [int(child), *descendants(int(child))]
     return found
+
+
+def _machines_below(pid: int) -> list[int]:
+    return [
+        child
+        for child in descendants(pid)
+        if Path(f"/proc/{child}/comm").read_text().startswith("qemu")
+    ]

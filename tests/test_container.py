@@ -11,7 +11,6 @@ import stat
 import subprocess
 import sys
 import tarfile
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input, Limits, Recipe
 from tarpit_builder.errors import BuildError, DockerError
 from tarpit_builder.sources.mirrors import Mirrors
+from tests.engine import OwnEngine, own_engine
 from tests.processes import start
 
 pytestmark = pytest.mark.docker
@@ -317,50 +317,19 @@ def test_suite_comes_from_a_registry_where_one_has_it(
 
 
 @pytest.fixture
-def own_daemon(image: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
-    """A Docker daemon of the test's own that has *image*; DOCKER_HOST points at it."""
-    if os.geteuid() != 0 or shutil.which("dockerd") is None:
-        pytest.skip("a daemon of one's own needs root and dockerd")
-    # Not tmp_path: names of sockets are limited to 107 bytes (unix(7)).
-    home = Path(tempfile.mkdtemp(prefix="tarpit-dockerd-"))
-    host = f"unix://{home}/docker.sock"
-    # In a network namespace of its own: with --bridge=none it would take docker0 from the other.
-    command = ["unshare", "--net", "dockerd", "--host", host, "--data-root", str(home / "data")]
-    command += ["--exec-root", str(home / "exec"), "--pidfile", str(home / "pid")]
-    command += ["--bridge=none", "--iptables=false", "--ip6tables=false"]
-    log = home / "dockerd.log"
-    with log.open("wb") as out:
-        daemon = subprocess.Popen(command, stdout=out, stderr=out)
-    try:
-        deadline = time.monotonic() + 30
-        while (
-            subprocess.run(
-                ["docker", "-H", host, "info"], capture_output=True, check=False
-            ).returncode
-            != 0
-        ):
-            assert daemon.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, "the second daemon does not answer"
-            time.sleep(0.1)
-        with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as save:
-            subprocess.run(["docker", "-H", host, "load"], stdin=save.stdout, check=True)
-        monkeypatch.setenv("DOCKER_HOST", host)
-        yield daemon
-    finally:
-        daemon.terminate()
-        daemon.wait(timeout=30)
-        for line in reversed(Path("/proc/mounts").read_text().splitlines()):
-            if (mount := line.split()[1]).startswith(str(home)):
-                subprocess.run(["umount", "--lazy", mount], check=True)
-        shutil.rmtree(home, ignore_errors=True)
+def own(image: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnEngine]:
+    """A daemon of the test's own that has *image*; DOCKER_HOST points at it."""
+    with own_engine() as engine:
+        engine.load(image)
+        monkeypatch.setenv("DOCKER_HOST", engine.host)
+        yield engine
 
 
 def test_daemon_that_dies_in_the_middle_is_one_line_with_a_next_step(
-    own_daemon: subprocess.Popen[bytes], image: str
+    own: OwnEngine, image: str
 ) -> None:
     def die(line: str) -> None:
-        own_daemon.kill()
-        own_daemon.wait()
+        own.kill()
 
     with pytest.raises(DockerError, match="went away in the middle.*repeat the command"):
         Engine.connect().run(image, ["sh", "-c", "echo begun; sleep 15"], on_line=die)

@@ -36,7 +36,8 @@ class FuzzOptions:
     """How long: *seconds*, or, if not 0, *packets*; where from: *seed*, 0 for any, and *corpus*.
 
     *replay* runs the genomes of a file and no others.  *cpus* are the guest's processors; what is
-    found goes to the folder *findings*, the result to *json*, what the guest says to *log*.
+    found goes to the folder *findings*, the result to *json*, what the guest says to *log*, what an
+    instrumented module counts to the folder *coverage*.
     """
 
     seconds: int = 60
@@ -48,6 +49,7 @@ class FuzzOptions:
     findings: Path | None = None
     json: Path | None = None
     log: Path | None = None
+    coverage: Path | None = None
 
     def check(self) -> None:
         """Refuse what can be told to be wrong before anything is fetched or built.
@@ -162,7 +164,7 @@ def _boot(
 ) -> tuple[FuzzReport, list[str]]:
     with scratch("fuzz") as folder:
         boot = assemble(subject, engine, console, folder)
-        how = VerifyOptions(cpus=options.cpus)
+        how = VerifyOptions(cpus=options.cpus, coverage=options.coverage)
         if options.log:
             options.log.write_text("")
         with Runner(setup(subject, how, boot), console, log=options.log) as runner:

@@ -286,9 +286,13 @@ class Guest:
 
     def read(self, path: str, *, netns: str = "") -> str:
         """The content of a file."""
+        return self.read_bytes(path, netns=netns).decode(errors="replace")
+
+    def read_bytes(self, path: str, *, netns: str = "") -> bytes:
+        """The same as it is."""
         (data,) = self.call(Request(Op.READ, (path, 4 << 20), netns))
         assert isinstance(data, bytes)
-        return data.decode(errors="replace")
+        return data
 
     def write(self, path: str, text: str | bytes, *, netns: str = "", seconds: float = 0.0) -> None:
         """Write a file, a sysctl, anything below /proc or /sys, which may take *seconds*."""

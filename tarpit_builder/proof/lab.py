@@ -23,6 +23,7 @@ from tarpit_builder.versions import KernelVersion
 PORT = 25
 QUEUE = 100  # frames sent before asking whether they arrived; a card's queue holds 256
 KMEMLEAK = "/sys/kernel/debug/kmemleak"
+GCOV = "/sys/kernel/debug/gcov"
 MODES = ("tarpit", "honeypot", "reset", "stall")
 EXPECTED_MESSAGES = (
     "module verification failed",  # a module from outside the distribution is not signed by it
@@ -374,6 +375,14 @@ class Lab:
             self.guest.write(KMEMLEAK, "scan", seconds=300)  # all of its memory, in emulation
         reports = self.guest.read(KMEMLEAK).split("unreferenced object")[1:]
         return [" ".join(report.split()) for report in reports if OURS.search(report)]
+
+    def counters(self) -> dict[str, bytes]:
+        """How often each part of an instrumented module was executed, by name of its ``.gcda``.
+
+        The kernel keeps the counters of what is not loaded any more (kernel/gcov/fs.c).
+        """
+        found = self.guest.run("find", GCOV, "-name", "*.gcda").split()
+        return {path.rpartition("/")[2]: self.guest.read_bytes(path) for path in found}
 
     def trouble(self) -> str | None:
         """The first line of the kernel's log or console that tells of a kernel in trouble."""

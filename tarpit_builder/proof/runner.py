@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -77,13 +78,17 @@ def units(groups: Iterable[Group], backends: Sequence[str]) -> list[Unit]:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a runner judges, and on which machines; it may travel to another process."""
+    """What a runner judges, and on which machines; it may travel to another process.
+
+    *coverage* is a folder for what an instrumented module has counted, one for each machine.
+    """
 
     boot: BootFiles
     base: MachineSpec
     boot_seconds: float
     tools: Tools = field(default_factory=Tools)
     fail_fast: bool = False
+    coverage: Path | None = None
 
 
 @dataclass(slots=True)
@@ -399,6 +404,9 @@ class Runner:
         """Do away with the machine, if there is one; the next comes up when it is needed."""
         if self._lab:
             machine = self._lab.machine
+            if self.setup.coverage and machine.running:
+                with suppress(TarpitError, OSError):  # a machine that is not well tells nothing
+                    _keep_counters(self._lab, self.setup.coverage)
             self._lab.close()
             machine.close()
             self._keep_log(machine)
@@ -408,6 +416,12 @@ class Runner:
         if self.log:
             with self.log.open("a") as stream:
                 stream.write(machine.console)
+
+
+def _keep_counters(lab: Lab, folder: Path) -> None:
+    own = Path(tempfile.mkdtemp(dir=folder))
+    for name, data in lab.counters().items():
+        (own / name).write_bytes(data)
 
 
 def _blame(death: MachineDied) -> Verdict:

@@ -58,7 +58,8 @@ class VerifyOptions:
     """How to prove: *only* these groups of checks, or the *full* set, else the smoke set.
 
     *jobs* machines work at once, 0 stands for as many as there are processors for.
-    *pcap*, *json*, *junit* and *log* (the guests' consoles) are files to be written.
+    *pcap*, *json*, *junit* and *log* (the guests' consoles) are files to be written; *coverage* is
+    a folder for what an instrumented module counts.
     """
 
     only: tuple[str, ...] = ()
@@ -70,6 +71,7 @@ class VerifyOptions:
     json: Path | None = None
     junit: Path | None = None
     log: Path | None = None
+    coverage: Path | None = None
 
     def check(self) -> None:
         """Refuse what can be told to be wrong before anything is fetched or built.
@@ -206,6 +208,7 @@ def setup(subject: Subject, options: VerifyOptions, boot: BootFiles) -> Setup:
         ),
         boot_seconds=subject.boot_seconds,
         tools=subject.tools,
+        coverage=options.coverage,
     )
 
 

@@ -44,7 +44,10 @@ def test_a_release_gets_it_into_its_name_and_configuration(archive: Archive, kin
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        (Request("6.12.19", debug="kmsan"), "--debug kmsan: not known — there are kasan and kcsan"),
+        (
+            Request("6.12.19", debug="kmsan"),
+            "--debug kmsan: not known — there are kasan, kcsan, coverage",
+        ),
         (Request("2.6.24", debug="kasan"), "there is no KASAN for Linux 2.6.24 on amd64"),
         (Request("5.4", debug="kcsan"), "there is no KCSAN for Linux 5.4"),
         (Request("6.12.19", arch="arm64", debug="kasan"), "no KASAN for Linux 6.12.19 on arm64"),

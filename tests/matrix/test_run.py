@@ -28,7 +28,7 @@ from tarpit_builder.errors import InfrastructureError, UserError
 from tarpit_builder.matrix import Cell, Outcome, RunOptions, Sources
 from tarpit_builder.request import Request
 from tests.mirror import FakeArchive
-from tests.processes import start
+from tests.processes import descendants, start
 from tests.terminal import watch
 
 INVOKE = Path(sys.executable).parent / "invoke"
@@ -153,14 +153,6 @@ def test_full_disk_is_named(tmp_path: Path) -> None:
             matrix.run([CLOUD], RunOptions(dist=mount))
     finally:
         subprocess.run(["umount", str(mount)], check=True)
-
-
-def descendants(pid: int) -> list[int]:
-    """The processes that *pid* started, and those that they did."""
-    found = []
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        found += [int(child), *descendants(int(child))]
-    return found
 
 
 def arguments(tmp_path: Path, *more: str) -> tuple[list[str], dict[str, str]]:
