@@ -202,8 +202,9 @@ def fuzz(
 @verb(
     *WHICH,
     *PLACES,
+    iterable=["only"],
     help={
-        "only": "run these groups of checks, not all (give --only again for more)",
+        "only": "a group of checks, instead of all (may be repeated)",
         "seconds": "how long the fuzzer works (default: 60)",
         "page": "run nothing: make the page of what was counted before",
         "output": "write the page to this file, as Markdown",
