@@ -25,6 +25,7 @@ from tarpit_builder.container import Engine, Files, Input, Limits, Recipe
 from tarpit_builder.errors import BuildError, DockerError
 from tarpit_builder.sources.mirrors import Mirrors
 from tests.engine import OwnEngine, own_engine
+from tests.escapes import escapes
 from tests.processes import start
 
 pytestmark = pytest.mark.docker
@@ -152,46 +153,10 @@ def test_what_it_leaves_is_limited(engine: Engine, image: str, tmp_path: Path) -
     assert not (tmp_path / "new").exists()
 
 
-ESCAPES = """
-for way in docker.sock containerd/containerd.sock podman/podman.sock; do
-	[ ! -e /run/$way ] || echo "reached $way"
-done
-find / -name "*$FOREIGN*" 2>/dev/null | sed 's/^/reached /'
-mount -t tmpfs none /tmp 2>/dev/null && echo "reached mount"
-unshare -Urm mount -t tmpfs none /mnt 2>/dev/null && echo "reached a namespace"
-mknod /tmp/disk b 8 0 2>/dev/null && echo "reached mknod"
-head -c 1 /dev/mem /dev/kmsg /dev/sda /dev/vda 2>/dev/null | grep -q . && echo "reached a device"
-echo x 2>/dev/null > /proc/sysrq-trigger && echo "reached sysrq"
-echo '|/tmp/x' 2>/dev/null > /proc/sys/kernel/core_pattern && echo "reached core_pattern"
-echo x 2>/dev/null > /sys/fs/cgroup/cgroup.procs && echo "reached cgroups"
-chroot /proc/1/root true 2>/dev/null && echo "reached chroot"
-su -c true root 2>/dev/null < /dev/null && echo "reached root"
-[ "$(ls /proc | grep -c '^[0-9]')" -le 12 ] || echo "reached processes of the host"
-grep -s . /etc/shadow > /dev/null && echo "reached shadow"
-for way in tcp/172.17.0.1/$PORT tcp/127.0.0.1/$PORT udp/192.0.2.1/53; do
-	timeout 5 bash -c "exec 3<>/dev/$way" 2>/dev/null && echo "reached $way"
-done
-echo tried
-"""
-
-
 def test_nothing_outside_can_be_reached(engine: Engine, image: str, tmp_path: Path) -> None:
     """The engine's socket, others' files and volumes, devices, the kernel's settings, networks."""
-    secret = f"tarpit-secret-{os.urandom(6).hex()}"
-    (tmp_path / secret).write_text(secret)
-    volume = f"tarpit-builder-{secret}"
-    subprocess.run(["docker", "volume", "create", volume], check=True, capture_output=True)
-    try:
-        with socket.create_server(("0.0.0.0", 0)) as server:  # noqa: S104  (the bridge's, too)
-            lines = sh(
-                engine,
-                image,
-                ESCAPES,
-                environment={"FOREIGN": secret, "PORT": str(server.getsockname()[1])},
-            )
-    finally:
-        subprocess.run(["docker", "volume", "rm", volume], check=True, capture_output=True)
-    assert lines == ("tried",)
+    with escapes(tmp_path) as script:
+        assert sh(engine, image, script) == ("tried",)
 
 
 def test_links_of_an_input_lead_nowhere_outside(engine: Engine, image: str, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import resource
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -33,6 +34,12 @@ if TYPE_CHECKING:
 COMMIT = re.compile(r"[0-9a-f]{40}")
 REF = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+~^-]*")
 _SIGNATURE = b"-----BEGIN PGP SIGNATURE-----"
+GIB = 1 << 30
+MOST_RELEASE, MOST_HISTORY = 2 * GIB, 32 * GIB
+"""Bytes that a server may send for one release, and for all: the first has been up to 0.25 GB, the
+other 3 GB and growing."""
+SPEECH = 1 << 20  # bytes that it may say besides
+SLOWEST, PATIENCE = 1000, 60  # bytes per second; seconds that it may be slower
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +315,11 @@ def _commands(folder: Path) -> git.Git:
 
     commands = git.Git(folder)
     commands.set_persistent_git_options(
-        c=["core.autocrlf=false", "core.eol=lf", "core.fsmonitor=false", "tar.umask=0022"]
+        c=[
+            *("core.autocrlf=false", "core.eol=lf", "core.fsmonitor=false", "tar.umask=0022"),
+            *(f"http.lowSpeedLimit={SLOWEST}", f"http.lowSpeedTime={PATIENCE}"),
+            "fetch.unpackLimit=1",  # one file, whose size can be limited
+        ]
     )
     commands.update_environment(
         GIT_ALLOW_PROTOCOL="file:git:http:https:ssh",
@@ -347,13 +358,54 @@ def _mirror(wanted: Wanted, context: Context) -> git.Git:
             for target, refspec in targets:
                 progress.note(target)
                 with suppress(git.GitCommandError):
-                    repository.fetch("--depth=1", "--no-tags", wanted.location, refspec)
+                    shallow = (refspec, "--depth=1", "--no-tags")
+                    _receive(repository, path, MOST_RELEASE, wanted.location, *shallow)
                     return repository
             # No such tag, and not every server gives out commits by their id: take all there is.
             progress.note("the whole history")
-            shallow = ["--unshallow"] if (path / "shallow").exists() else []
-            repository.fetch(*shallow, wanted.location, "+refs/heads/*:refs/heads/*", "--tags")
+            whole = ["+refs/heads/*:refs/heads/*", "--tags"]
+            if (path / "shallow").exists():
+                whole.append("--unshallow")
+            _receive(repository, path, MOST_HISTORY, wanted.location, *whole)
         return repository
+
+
+def _receive(repository: git.Git, path: Path, most: int, location: str, *arguments: str) -> None:
+    """``git fetch`` from *location* into the repository at *path*, no more than *most* bytes.
+
+    :raises GitCommandError: as git does.
+    :raises SourceError: if the server sends more, or does not cease to talk.
+    """
+    import git
+
+    _sweep(path)
+    process = repository.fetch("--quiet", location, *arguments, as_process=True, with_stdout=False)
+    program = process.proc
+    with suppress(ProcessLookupError):  # before its children begin to write
+        resource.prlimit(program.pid, resource.RLIMIT_FSIZE, (most, most))
+    told = program.stderr.read(SPEECH)
+    program.stderr.close()  # of which those die that go on to talk
+    talks = len(told) == SPEECH
+    if talks:
+        program.kill()
+    status = program.wait()
+    largest = _sweep(path)
+    if talks or largest >= most:
+        what = f"more than {SPEECH >> 20} MiB of messages" if talks else f"more than {most:,} bytes"
+        raise SourceError(
+            f"{public_url(location)} sent {what}", hint="do not trust it, and name another"
+        )
+    if status:
+        raise git.GitCommandError(["git", "fetch"], status, told)
+
+
+def _sweep(path: Path) -> int:
+    """Remove what a fetch that was killed has left; the size of the largest, in bytes."""
+    largest = 0
+    for left in (path / "objects" / "pack").glob("tmp_*"):
+        largest = max(largest, left.stat().st_size)
+        left.unlink()
+    return largest
 
 
 def _targets(wanted: Wanted) -> list[tuple[str, str]]:
