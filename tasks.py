@@ -525,13 +525,18 @@ def test(c: Context, given: Given, quick: bool = False, slow: bool = False, only
 
 @verb(
     *("kernel_git", "iptables_git", "mirror", "offline"),
-    iterable=["only"],
+    iterable=["only", "engine", "merge"],
     help={
-        "run": "build all of it on this machine; the same command again goes on where it stopped",
+        "run": "build all of it; the same command again goes on where it stopped",
         "verify": "with --run: also boot each kernel and prove the smoke set",
         "all": "with --verify: every group of checks",
         "jobs": "cells at once (default: as many as there are processors)",
         "memory": "MiB that all running cells may need together (default: three quarters)",
+        "engine": "a container engine to share the cells with, as of DOCKER_HOST, or a context of"
+        " Docker's (may be repeated)",
+        "cluster": "with --run: hand the cells to this Dask scheduler, such as tcp://HOST:8786",
+        "store": "where its workers put results: a folder that all see, sftp://HOST/FOLDER, s3://…",
+        "merge": "summary.json of a shard: join it with others into dist/matrix (may be repeated)",
         "images": "make the container images that the cells are built in, and print their tags",
         "format": "print the matrix for github, gitlab or as json",
         "only": "cells whose name fits this pattern (may be repeated)",
@@ -552,6 +557,10 @@ def matrix(
     all: bool = False,
     jobs: str = "0",
     memory: str = "0",
+    engine: Words = None,
+    cluster: str = "",
+    store: str = "",
+    merge: Words = None,
     images: bool = False,
     format: str = "",
     only: Words = None,
@@ -562,9 +571,16 @@ def matrix(
     junit: str = "",
 ) -> None:
     """List, print for CI, or build all of matrix.toml."""
-    from tarpit_builder import matrix, report
+    from tarpit_builder import matrix, paths, report
+    from tarpit_builder.container import endpoint
 
-    cells = matrix.select(matrix.read(report.path(file)), only or (), shard)
+    everything = matrix.read(report.path(file))
+    if merge:
+        files = [found for name in merge if (found := report.path(name))]
+        joined = matrix.merge(files, everything, paths.dist_dir() / "matrix")
+        print(joined.table())
+        raise SystemExit(joined.exit_code)
+    cells = matrix.select(everything, only or (), shard)
     if images:
         from tarpit_builder.console import Console
 
@@ -580,6 +596,9 @@ def matrix(
         memory=report.number(memory, "--memory"),
         verify=verify,
         force=force,
+        engines=tuple(endpoint(name) for name in engine or ()),
+        cluster=cluster,
+        store=store,
         checks=("--all",) if all else (),
         sources=matrix.Sources(
             given.mirror, given.kernel_git, given.iptables_git, offline=given.offline
@@ -592,6 +611,21 @@ def matrix(
         summary.write_junit(as_junit)
     print(summary.table())
     raise SystemExit(summary.exit_code)
+
+
+@verb(
+    help={
+        "cluster": "the Dask scheduler, such as tcp://HOST:8786",
+        "jobs": "cells at once (default: as many as there are processors)",
+        "memory": "MiB that they may need together (default: three quarters)",
+    },
+)
+def worker(c: Context, cluster: str, jobs: str = "0", memory: str = "0") -> None:
+    """Work for `invoke matrix --run --cluster` until stopped, with the engine of this machine."""
+    from tarpit_builder import report
+    from tarpit_builder.matrix.cluster import serve
+
+    serve(cluster, jobs=report.number(jobs, "--jobs"), memory=report.number(memory, "--memory"))
 
 
 @verb(

@@ -229,6 +229,30 @@ class RunResult:
     lines: tuple[str, ...]
 
 
+def endpoint(name: str) -> str:
+    """What ``DOCKER_HOST`` is for *name*: an address, or one of the contexts of ``docker context``.
+
+    :raises UserError: if it is neither, or a context that takes keys with it.
+    """
+    if "://" in name:
+        return name
+    from docker.context import ContextAPI
+
+    context = ContextAPI.get_context(name)
+    if context is None or not context.Host:
+        known = ", ".join(found.name for found in ContextAPI.contexts())
+        raise UserError(
+            f"{name!r} is no address of a container engine, and no context of Docker's",
+            hint=f"write it like ssh://HOST or tcp://HOST:2376; contexts here: {known}",
+        )
+    if context.TLSConfig:
+        raise UserError(
+            f"the context {name!r} has keys for TLS, which are not handed on",
+            hint="name the engine by ssh://HOST",
+        )
+    return str(context.Host)
+
+
 class Engine:
     """A container engine that answered."""
 
@@ -237,8 +261,8 @@ class Engine:
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{_start_time(os.getpid())}"
 
     @classmethod
-    def connect(cls) -> Engine:
-        """The engine of the environment (``DOCKER_HOST``), else the local Docker.
+    def connect(cls, host: str = "") -> Engine:
+        """The engine at *host*, else that of the environment (``DOCKER_HOST``), else the local one.
 
         :raises DockerError: if none answers within ten seconds.
         """
@@ -247,11 +271,12 @@ class Engine:
         import requests
 
         try:
-            client = docker.from_env(timeout=CONNECT_TIMEOUT)
+            where = {**os.environ, "DOCKER_HOST": host} if host else None
+            client = docker.from_env(timeout=CONNECT_TIMEOUT, environment=where)
             client.ping()
             client.api.timeout = REQUEST_TIMEOUT
         except (docker.errors.DockerException, requests.RequestException, OSError) as error:
-            raise _unreached(error) from error
+            raise _unreached(error, host) from error
         engine = cls(client)
         engine._sweep()
         return engine
@@ -669,9 +694,9 @@ class Engine:
                     _quietly(partial(volume.remove, force=True))
 
 
-def _unreached(error: BaseException) -> DockerError:
-    """Why no engine answers: none is there, or it is not for this user."""
-    where = os.environ.get("DOCKER_HOST") or f"unix://{SOCKET}"
+def _unreached(error: BaseException, host: str) -> DockerError:
+    """Why no engine answers at *host*: none is there, or it is not for this user."""
+    where = host or os.environ.get("DOCKER_HOST") or f"unix://{SOCKET}"
     if not _is_refusal(error):
         return DockerError(
             f"no container engine answers at {where}",

@@ -15,7 +15,7 @@ from tarpit_builder.analysis.findings import Finding, parse
 from tarpit_builder.errors import BuildError, ToolMissingError
 
 TOOLS = Path(sys.executable).parent
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-docs.lock")
+LOCKS = tuple(f"requirements{part}.lock" for part in ("", "-dev", "-docs", "-cluster"))
 NO_PROSE = ("*.lock", "*.patch", "LICENSE", "*.gpg", "*.asc", "*.tsv", "rules/analysis.toml")
 """Files that codespell does not read: generated, others', no text, or of slips that are known."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from xml.etree import ElementTree as ET
 
 from tarpit_builder import __version__, paths
 from tarpit_builder.console import format_table
+from tarpit_builder.errors import UserError
 from tarpit_builder.matrix.definition import Cell
 
 FOLDER = "matrix"  # below dist/: records, logs and reports
+INFRASTRUCTURE = 3  # exit code, see errors
 
 
 class Outcome(StrEnum):
@@ -163,7 +166,7 @@ class Summary:
             "halted": self.halted,
             "counts": dict(self.counts),
             "cells": [
-                {"name": r.cell.name, "allowed": r.cell.allowed, **_plain(r)} for r in self.results
+                {"name": r.cell.name, "allowed": r.cell.allowed, **plain(r)} for r in self.results
             ],
         }
 
@@ -204,13 +207,68 @@ class Summary:
             stage.write_bytes(ET.tostring(suite, encoding="utf-8", xml_declaration=True))
 
 
+def merge(files: Sequence[Path], cells: Sequence[Cell], folder: Path) -> Summary:
+    """What the summaries *files* of shards say together of *cells*, also as files in *folder*.
+
+    A cell that several of them name counts as the one of the last.
+
+    :raises UserError: if one is no such summary, or names a cell that is none of *cells*.
+    :raises InfrastructureError: if it cannot be written.
+    """
+    by_name = {cell.name: cell for cell in cells}
+    results: dict[str, Result] = {}
+    seconds, jobs, halted = 0.0, 0, []
+    for file in files:
+        try:
+            data = json.loads(file.read_text())
+            for record in data["cells"]:
+                name = record["name"]
+                if name not in by_name:
+                    raise UserError(
+                        f"{file} is of another matrix: there is no cell {name!r}",
+                        hint="name its matrix with --file",
+                    )
+                results[name] = of_record(by_name[name], record)
+            seconds += float(data["seconds"])
+            jobs = max(jobs, int(data["jobs"]))
+            halted += [data["halted"]] if data["halted"] else []
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{file} is no summary of a matrix: {error}",
+                hint="name files that `invoke matrix --run --json FILE` wrote",
+            ) from error
+    ordered = tuple(results[cell.name] for cell in cells if cell.name in results)
+    joined = Summary(ordered, seconds, jobs, "; ".join(halted))
+    joined.write_json(folder / "summary.json")
+    joined.write_junit(folder / "junit.xml")
+    return joined
+
+
+def of_record(cell: Cell, record: Mapping[str, Any]) -> Result:
+    """The result of *cell* that *record* tells of, as :meth:`Summary.data` has it.
+
+    :raises (KeyError, TypeError, ValueError): if it is none.
+    """
+    values = {field.name: record[field.name] for field in fields(Result) if field.name != "cell"}
+    return Result(
+        cell,
+        **{
+            **values,
+            "outcome": Outcome(values["outcome"]),
+            "packages": tuple(values["packages"]),
+            "stages": tuple((title, seconds) for title, seconds in values["stages"]),
+            "proof": Proof(**values["proof"]) if values["proof"] else None,
+        },
+    )
+
+
 def save(result: Result, folder: Path) -> None:
     """Keep *result* for the next run.
 
     :raises InfrastructureError: if it cannot be written.
     """
     with paths.replacing(folder / f"{result.cell.name}.json") as stage:
-        stage.write_text(json.dumps(_plain(result), indent=2, ensure_ascii=False) + "\n")
+        stage.write_text(json.dumps(plain(result), indent=2, ensure_ascii=False) + "\n")
 
 
 def recall(cell: Cell, folder: Path) -> dict[str, Any]:
@@ -231,7 +289,8 @@ def recall_proof(cell: Cell, folder: Path, key: str) -> Proof | None:
     return proof if proof.key == key and proof.status == 0 else None
 
 
-def _plain(result: Result) -> dict[str, Any]:
+def plain(result: Result) -> dict[str, Any]:
+    """The record of *result*; what cell it is of is not in it."""
     data = asdict(result)
     del data["cell"]
     return data

@@ -16,8 +16,9 @@ from tarpit_builder.errors import BuildError
 from tarpit_builder.kernels.suite import Suite
 from tarpit_builder.leftovers import scratch
 from tarpit_builder.matrix.definition import Cell
+from tarpit_builder.matrix.options import RunOptions, Sources
 from tarpit_builder.matrix.outcome import Result, Summary
-from tarpit_builder.matrix.runner import RunOptions, Sources, run
+from tarpit_builder.matrix.runner import run
 from tarpit_builder.sources.debian import Archive
 
 JOBS = (1, 2)

@@ -63,6 +63,10 @@ class View:
         line = f"  {mark} {count} {name:<40} {outcome:<8} {seconds:>8}  {remark}"
         self._screen.print(line.rstrip(), "red" if result.counts else None)
 
+    def say(self, text: str) -> None:
+        """Say what is of no one cell."""
+        self._screen.print(f"  {text}")
+
     def tick(self, running: Sequence[Running], waiting: int) -> None:
         """Show what is under way."""
         self._running, self._waiting = running, waiting

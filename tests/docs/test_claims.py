@@ -144,7 +144,7 @@ def test_the_manual_page_and_the_guide_accept_icmpv6_before_a_drop() -> None:
     assert "The same for IPv6" not in page
 
 
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-docs.lock")
+LOCKS = tuple(f"requirements{part}.lock" for part in ("", "-dev", "-docs", "-cluster"))
 
 
 def test_locks_agree_and_are_hashed() -> None:

@@ -1,0 +1,334 @@
+"""`invoke matrix --run --cluster`: a real scheduler and workers, each with a ``dist`` of its own.
+
+What workers do but for the building is tried with an ``invoke`` that makes its results in no time;
+slow tests build.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tarpit_builder import matrix, paths
+from tarpit_builder.errors import InfrastructureError, SourceError, UserError
+from tarpit_builder.matrix import Cell, Outcome, RunOptions, cluster
+from tarpit_builder.matrix.store import ResultStore
+from tarpit_builder.request import Request
+from tests.processes import await_end, descendants, start
+
+INVOKE = Path(sys.executable).parent / "invoke"
+CELLS = tuple(Cell(Request(f"debian:{suite}"), memory=2000) for suite in ("trixie", "forky", "sid"))
+FAKE = """
+import hashlib, json, os, pathlib, sys, time
+kernel = sys.argv[sys.argv.index("--kernel") + 1]
+with open(os.environ["SEEN"], "a") as seen:
+    seen.write(f"{sys.argv[1]} {kernel} {os.environ['WORKER']}\\n")
+print("making", kernel, flush=True)
+time.sleep(float(os.environ.get("PACE", "0")))
+folder = pathlib.Path(os.environ["TARPIT_DIST"]) / kernel.replace(":", "-")
+fresh = not folder.exists()
+folder.mkdir(parents=True, exist_ok=True)
+(folder / "x.deb").write_text(kernel)
+digest = hashlib.sha256(kernel.encode()).hexdigest()
+(folder / "manifest.json").write_text(json.dumps({
+    "format": 1, "key": kernel, "outputs": [{"file": "x.deb", "sha256": digest}]
+}))
+status = int(os.environ.get("STATUS", "0"))
+if status:
+    raise SystemExit(print("error: no luck — try again") or status)
+pathlib.Path(sys.argv[sys.argv.index("--json") + 1]).write_text(json.dumps({
+    "folder": str(folder), "fresh": fresh, "key": kernel, "packages": ["x.deb"], "stages": []
+}))
+"""
+
+
+class Farm:
+    """A scheduler, and workers as they are asked for."""
+
+    def __init__(self, folder: Path, cleanup: ExitStack, host: str = "127.0.0.1") -> None:
+        self.folder, self._cleanup = folder, cleanup
+        with socket.create_server((host, 0)) as probe:
+            port = probe.getsockname()[1]
+        self.address = f"tcp://{host}:{port}"
+        self._seen = folder / "seen"
+        self._seen.write_text("")
+        fake = folder / "fake/invoke"
+        fake.mkdir(parents=True)
+        (fake / "__init__.py").write_text("")
+        (fake / "__main__.py").write_text(FAKE)
+        command = [sys.executable, "-m", "dask", "scheduler", "--no-dashboard", "--no-show"]
+        self._start("scheduler", [*command, "--host", host, "--port", str(port)], {})
+
+    def _start(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: dict[str, str],
+        checkout: Path = paths.PROJECT,
+    ) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{name}.log").open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=checkout,
+                env={**os.environ, "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "8s", **environment},
+                stdout=log,
+                stderr=log,
+            )
+        self._cleanup.callback(lambda: kill(process))
+        return process
+
+    def worker(
+        self,
+        name: str,
+        *,
+        fake: bool = True,
+        checkout: Path = paths.PROJECT,
+        wrapper: Sequence[str] = (),
+        **environment: str,
+    ) -> subprocess.Popen[bytes]:
+        """One called *name*, in *checkout*, which builds in earnest or only as a *fake*."""
+        serve = f"cluster.serve({self.address!r}, jobs=1, memory=5000)"
+        command = [sys.executable, "-c", f"from tarpit_builder.matrix import cluster; {serve}"]
+        environment |= {"TARPIT_DIST": str(self.folder / name), "SEEN": str(self._seen)}
+        environment |= {"WORKER": name}
+        environment |= {"PYTHONPATH": str(self.folder / "fake")} if fake else {}
+        return self._start(name, [*wrapper, *command], environment, checkout)
+
+    def seen(self) -> list[list[str]]:
+        """What fakes were told to do: step, kernel, worker."""
+        return [line.split() for line in self._seen.read_text().splitlines()]
+
+    def await_seen(self, count: int, seconds: float = 60) -> None:
+        """Return once so much was seen."""
+        deadline = time.monotonic() + seconds
+        while len(self.seen()) < count:
+            assert time.monotonic() < deadline, self.logs()
+            time.sleep(0.05)
+
+    def logs(self) -> str:
+        """What scheduler and workers say."""
+        return "\n".join(path.read_text() for path in self.folder.glob("*.log"))
+
+    @property
+    def options(self) -> RunOptions:
+        """For a run on it."""
+        store = str(self.folder / "store")
+        return RunOptions(dist=self.folder / "dist", cluster=self.address, store=store)
+
+    def command(self, *more: str) -> list[str]:
+        """The same as a command."""
+        file = self.folder / "cells.toml"
+        kernels = ", ".join(f'"{cell.request.kernel}"' for cell in CELLS)
+        file.write_text(f"[[build]]\nkernels = [{kernels}]\nmemory = 2000\n")
+        words = [str(INVOKE), "matrix", "--run", "--file", str(file), "--cluster", self.address]
+        return [*words, "--store", str(self.folder / "store"), *more]
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End *process* and all that it started, this very moment."""
+    with suppress(FileNotFoundError):
+        for pid in [process.pid, *descendants(process.pid)]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.fixture
+def farm(tmp_path: Path) -> Iterator[Farm]:
+    """One without workers."""
+    with ExitStack() as cleanup:
+        yield Farm(tmp_path, cleanup)
+
+
+@pytest.mark.docker
+def test_cells_are_shared_and_what_is_there_is_not_made_again(farm: Farm) -> None:
+    farm.worker("one")
+    farm.worker("two")
+    summary = matrix.run(CELLS, farm.options)
+    assert summary.exit_code == 0, summary.table() + farm.logs()
+    assert [result.outcome for result in summary.results] == [Outcome.BUILT] * 3
+    assert {worker for _, _, worker in farm.seen()} == {"one", "two"}
+    dist = farm.options.dist
+    for cell, result in zip(CELLS, summary.results, strict=True):
+        folder = Path(result.folder)
+        assert folder.parent == dist
+        assert (folder / "x.deb").read_text() == cell.request.kernel
+        assert f"making {cell.request.kernel}" in Path(result.log).read_text()
+        record = json.loads((dist / f"matrix/{cell.name}.json").read_text())
+        assert (record["outcome"], record["folder"]) == ("built", str(folder))
+    # Somebody else, on a machine that has none of it.
+    farm.worker("three")
+    for name in ("one", "two"):
+        shutil.rmtree(farm.folder / name)
+    again = matrix.run(CELLS, replace(farm.options, dist=farm.folder / "elsewhere"))
+    assert [result.outcome for result in again.results] == [Outcome.PRESENT] * 3
+    assert (farm.folder / "elsewhere/debian-sid/x.deb").read_text() == "debian:sid"
+
+
+@pytest.mark.docker
+def test_a_worker_of_another_version_gets_no_cells(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    other = farm.folder / "checkout"
+    for part in ("tarpit_builder", "containers", "dkms"):
+        shutil.copytree(paths.PROJECT / part, other / part)
+    for part in ("tasks.py", "CHANGELOG.md"):
+        shutil.copyfile(paths.PROJECT / part, other / part)
+    (other / "dkms/xt_TARPIT.c").write_text("")
+    farm.worker("old", checkout=other)
+    monkeypatch.setattr(cluster, "PATIENCE", 15.0)
+    summary = matrix.run(CELLS[:1], farm.options)
+    assert summary.exit_code == 3
+    assert "no worker for cells" in summary.halted
+    assert "it has version" in summary.halted, farm.logs()
+    assert farm.seen() == []
+    farm.worker("new")
+    assert matrix.run(CELLS, farm.options).exit_code == 0
+    assert {worker for _, _, worker in farm.seen()} == {"new"}
+    assert "gets no cells: it has version" in capfd.readouterr().err
+
+
+def test_a_scheduler_that_is_not_there_or_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "ANSWER", 2)
+    options = RunOptions(dist=tmp_path, store=str(tmp_path / "store"))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for port in (9, silent.getsockname()[1]):
+            there = replace(options, cluster=f"tcp://127.0.0.1:{port}")
+            with pytest.raises(InfrastructureError, match="no Dask scheduler answers at"):
+                matrix.run(CELLS, there)
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_a_cell_whose_worker_is_lost_goes_to_another(farm: Farm) -> None:
+    slow = farm.worker("slow", PACE="120")
+    run = start(farm.command(), env={**os.environ, "TARPIT_DIST": str(farm.options.dist)})
+    farm.await_seen(1)
+    farm.worker("quick")
+    kill(slow)
+    _, error = run.communicate(timeout=120)
+    assert run.returncode == 0, error + farm.logs()
+    assert [worker for _, _, worker in farm.seen()] == ["slow", "quick", "quick", "quick"]
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_a_lost_coordinator_is_followed_by_another(farm: Farm) -> None:
+    farm.worker("one", PACE="4")
+    environment = {**os.environ, "TARPIT_DIST": str(farm.options.dist)}
+    first = start(farm.command(), env=environment)
+    farm.await_seen(2)
+    first.kill()
+    first.communicate()
+    time.sleep(6)
+    assert len(farm.seen()) == 2, "the worker went on for nobody"
+    summary = matrix.run(CELLS, farm.options)
+    outcomes = [result.outcome for result in summary.results]
+    assert sorted(outcomes) == [Outcome.BUILT, Outcome.BUILT, Outcome.PRESENT]
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_interruption_ends_what_the_workers_do(farm: Farm) -> None:
+    worker = farm.worker("one", PACE="120")
+    run = start(farm.command(), env={**os.environ, "TARPIT_DIST": str(farm.options.dist)})
+    farm.await_seen(1)
+    working = [
+        pid
+        for pid in descendants(worker.pid)
+        if b"--kernel" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    assert working
+    run.send_signal(signal.SIGINT)
+    _, error = run.communicate(timeout=60)
+    assert (run.returncode, "error: interrupted" in error) == (130, True)
+    await_end(working)
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+@pytest.mark.parametrize(("status", "tries", "outcome"), [("3", 3, "error"), ("5", 1, "failed")])
+def test_what_a_machine_could_not_do_is_tried_again_and_what_failed_is_not(
+    farm: Farm, status: str, tries: int, outcome: str
+) -> None:
+    farm.worker("one", STATUS=status)
+    summary = matrix.run(CELLS[:1], farm.options)
+    assert (summary.exit_code, summary.results[0].outcome) == (int(status), outcome)
+    assert summary.results[0].detail == "no luck"
+    assert len(farm.seen()) == tries
+    if outcome == "failed":
+        assert "no luck" in Path(summary.results[0].log).read_text()
+
+
+# -- the store -------------------------------------------------------------------------------
+
+
+def test_a_store_gives_what_was_put_in_or_nothing(tmp_path: Path) -> None:
+    store = ResultStore(str(tmp_path / "store"))
+    file, out = tmp_path / "file", tmp_path / "out"
+    file.write_text("content")
+    digest = store.put(file)
+    assert store.put(file) == digest
+    store.get(digest, out)
+    assert out.read_text() == "content"
+    store.enter("cell", {"log": digest})
+    assert store.entry("cell") == {"log": digest}
+    assert store.entry("other") is None
+    assert not list((tmp_path / "store/arriving").iterdir())
+    (blob,) = (tmp_path / "store/blobs").glob("??/*")
+    blob.write_text("forged!")
+    with pytest.raises(SourceError, match="holds something else than it says"):
+        store.get(digest, tmp_path / "forged")
+    assert not (tmp_path / "forged").exists()
+    (tmp_path / "store/entries/cell.json").write_text('{"log": ')
+    assert store.entry("cell") is None
+
+
+@pytest.mark.parametrize(
+    ("url", "message"), [("nowhere://x", "nowhere"), ("", "needs a store"), ("s3://b", "s3")]
+)
+def test_a_store_that_cannot_be_is_refused(url: str, message: str, tmp_path: Path) -> None:
+    options = RunOptions(dist=tmp_path, store=url, cluster="tcp://127.0.0.1:9")
+    with pytest.raises(UserError, match=message):
+        matrix.run(CELLS, options)
+
+
+def test_a_store_that_is_full_is_one_line(tmp_path: Path) -> None:
+    mount = tmp_path / "small"
+    mount.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(mount)]
+    if os.geteuid() != 0 or subprocess.run(command, check=False).returncode != 0:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        (tmp_path / "file").write_bytes(os.urandom(1 << 17))
+        with pytest.raises(InfrastructureError, match="no space left"):
+            ResultStore(str(mount)).put(tmp_path / "file")
+        assert not [path for path in mount.rglob("*") if path.is_file()]
+    finally:
+        subprocess.run(["umount", str(mount)], check=True)
+
+
+def test_a_store_names_no_file_outside_of_its_folder(tmp_path: Path) -> None:
+    store = ResultStore(str(tmp_path / "store"))
+    (tmp_path / "file").write_text("content")
+    digest = store.put(tmp_path / "file")
+    record = {"folder": "/a/b", "key": "k"}
+    for name in ("../evil", "/evil"):
+        entry = {"record": record, "log": digest, "files": {name: digest}}
+        with pytest.raises(InfrastructureError, match="outside of its folder"):
+            cluster._bring(CELLS[0], entry, store, tmp_path / "dist")
+    assert not list(tmp_path.rglob("evil"))
