@@ -8,7 +8,7 @@ from tarpit_builder import __version__
 
 PURPOSES: Mapping[str, tuple[str, ...]] = {
     "find out": ("kernels", "explain", "doctor"),
-    "build and prove": ("build", "verify", "fuzz", "port", "matrix", "bench"),
+    "build and prove": ("build", "verify", "fuzz", "coverage", "port", "matrix", "worker", "bench"),
     "publish": ("repo",),
     "sources": ("fetch", "cache", "clean", "catalog-update"),
     "patches for trees of your own": ("patch", "regen", "check-patches"),

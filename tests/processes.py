@@ -50,8 +50,9 @@ def await_end(pids: Iterable[int]) -> None:
 def descendants(pid: int) -> list[int]:
     """The processes that *pid* started, and those that they did."""
     found = []
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        found += [int(child), *descendants(int(child))]
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        for child in (thread / "children").read_text().split():
+            found += [int(child), *descendants(int(child))]
     return found
 
 

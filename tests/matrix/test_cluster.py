@@ -30,6 +30,8 @@ from tests.processes import await_end, descendants, start
 
 INVOKE = Path(sys.executable).parent / "invoke"
 CELLS = tuple(Cell(Request(f"debian:{suite}"), memory=2000) for suite in ("trixie", "forky", "sid"))
+FILE = '[[build]]\nkernels = ["debian:trixie", "debian:forky", "debian:sid"]\nmemory = 2000\n'
+FLAVOURS = '[[build]]\nkernels = "debian:trixie"\nflavours = ["default", "cloud"]\n'
 FAKE = """
 import hashlib, json, os, pathlib, sys, time
 kernel = sys.argv[sys.argv.index("--kernel") + 1]
@@ -127,13 +129,12 @@ class Farm:
         store = str(self.folder / "store")
         return RunOptions(dist=self.folder / "dist", cluster=self.address, store=store)
 
-    def command(self, *more: str) -> list[str]:
-        """The same as a command."""
+    def command(self, cells: str = FILE) -> list[str]:
+        """The same as a command, of the matrix *cells*."""
         file = self.folder / "cells.toml"
-        kernels = ", ".join(f'"{cell.request.kernel}"' for cell in CELLS)
-        file.write_text(f"[[build]]\nkernels = [{kernels}]\nmemory = 2000\n")
+        file.write_text(cells)
         words = [str(INVOKE), "matrix", "--run", "--file", str(file), "--cluster", self.address]
-        return [*words, "--store", str(self.folder / "store"), *more]
+        return [*words, "--store", str(self.folder / "store")]
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
@@ -272,6 +273,79 @@ def test_what_a_machine_could_not_do_is_tried_again_and_what_failed_is_not(
     assert len(farm.seen()) == tries
     if outcome == "failed":
         assert "no luck" in Path(summary.results[0].log).read_text()
+
+
+@pytest.fixture
+def two_networks() -> Iterator[Sequence[str]]:
+    """Commands for a network of its own, 10.203.0.2, which reaches this machine at 10.203.0.1."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("a network of one's own needs root and iproute2")
+    name = f"tarpit{os.getpid()}"
+    inside = ["ip", "netns", "exec", name]
+    try:
+        for command in (
+            ["ip", "netns", "add", name],
+            ["ip", "link", "add", name, "type", "veth", "peer", "eth0", "netns", name],
+            ["ip", "address", "add", "10.203.0.1/24", "dev", name],
+            ["ip", "link", "set", name, "up"],
+            [*inside, "ip", "address", "add", "10.203.0.2/24", "dev", "eth0"],
+            [*inside, "ip", "link", "set", "eth0", "up"],
+            [*inside, "ip", "link", "set", "lo", "up"],
+        ):
+            subprocess.run(command, check=True)
+        yield inside
+    finally:
+        subprocess.run(["ip", "link", "delete", name], check=False)
+        subprocess.run(["ip", "netns", "delete", name], check=False)
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_a_worker_that_is_cut_off_loses_its_cell_and_may_come_back(
+    tmp_path: Path, two_networks: Sequence[str]
+) -> None:
+    link = [*two_networks, "ip", "link", "set", "eth0"]
+    with ExitStack() as cleanup:
+        farm = Farm(tmp_path, cleanup, host="10.203.0.1")
+        farm.worker("far", wrapper=two_networks, PACE="60")
+        run = start(farm.command(), env={**os.environ, "TARPIT_DIST": str(farm.options.dist)})
+        farm.await_seen(1)
+        farm.worker("near")
+        subprocess.run([*link, "down"], check=True)
+        _, error = run.communicate(timeout=180)
+        assert run.returncode == 0, error + farm.logs()
+        assert [worker for _, _, worker in farm.seen()] == ["far", "near", "near", "near"]
+        subprocess.run([*link, "up"], check=True)
+        again = replace(farm.options, dist=tmp_path / "elsewhere")
+        assert matrix.run(CELLS, again).exit_code == 0
+
+
+@pytest.mark.docker
+@pytest.mark.network
+@pytest.mark.slow
+def test_packages_are_the_same_as_from_one_machine(farm: Farm) -> None:
+    """Two workers with engines build in earnest, and one dies in the middle of it."""
+    cells = [
+        Cell(Request("debian:trixie", flavour=flavour), minutes=20) for flavour in ("", "cloud")
+    ]
+    alone = matrix.run(cells, RunOptions(dist=farm.folder / "alone", jobs=1))
+    assert alone.exit_code == 0, alone.table()
+    dying, _ = farm.worker("dying", fake=False), farm.worker("living", fake=False)
+    environment = {**os.environ, "TARPIT_DIST": str(farm.options.dist)}
+    run = start(farm.command(FLAVOURS), env=environment)
+    deadline = time.monotonic() + 300
+    while not any(
+        "build for" in log.read_text() for log in (farm.folder / "dying").glob("matrix/*.log")
+    ):
+        assert time.monotonic() < deadline, farm.logs()
+        time.sleep(0.1)
+    kill(dying)
+    _, error = run.communicate(timeout=900)
+    assert run.returncode == 0, error + farm.logs()
+    for result in alone.results:
+        folder = farm.options.dist / Path(result.folder).name
+        for name in result.packages:
+            assert (folder / name).read_bytes() == (Path(result.folder) / name).read_bytes()
 
 
 # -- the store -------------------------------------------------------------------------------

@@ -23,9 +23,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tarpit_builder import matrix, paths
+from tarpit_builder import container, matrix, paths
 from tarpit_builder.errors import InfrastructureError, UserError
-from tarpit_builder.matrix import Cell, Outcome, RunOptions, Sources
+from tarpit_builder.matrix import Cell, Outcome, Result, RunOptions, Sources, Summary
 from tarpit_builder.request import Request
 from tests.mirror import FakeArchive
 from tests.processes import descendants, start
@@ -238,3 +238,82 @@ def test_proof_is_not_repeated_while_nothing_changed(tmp_path: Path) -> None:
     assert again.results[0].proof == first.results[0].proof
     assert again.results[0].outcome is Outcome.PRESENT
     assert again.seconds < first.seconds / 3
+
+
+# -- several engines, and several runs -------------------------------------------------------
+
+AN_INVOKE = """
+import json, os, pathlib, sys
+host = os.environ["DOCKER_HOST"]
+if "nonexistent" in host:
+    raise SystemExit(print("error: no container engine answers — start one") or 3)
+pathlib.Path(sys.argv[sys.argv.index("--json") + 1]).write_text(json.dumps({
+    "folder": "", "fresh": True, "key": host, "packages": [], "stages": []
+}))
+"""
+
+
+@pytest.fixture
+def an_invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ``invoke`` that builds nothing, and needs an engine all the same."""
+    package = tmp_path / "fake/invoke"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "__main__.py").write_text(AN_INVOKE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
+
+
+GONE = "unix:///nonexistent/docker.sock"
+
+
+@pytest.mark.docker
+@pytest.mark.usefixtures("an_invoke")
+def test_cells_are_shared_among_engines_and_one_that_is_gone_gets_no_more(tmp_path: Path) -> None:
+    here = os.environ.get("DOCKER_HOST", f"unix://{container.SOCKET}")
+    same = here.replace("unix:///", "unix:////")
+    cells = [replace(CLOUD, request=Request(f"debian:{name}")) for name in ("a", "b", "c", "d")]
+    options = RunOptions(engines=(GONE, here, same), jobs=3, dist=tmp_path / "dist")
+    summary = matrix.run(cells, options)
+    assert summary.exit_code == 0, summary.table()
+    assert {result.key for result in summary.results} == {here, same}
+
+
+@pytest.mark.usefixtures("an_invoke")
+def test_when_the_last_engine_is_gone_nothing_more_is_started(tmp_path: Path) -> None:
+    options = RunOptions(engines=(GONE, GONE + "2"), jobs=1, dist=tmp_path / "dist")
+    summary = matrix.run([CLOUD, PLAIN], options)
+    assert [result.outcome for result in summary.results] == [Outcome.ERROR, Outcome.NOT_RUN]
+    assert "no container engine answers" in summary.halted
+
+
+def test_an_engine_is_named_by_address_or_context() -> None:
+    assert container.endpoint("ssh://build@host") == "ssh://build@host"
+    assert container.endpoint("default").startswith("unix://")
+    with pytest.raises(UserError, match="'farm' is no address .* contexts here: default"):
+        container.endpoint("farm")
+
+
+def test_summaries_of_shards_are_joined(tmp_path: Path) -> None:
+    files = []
+    for number, result in enumerate(
+        (
+            Result(PLAIN, Outcome.BUILT, 3.0, key="k", packages=("x.deb",), stages=(("a", 1.0),)),
+            Result(CLOUD, Outcome.FAILED, 4.0, 5, "the compiler said no"),
+        )
+    ):
+        files.append(tmp_path / f"{number}.json")
+        Summary((result,), 5.0, 2).write_json(files[-1])
+    joined = matrix.merge(files, [CLOUD, PLAIN], tmp_path / "all")
+    assert [result.cell for result in joined.results] == [CLOUD, PLAIN]
+    assert (joined.exit_code, joined.seconds) == (5, 10.0)
+    assert joined.results[1].stages == (("a", 1.0),)
+    assert json.loads((tmp_path / "all/summary.json").read_text())["counts"] == {
+        "failed": 1,
+        "built": 1,
+    }
+    assert "failures" in (tmp_path / "all/junit.xml").read_text()
+    with pytest.raises(UserError, match="of another matrix: there is no cell 'debian-trixie"):
+        matrix.merge(files, [CLOUD], tmp_path / "all")
+    files[0].write_text("{}")
+    with pytest.raises(UserError, match="no summary of a matrix"):
+        matrix.merge(files, [CLOUD, PLAIN], tmp_path / "all")
