@@ -52,22 +52,16 @@ def test_a_minute_of_hostile_frames_finds_nothing(bench: Bench, tmp_path: Path) 
     assert report.replies > report.packets // 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mutant", "wrong"),
     [
-        pytest.param("wrong-ack", "acknowledges something else", id="wrong-ack"),
-        pytest.param(
-            "skips-checksum",
-            "answers what wants no answer",
-            id="skips-checksum",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            "answers-rst", "answers what wants no answer", id="answers-rst", marks=pytest.mark.slow
-        ),
-        pytest.param("trailing-bytes", "", id="trailing-bytes", marks=pytest.mark.slow),
-        pytest.param("no-ipv6", "does not answer", id="no-ipv6", marks=pytest.mark.slow),
-        pytest.param("window-1", "opens another window", id="window-1", marks=pytest.mark.slow),
+        ("wrong-ack", "acknowledges something else"),
+        ("skips-checksum", "answers what wants no answer"),
+        ("answers-rst", "answers what wants no answer"),
+        ("trailing-bytes", ""),
+        ("no-ipv6", "does not answer"),
+        ("window-1", "opens another window"),
     ],
 )
 def test_a_fault_in_the_module_is_found_and_made_small(

@@ -78,10 +78,8 @@ def forget_neighbours(outside: Network) -> None:
 # -- fail2ban -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "suite",
-    ["trixie", *(pytest.param(name, marks=pytest.mark.slow) for name in ("bookworm", "forky"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("suite", ["trixie", "bookworm", "forky"])
 def test_fail2ban_bans_are_held_and_dropped_without_the_module(suite: str, host: Host) -> None:
     guest = host(suite, ("fail2ban",))
     guest.copy_in(

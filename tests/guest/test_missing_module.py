@@ -12,7 +12,7 @@ from tests.packaging.conftest import Build
 
 pytestmark = [pytest.mark.boot, pytest.mark.docker, pytest.mark.network]
 
-SUITES = ["trixie", *(pytest.param(s, marks=pytest.mark.slow) for s in ("bookworm", "forky"))]
+SUITES = ["trixie", "bookworm", "forky"]
 
 OPEN, SHUT, CAUGHT = 80, 81, 23
 """Ports that the rules accept, drop, and send to the tarpit; a server listens to each."""
@@ -90,6 +90,7 @@ def answered(guest: Guest, iptables: str) -> int:
     raise AssertionError(f"{iptables}: no TARPIT in the chain")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suite", SUITES)
 def test_netfilter_persistent(suite: str, boot: Boot, built: Build, built_later: Build) -> None:
     image = make(Recipe.of(suite, packages=("iptables-persistent",)))

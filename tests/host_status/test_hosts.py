@@ -22,7 +22,7 @@ from tests.packaging.conftest import Build
 pytestmark = pytest.mark.docker
 
 SCRIPT = Path(__file__).parent / "hosts.sh"
-SUITES = ["trixie", "bookworm"]
+SUITES = ["trixie", pytest.param("bookworm", marks=pytest.mark.slow)]
 
 
 class Look:

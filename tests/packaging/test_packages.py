@@ -27,12 +27,12 @@ from tests.packaging.conftest import Build
 pytestmark = pytest.mark.docker
 
 HERE = Path(__file__).parent
-ALWAYS = ("trixie", "bookworm")
+ALWAYS = ("trixie",)
 SUITES = [
     pytest.param(suite, marks=() if suite in ALWAYS else pytest.mark.slow)
     for suite in ("trixie", "bookworm", "bullseye", "forky", "sid")
 ]
-ALWAYS_LIVED = (("trixie", "ours-first"), ("bookworm", "theirs-first"), ("trixie", "unfit-kernel"))
+ALWAYS_LIVED = (("trixie", "ours-first"), ("bookworm", "theirs-first"))
 LIVES = [
     pytest.param(suite, order, marks=() if (suite, order) in ALWAYS_LIVED else pytest.mark.slow)
     for suite in ("trixie", "bookworm", "bullseye", "forky", "sid")

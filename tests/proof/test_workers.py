@@ -38,10 +38,10 @@ def options(tmp_path: Path) -> VerifyOptions:
 def test_machines_side_by_side_report_in_the_order_of_the_groups(
     bench: Bench, tmp_path: Path
 ) -> None:
-    wanted = units(registry.select(("smoke", "honeypot", "reset")), registry.BACKENDS)
+    wanted = units(registry.select(("smoke", "reset")), registry.BACKENDS)
     parts = judge(subject(bench), options(tmp_path), bench.boot, wanted, Console(), tmp_path)
     order = list(dict.fromkeys(result.where for part in parts for result in part.results))
-    assert order == ["smoke", "honeypot/legacy", "honeypot/nft", "reset/legacy", "reset/nft"]
+    assert order == ["smoke", "reset/legacy", "reset/nft"]
     assert {result.outcome for part in parts for result in part.results} == {Verdict.PASS}
     packets = PcapNgReader(str(tmp_path / "packets.pcapng"))
     marks = [packet.comment.decode() for packet in packets if packet.comment]
