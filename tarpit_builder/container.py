@@ -51,6 +51,7 @@ IMAGES = os.environ.get("TARPIT_IMAGES", "localhost/tarpit-builder")
 SOCKET = "/var/run/docker.sock"  # where docker-py looks unless DOCKER_HOST says otherwise
 BUILDER_UID = 1000
 MIB = 1 << 20
+KEPT = 48  # volumes with the build trees of kernels, of about 60 MB each
 TRUSTED = "/etc/apt/trusted.gpg.d/tarpit-archive.gpg"
 SIGKILLED = 128 + 9  # exit status of a process that was killed
 ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[@-Z\\^_])")
@@ -554,7 +555,28 @@ class Engine:
         with locked(name):
             self._client.volumes.create(name=name, labels={LABEL: "keep"})
             self._fill(image, name, item, marker=".complete")
+        self._evict(name)
         return name
+
+    def _evict(self, used: str) -> None:
+        """Remove the kept volumes that were not used for longest, until there are :data:`KEPT`.
+
+        *used* is used now.  The engine does not tell when one was, so this machine notes it; what a
+        container of anybody has stays.
+        """
+        import docker.errors
+
+        notes = paths.make_dir(paths.cache_dir() / "volumes")
+        (notes / used).touch()
+        by_age = sorted(notes.iterdir(), key=lambda note: note.stat().st_mtime, reverse=True)
+        for note in by_age[KEPT:]:
+            try:
+                self._client.volumes.get(note.name).remove()
+            except docker.errors.NotFound:
+                pass
+            except docker.errors.APIError:
+                continue
+            note.unlink(missing_ok=True)
 
     def _fill(self, image: str, volume: str, item: Input, *, marker: str | None = None) -> None:
         import docker.errors

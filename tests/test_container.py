@@ -197,6 +197,24 @@ def test_kept_volume_is_filled_once(engine: Engine, image: str) -> None:
         subprocess.run(["docker", "volume", "rm", f"tarpit-builder-keep-{key}"], check=True)
 
 
+def test_kept_volumes_that_were_not_used_for_longest_go(
+    engine: Engine, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TARPIT_CACHE", str(tmp_path))
+    monkeypatch.setattr(container, "KEPT", 2)
+    keys = [os.urandom(20).hex() for _ in range(3)]
+    names = [f"tarpit-builder-keep-{key}" for key in keys]
+    there = ["docker", "volume", "ls", "-q", "--filter", "name=tarpit-builder-keep-"]
+    try:
+        for number in (0, 1, 0, 2):
+            kept = Input("/kernel", [Files({"file": b"content"})], keys[number])
+            assert sh(engine, image, "cat /kernel/file", inputs=[kept]) == ("content",)
+        found = subprocess.run(there, capture_output=True, text=True, check=True).stdout.split()
+        assert [name in found for name in names] == [True, False, True]
+    finally:
+        subprocess.run(["docker", "volume", "rm", "--force", *names], check=True)
+
+
 def test_nothing_is_left_after_failure(engine: Engine, image: str, tmp_path: Path) -> None:
     result = engine.run(image, ["sh", "-c", "echo half > /out/f; exit 3"], output=tmp_path)
     assert result.status == 3
