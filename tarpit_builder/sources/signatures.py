@@ -13,6 +13,7 @@ import hashlib
 import re
 import shutil
 import subprocess
+import time
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,8 +23,15 @@ from pathlib import Path
 from typing import IO
 
 from tarpit_builder import paths
-from tarpit_builder.errors import NetworkError, SourceError, ToolMissingError, UserError
+from tarpit_builder.errors import (
+    InfrastructureError,
+    NetworkError,
+    SourceError,
+    ToolMissingError,
+    UserError,
+)
 from tarpit_builder.leftovers import scratch
+from tarpit_builder.packaging import changelog
 from tarpit_builder.sources.store import Store
 
 KEY_LIMIT = 1 << 20  # bytes of a public key file
@@ -152,6 +160,7 @@ class Keys:
         valid = words.get("VALIDSIG", [])
         key = by_fingerprint.get(valid[1]) if len(valid) > 4 else None
         if key is None:
+            demand_clock()
             signer = next((words[word][1] for word in ("ERRSIG", "NO_PUBKEY") if word in words), "")
             known = next((key for key in by_fingerprint.values() if _names(key, signer)), None)
             if known is not None and known.name in self._missing:
@@ -247,6 +256,20 @@ class DetachedCheck:
         """Hand over the next part of the signed data."""
         with suppress(BrokenPipeError):  # gpgv has seen enough; its status says why
             self._pipe.write(chunk)
+
+
+def demand_clock() -> None:
+    """Called where a signature is refused: keys of the future look like no keys at all.
+
+    :raises InfrastructureError: if this machine's clock shows a time before this program was made.
+    """
+    now = time.time()
+    if now < changelog.source_date_epoch():
+        raise InfrastructureError(
+            f"this machine's clock shows {datetime.fromtimestamp(now, UTC):%Y-%m-%d}, which is "
+            "before this program was made",
+            hint="set it (timedatectl set-ntp true); signatures cannot be checked by such a clock",
+        )
 
 
 def _gpgv(keyring: Path) -> list[str | Path]:

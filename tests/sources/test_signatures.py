@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tarpit_builder.errors import NetworkError, SourceError, ToolMissingError
+from tarpit_builder.errors import InfrastructureError, NetworkError, SourceError, ToolMissingError
 from tarpit_builder.sources.catalogue import SHIPPED
 from tarpit_builder.sources.signatures import (
     Keys,
@@ -166,6 +167,15 @@ def test_a_clock_that_is_behind_does_not_make_good_signatures_bad(
     """Seen from a machine whose clock stands still, today's signatures are from the future."""
     signature = people.ring.detach("developer", DATA, when="20391231T000000!")
     assert keys.verify(DATA, signature, "it", "kernel").made.year == 2039
+
+
+def test_a_clock_before_this_program_is_told_of_and_not_a_stranger(
+    keys: Keys, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To gpgv, keys that are made in the future are none."""
+    monkeypatch.setattr(time, "time", lambda: 1_136_073_600.0)
+    with pytest.raises(InfrastructureError, match="clock shows 2006-01-01, which is before"):
+        keys.verify(DATA, people.ring.detach("stranger", DATA), "it", "kernel")
 
 
 def test_damaged_armour_is_refused(keys: Keys, people: People) -> None:
