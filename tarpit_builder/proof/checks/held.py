@@ -18,6 +18,7 @@ from tarpit_builder.proof.lab import Deviation, Lab, Unavailable
 from tarpit_builder.proof.namespaces import Pair
 from tarpit_builder.proof.network import Configurator
 from tarpit_builder.proof.registry import Group
+from tarpit_builder.proof.report import Figure
 from tarpit_builder.proof.segment import Flow, Segment, frame, parse
 from tarpit_builder.versions import KernelVersion
 
@@ -163,6 +164,11 @@ class RealClients:
             requests.append(Request(Op.READ, (table, 1 << 20), netns=self.netns))
         replies = self.lab.guest.batch(requests)
         self._evaluate(clients, list(zip(requests, replies, strict=True)))
+        mode = self.mode or "tarpit"
+        self.lab.figures += [
+            Figure("held", one.label, mode, one.lasted, "s", limit=seconds, family=self.family)
+            for one in clients
+        ]
         for client in clients:
             self.lab.guest.submit(Request(Op.CLOSE, (client.slot,)))
 
