@@ -135,6 +135,8 @@ class Cell:
     proof: Proof | None = None
     recorded: str = ""
     """What the committed table says of its proof."""
+    untried: str = ""
+    """Why this machine could not do it the last time; what is known of it, is from before."""
     older: bool = False
     """It was another source of the module than that of today."""
     problems: tuple[str, ...] = ()
@@ -487,7 +489,7 @@ def _cell(node: Node, path: Path, dist: Path) -> Cell:
         state=state,
         built=when if good else "",
         failed="" if good else when,
-        detail=node.text("detail", ""),
+        detail=node.text("detail", "") or ("" if good else f"the matrix says: {outcome}"),
         # What is noted is a path of the machine that it was built on.
         folder=Path(node.text("folder", "")).name,
         log=_log(path, dist),
@@ -537,11 +539,13 @@ def _with_record(cell: Cell, record: Cell) -> Cell:
         stages=record.stages or cell.stages,
         problems=(*cell.problems, *record.problems),
     )
-    if record.state in {State.FAILED, State.UNKNOWN} and not record.proof:
+    if record.state is State.UNKNOWN:
+        return replace(merged, untried=record.detail or "it was not run")
+    if record.state is State.FAILED and not record.proof:
         # The build that is there is an earlier one; what is known of it stays.
-        if record.state is State.FAILED and cell.state is not State.DAMAGED:
-            merged = replace(merged, state=State.FAILED)
-        return replace(merged, failed=record.failed, detail=merged.detail or record.detail)
+        state = cell.state if cell.state is State.DAMAGED else State.FAILED
+        detail = merged.detail or record.detail
+        return replace(merged, state=state, failed=record.failed, detail=detail)
     if record.proof and record.key == cell.key and not (cell.proof and cell.proof.checks):
         return judged(merged, record.proof)
     return merged
@@ -570,4 +574,17 @@ def _table() -> Iterable[Cell]:
 def _with_table(cell: Cell, row: Cell) -> Cell:
     """*cell* with what the table knows beyond it: what was proven of an earlier build."""
     booted, verified = cell.booted or row.booted, cell.verified or row.verified
-    return replace(cell, booted=booted, verified=verified, recorded=row.recorded)
+    merged = replace(cell, booted=booted, verified=verified, recorded=row.recorded)
+    if cell.state is not State.UNKNOWN:
+        return merged
+    return replace(
+        merged,
+        state=row.state,
+        built=row.built,
+        failed="",
+        detail="",
+        untried=cell.detail or "it was not run",
+        compiler=row.compiler,
+        sources=row.sources,
+        older=row.older,
+    )

@@ -16,7 +16,7 @@ import pygal
 from tarpit_builder.page.cells import Cell, Figure, Run
 
 WIDTH = 440  # of all charts, so that their letters have one size
-BAR, GAP, FRAME = 17, 16, 34  # height of a bar, what is between groups, and around all
+BAR, GAP, FRAME = 18, 7, 8  # height of a bar, what is between groups, and around all
 SVG = "{http://www.w3.org/2000/svg}"
 SLOWEST, LAST = 12, 20  # builds and runs that are drawn; the tables have all
 NOT_MEASURED = "not measured"
@@ -82,9 +82,11 @@ def bars(
         style=pygal.style.Style(label_font_size=12, value_font_size=12),
     )
     chart.x_labels = list(reversed(labels))  # pygal begins at the bottom
-    for _, title, values in reversed(series):
+    # Beside each other they are drawn from the bottom as well, one after the other from the left.
+    order = list(series) if stacked else list(reversed(series))
+    for _, title, values in order:
         chart.add(title, list(reversed(list(values))))
-    return _bare(chart.render_tree(), [colour for colour, _, _ in reversed(series)])
+    return _bare(chart.render_tree(), [colour for colour, _, _ in order])
 
 
 def _bare(root: Any, colours: Sequence[int]) -> str:
@@ -106,8 +108,10 @@ def _bare(root: Any, colours: Sequence[int]) -> str:
         for index, colour in enumerate(colours):
             if f"serie-{index} " in f"{kind} ":
                 parent.set("class", f"colour-{colour}")
-        for attribute in ("id", "rx", "ry", "style"):
+        for attribute in ("id", "rx", "ry", "style", "text-anchor"):
             parent.attrib.pop(attribute, None)
+        if kind == "value":
+            parent.set("dx", "5")  # behind the end of its bar
         for attribute in ("x", "y", "width", "height"):
             value = parent.get(attribute)
             if value and len(value) > 6:

@@ -131,11 +131,13 @@ def failures(cells: Sequence[Cell]) -> list[Failure]:
                 title = f"{check.group}: {check.title}"
                 state = "failed" if check.outcome == Verdict.FAIL else "not tried"
                 add(number, title, check.detail, state, check.ladder)
+        if cell.untried:
+            add(number, "could not be tried by the last run", cell.untried, "not tried")
         bad = any(check.outcome == Verdict.FAIL for check in checks)
         if cell.state in {"failed", "not tried", "damaged"} and not bad:
             titles = {
                 "failed": "does not build" if not cell.proof else "verification",
-                "not tried": "could not be tried on this machine",
+                "not tried": "could not be tried by the last run",
                 "damaged": "records or packages are damaged",
             }
             add(number, titles[cell.state], cell.detail, str(cell.state))
