@@ -8,11 +8,13 @@ is a cell that says so.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
-from tarpit_builder import digests, evidence, records
+from tarpit_builder import digests, evidence, machine, records
 from tarpit_builder.build import FORMAT, MANIFEST
 from tarpit_builder.errors import TarpitError
 from tarpit_builder.matrix import outcome as outcomes
@@ -91,9 +93,21 @@ class Proof:
     ladder: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    figures: tuple[Figure, ...] = ()
+    measured: tuple[Node, ...] = ()
     same: bool = True
     """It is of the very build that is there now."""
+
+    def figures(self, what: str) -> list[Figure]:
+        """What was measured of that kind; read only now, as the newest proof is all that counts.
+
+        What is damaged of it is left out.
+        """
+        found = []
+        for node in self.measured:
+            if node.data.get("what") == what:
+                with suppress(DamageError):
+                    found.append(_figure(node))
+        return found
 
     @property
     def booted(self) -> bool:
@@ -223,6 +237,22 @@ def runs(dist: Path) -> tuple[list[Run], list[str]]:
     return sorted(found, key=lambda run: run.when), problems
 
 
+def timed(cells: Iterable[Cell], runs: Iterable[Run]) -> list[Cell]:
+    """*cells*, with the seconds of the last run that built them where the last of all did not."""
+    seconds = {
+        name: taken
+        for run in runs
+        for name, (outcome, taken, _) in run.cells.items()
+        if outcome == Outcome.BUILT
+    }
+    return [
+        cell
+        if cell.seconds
+        else replace(cell, seconds=max((seconds.get(name, 0.0) for name in cell.names), default=0))
+        for cell in cells
+    ]
+
+
 def benches(dist: Path) -> Iterator[tuple[str, Proof]]:
     """What ``invoke bench --packets`` has measured: on which kernel, and the report."""
     for path in sorted((dist / "bench").glob("packets-*.json")):
@@ -234,32 +264,35 @@ def benches(dist: Path) -> Iterator[tuple[str, Proof]]:
             continue
 
 
-def _order(cell: Cell) -> tuple[bool, KernelVersion, str, str, str]:
+def _order(cell: Cell) -> tuple[KernelVersion, bool, str, str, str]:
     version = cell.version or KernelVersion.parse("999.0")
-    return (cell.kernel != str(version), version, *cell.subject)
+    return (version, cell.kernel != str(version), *cell.subject)
 
 
 # -- builds ----------------------------------------------------------------------------------------
 
 
 def _built(dist: Path) -> Iterator[Cell]:
-    for path in sorted(dist.glob(f"*/{MANIFEST}")):
-        if path.parent.name.startswith("."):
-            continue  # it is being made
-        name = path.parent.name
-        try:
-            yield _proven(_manifest(path, dist), path.parent, dist)
-        except DamageError as damage:
-            yield Cell(
-                reading.clean(name),
-                "",
-                "",
-                State.DAMAGED,
-                folder=name,
-                failed=_written(path),
-                detail=str(damage),
-                problems=(str(damage),),
-            )
+    """The builds; several at once, as most of it is digests of files."""
+    found = [path for path in sorted(dist.glob(f"*/{MANIFEST}")) if path.parent.name[0] != "."]
+    with ThreadPoolExecutor(machine.cores()) as pool:
+        yield from pool.map(lambda path: _build(path, dist), found)
+
+
+def _build(path: Path, dist: Path) -> Cell:
+    try:
+        return _proven(_manifest(path, dist), path.parent, dist)
+    except DamageError as damage:
+        return Cell(
+            reading.clean(path.parent.name),
+            "",
+            "",
+            State.DAMAGED,
+            folder=path.parent.name,
+            failed=_written(path),
+            detail=str(damage),
+            problems=(str(damage),),
+        )
 
 
 def _manifest(path: Path, dist: Path) -> Cell:
@@ -319,9 +352,9 @@ def _genuine(folder: Path, package: Package, dist: Path) -> bool:
     """Whether the file is there, and is that."""
     path = folder / package.name
     try:
-        if not path.resolve().is_relative_to(dist.resolve()) or not path.is_file():
+        if reading.leads_out(path, dist):
             return False
-        return digests.file(path) == package.sha256
+        return path.is_file() and digests.file(path) == package.sha256
     except (OSError, ValueError):
         return False
 
@@ -390,32 +423,7 @@ def _old_proof(folder: Path, dist: Path, cell: Cell) -> Proof | None:
 
 
 def _report(node: Node, when: str) -> Proof:
-    checks = tuple(
-        Check(
-            group=one.text("group"),
-            backend=one.text("backend", ""),
-            family=int(one.number("family", 0) if one.data.get("family") else 0),
-            title=one.text("title"),
-            section=one.text("section", ""),
-            outcome=one.text("outcome"),
-            detail=one.text("detail", ""),
-            ladder=tuple(one.texts("ladder")),
-        )
-        for one in node.nodes("results")
-    )
-    figures = tuple(
-        Figure(
-            one.text("what"),
-            one.text("subject"),
-            one.text("series"),
-            one.number("value"),
-            one.text("unit"),
-            one.number("limit", 0),
-            int(one.number("family", 0) if one.data.get("family") else 0),
-            one.text("backend", ""),
-        )
-        for one in node.nodes("figures")
-    )
+    checks = tuple(_check(one) for one in node.nodes("results"))
     known = {str(verdict) for verdict in Verdict}
     if strange := sorted({check.outcome for check in checks} - known):
         raise DamageError(f"{node.name}: no check ends as {strange[0]!r}")
@@ -429,7 +437,49 @@ def _report(node: Node, when: str) -> Proof:
         ladder=tuple(node.texts("ladder")),
         held=tuple(node.texts("held")),
         notes=tuple(node.texts("notes")),
-        figures=figures,
+        measured=tuple(node.nodes("figures")),
+    )
+
+
+def _check(node: Node) -> Check:
+    """A check; one of many thousands that ended the same way, so those without packets are kept."""
+    data = node.data
+    if data.get("ladder"):
+        return _read_check(node)
+    try:
+        key = tuple(data.get(name) for name in CHECK)
+        return _checks.get(key) or _checks.setdefault(key, _read_check(node))
+    except TypeError:  # something in it has no hash: not what it should be
+        return _read_check(node)
+
+
+CHECK = ("group", "backend", "family", "title", "section", "outcome", "detail")
+_checks: dict[tuple[object, ...], Check] = {}
+
+
+def _read_check(node: Node) -> Check:
+    return Check(
+        group=node.text("group"),
+        backend=node.text("backend", ""),
+        family=node.integer("family"),
+        title=node.text("title"),
+        section=node.text("section", ""),
+        outcome=node.text("outcome"),
+        detail=node.text("detail", ""),
+        ladder=tuple(node.texts("ladder")) if node.data.get("ladder") else (),
+    )
+
+
+def _figure(node: Node) -> Figure:
+    return Figure(
+        node.text("what"),
+        node.text("subject"),
+        node.text("series"),
+        node.number("value"),
+        node.text("unit"),
+        node.number("limit", 0),
+        node.integer("family"),
+        node.text("backend", ""),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -15,7 +16,7 @@ import pygal
 
 from tarpit_builder.page.cells import Cell, Figure, Run
 
-WIDTH = 440  # of all charts, so that their letters have one size
+WIDTH = 360  # of all charts, so that their letters have one size
 BAR, GAP, FRAME = 18, 7, 8  # height of a bar, what is between groups, and around all
 SVG = "{http://www.w3.org/2000/svg}"
 SLOWEST, LAST = 12, 20  # builds and runs that are drawn; the tables have all
@@ -59,8 +60,12 @@ def bars(
     shown: Callable[[float], str],
     *,
     stacked: bool = False,
+    texts: Sequence[str] = (),
 ) -> str:
-    """Horizontal bars: for each of *labels* one of each series (colour, title, values)."""
+    """Horizontal bars: for each of *labels* one of each series (colour, title, values).
+
+    What stands behind each bar is as *shown* of its value, or its text of *texts*.
+    """
     rows = 1 if stacked else len(series)
     kind = pygal.HorizontalStackedBar if stacked else pygal.HorizontalBar
     chart = kind(
@@ -71,7 +76,7 @@ def bars(
         width=WIDTH,
         height=len(labels) * (rows * BAR + GAP) + FRAME,
         margin=4,
-        margin_right=58,
+        margin_right=130 if texts else 58,
         show_legend=False,
         print_values=not stacked,
         print_values_position="top",
@@ -82,11 +87,15 @@ def bars(
         style=pygal.style.Style(label_font_size=12, value_font_size=12),
     )
     chart.x_labels = list(reversed(labels))  # pygal begins at the bottom
-    # Beside each other they are drawn from the bottom as well, one after the other from the left.
-    order = list(series) if stacked else list(reversed(series))
-    for _, title, values in order:
-        chart.add(title, list(reversed(list(values))))
-    return _bare(chart.render_tree(), [colour for colour, _, _ in order])
+    for _, title, values in series:
+        chart.add(
+            title,
+            [
+                {"value": value, "formatter": lambda _, text=text: text} if text else value
+                for value, text in reversed(list(zip_longest(values, texts)))
+            ],
+        )
+    return _bare(chart.render_tree(), [colour for colour, _, _ in series])
 
 
 def _bare(root: Any, colours: Sequence[int]) -> str:
@@ -133,14 +142,11 @@ def of(cell: Cell) -> str:
 
 def newest(cells: Iterable[Cell], what: str) -> tuple[str, list[Figure]]:
     """The newest figures of that kind, and what they are of."""
-    best: tuple[str, str, list[Figure]] = ("", "", [])
-    for cell in cells:
-        if not cell.proof:
-            continue
-        found = [figure for figure in cell.proof.figures if figure.what == what]
-        if found and cell.proof.when >= best[0]:
-            best = cell.proof.when, of(cell), found
-    return best[1], best[2]
+    proven = [(cell, cell.proof) for cell in cells if cell.proof and cell.proof.measured]
+    for cell, proof in sorted(proven, key=lambda one: one[1].when, reverse=True):
+        if found := proof.figures(what):
+            return of(cell), found
+    return "", []
 
 
 def scan(cells: Iterable[Cell]) -> Chart:
@@ -185,19 +191,21 @@ def held(cells: Iterable[Cell]) -> Chart:
     groups: dict[tuple[str, bool], list[Figure]] = {}
     for one in least.values():
         groups.setdefault((one.series, CLOSED in one.subject), []).append(one)
-    labels, values = [], []
+    labels, middles, texts = [], [], []
     for (mode, closed), members in groups.items():
         labels.append(f"--{mode}, {'closed' if closed else 'waiting'}")
-        values.append(min(members, key=lambda one: one.value))
-    drawn = bars(
-        labels,
-        [(0, "the shortest of all", [one.value for one in values])],
-        lambda value: _at_least(value, max(one.limit for one in values)),
-    )
+        members.sort(key=lambda one: one.value)
+        middle, shortest = members[len(members) // 2], members[0]
+        middles.append(middle.value)
+        texts.append(_at_least(middle.value, middle.limit))
+        if shortest.value < middle.value:
+            texts[-1] += f", least {_at_least(shortest.value, shortest.limit)}"
+    drawn = bars(labels, [(0, "the median client", middles)], duration, texts=texts)
     rows = [
         (f"--{mode}", subject, _at_least(one.value, one.limit))
         for (mode, subject), one in sorted(least.items())
     ]
+    source += " · the median of the clients, each at its shortest"
     return Chart("held", title, source, drawn, ("mode", "client", "held"), tuple(rows), how=how)
 
 
@@ -259,13 +267,14 @@ def builds(cells: Iterable[Cell]) -> Chart:
     if not timed:
         return Chart("builds", title, "", how=how)
     middle = statistics.median(cell.seconds for cell in timed)
+    count = f"{number(len(timed))} build{'' if len(timed) == 1 else 's'}"
     shown = timed[:SLOWEST]
     names = [cell.names[0] if cell.names else cell.kernel for cell in shown]
     more = f", the slowest {len(shown)} drawn" if len(timed) > len(shown) else ""
     return Chart(
         "builds",
         title,
-        f"{number(len(timed))} builds, median {duration(middle)}{more}",
+        f"{count}, median {duration(middle)}{more}",
         bars(names, [(0, "seconds", [cell.seconds for cell in shown])], duration),
         ("cell", "time", "of it the slowest step"),
         tuple(
@@ -317,7 +326,7 @@ def history(runs: Sequence[Run]) -> Chart:
     return Chart(
         "history",
         title,
-        f"{number(len(runs))} runs, the newest first",
+        f"{number(len(runs))} run{'' if len(runs) == 1 else 's'}, the newest first",
         drawn,
         ("run", *(name for _, name, _ in kinds), "time", "median of its builds"),
         rows,

@@ -15,7 +15,7 @@ LINE = re.compile(
     r"(?P<rest>.*)"
 )
 NAMES = {"S": "SYN", "F": "FIN", "R": "RST"}
-ROW, TOP, LEFT, RIGHT, WIDTH = 44, 40, 92, 330, 400
+ROW, TOP, LEFT, RIGHT = 42, 24, 76, 304
 """Measures of the drawing, in its own units."""
 LONG = 1.0  # seconds without a packet that are drawn as a gap
 MOST = 16  # packets that are drawn
@@ -30,6 +30,7 @@ class Packet:
     """It comes from the client."""
     flags: str
     length: int
+    seq: int | None
     ack: int | None
     window: int
     text: str
@@ -37,6 +38,8 @@ class Packet:
     @property
     def label(self) -> str:
         """What it is, in words: ``SYN+ACK``, ``18 bytes``."""
+        if self.outward and not self.flags and self.seq == 0:
+            return "window probe"  # the number before the first: tcp_xmit_probe_skb()
         names = [NAMES[flag] for flag in self.flags if flag in NAMES]
         if self.length:
             names.insert(0, f"{self.length} byte{'' if self.length == 1 else 's'}")
@@ -102,6 +105,7 @@ def parse(lines: Iterable[str]) -> list[Packet]:
                 outward=found["source"] == client,
                 flags=found["flags"].strip("."),
                 length=int(found["length"] or 0),
+                seq=int(found["seq"]) if found["seq"] else None,
                 ack=int(found["ack"]) if found["ack"] else None,
                 window=int(found["window"]),
                 text=line.strip(),

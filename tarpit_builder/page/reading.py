@@ -55,6 +55,16 @@ class Node:
             raise self._wrong(key)
         return value
 
+    def integer(self, key: str) -> int:
+        """A number without a fraction, 0 where there is none.
+
+        :raises DamageError: if it is something else.
+        """
+        value = self.data.get(key) or 0
+        if not isinstance(value, int) or not abs(value) < 1 << 53:
+            raise self._wrong(key)
+        return int(value)
+
     def node(self, key: str) -> Node | None:
         """An object, None where there is none.
 
@@ -151,8 +161,20 @@ def regular(path: Path, top: Path, *, most: int = LARGEST, tail: int = 0) -> byt
         return file.read()
 
 
+def leads_out(path: Path, top: Path) -> bool:
+    """Whether *path*, of a name that a record has, is a way out of *top*.
+
+    :raises OSError: as the file system does.
+    """
+    beaten = path.is_symlink() or path.parent.is_symlink() or ".." in path.parts
+    direct = not beaten and len(path.relative_to(top).parts) <= 2
+    return not direct and not path.resolve().is_relative_to(top.resolve())
+
+
 def clean(text: str) -> str:
     """*text* without what a terminal would obey; what is no Unicode is replaced."""
+    if text.isascii() and text.isprintable():
+        return text  # nearly all are, and there are many
     return CONTROL.sub("", text).encode("utf-8", "replace").decode()
 
 

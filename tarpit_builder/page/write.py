@@ -26,16 +26,20 @@ from tarpit_builder.errors import UserError
 from tarpit_builder.page import cells as found
 from tarpit_builder.page import charts, reading
 from tarpit_builder.page.cells import Cell, Run, State
-from tarpit_builder.page.contract import Contract, Failure, failures
+from tarpit_builder.page.contract import WORST, Contract, failures
 from tarpit_builder.page.ladder import Drawing, draw
 from tarpit_builder.page.reading import DamageError
+from tarpit_builder.proof.report import Verdict
 from tarpit_builder.publish import settings
 from tarpit_builder.publish.audit import KEY
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 MOST = 2_000_000 - 20_000  # bytes of a page, however many cells there are
 TAIL, LEAST_TAIL = 4000, 160  # bytes of a log that are shown at most, and what is not worth it
-FEW = 150  # cells up to which each choice of the plan is shown with its reason
+FEW = 150  # cells up to which each choice of the plan and all that was measured is shown
+DETAILS = 600_000  # bytes of why checks did not pass, for all cells together
+DATA_END = "</script>\n<script>"
+"""What follows the data in the page."""
 BAD = {State.FAILED, State.DAMAGED, State.UNKNOWN}
 
 
@@ -84,6 +88,7 @@ def make(dist: Path, output: Path, *, repo: Path | None = None, copy: bool = Fal
             hint="run invoke build or invoke matrix --run first, or point TARPIT_DIST at results",
         )
     runs, problems = found.runs(dist)
+    cells = found.timed(cells, runs)
     links = _Links(dist, output, copy=copy)
     page = _Page(cells, runs, problems, links, dist).html(_repository(repo, output))
     with paths.replacing(output) as stage:
@@ -104,6 +109,7 @@ class _Links:
     def __init__(self, dist: Path, output: Path, *, copy: bool) -> None:
         self._dist = dist
         self._output = output
+        self._base = os.path.relpath(dist.absolute(), output.absolute().parent)
         self._copies: dict[str, Path] | None = {} if copy else None
 
     @property
@@ -115,18 +121,16 @@ class _Links:
         """A relative URL for the file *name* below ``dist/``; '' if there is no such file."""
         path = self._dist / name
         try:
-            if not name or not path.is_file():
+            if not name or not path.is_file() or reading.leads_out(path, self._dist):
                 return ""
-            if not path.resolve().is_relative_to(self._dist.resolve()):
-                return ""
-        except OSError:
+        except (OSError, ValueError):
             return ""
         if self._copies is None:
-            where = os.path.relpath(path.absolute(), self._output.absolute().parent)
+            where = f"{self._base}/{name}"
         else:
             self._copies[name] = path
             where = f"{self.folder.name}/{name}"
-        return quote(where if where.startswith("..") else f"./{where}")
+        return quote(where if where.startswith(".") else f"./{where}")
 
     def write(self) -> None:
         """Put the copies there, all or none."""
@@ -159,12 +163,13 @@ class _Page:
 
     def html(self, repository: dict[str, Any] | None) -> str:
         """The whole page."""
+        before, after = self._render(repository)
         data = self._data()
-        bare = self._render(data, repository)
-        self._add_logs(data["cells"], MOST - len(bare.encode()))
-        return self._render(data, repository)
+        self._add_logs(data["cells"], MOST - len((before + _embedded(data) + after).encode()))
+        return before + _embedded(data) + after
 
-    def _render(self, data: dict[str, Any], repository: dict[str, Any] | None) -> str:
+    def _render(self, repository: dict[str, Any] | None) -> tuple[str, str]:
+        """What comes before and after the data of the page's script."""
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(TEMPLATES),
             autoescape=True,
@@ -174,13 +179,12 @@ class _Page:
         )
         style = (TEMPLATES / "page.css").read_text(encoding="utf-8").strip()
         script = (TEMPLATES / "page.js").read_text(encoding="utf-8").strip()
-        return environment.get_template("page.html.j2").render(
+        page = environment.get_template("page.html.j2").render(
             version=__version__,
             made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
             style=Markup(style),  # noqa: S704  (our own file)
             script=Markup(script),  # noqa: S704
             policy=_policy(style, script),
-            data=Markup(_embedded(data)),  # noqa: S704  (escaped for a script element)
             repository=repository,
             counts=Counter(cell.state for cell in self._cells),
             states=list(State),
@@ -192,14 +196,16 @@ class _Page:
             failures=failures(self._cells),
             problems=self._problems,
             contract=self._contract,
-            untried=sum(cell.state is State.UNKNOWN or bool(cell.untried) for cell in self._cells),
             order=self._order,
+            untried=sum(cell.state is State.UNKNOWN or bool(cell.untried) for cell in self._cells),
             ladders=self._ladders(),
             charts=self._charts(),
             runs=self._runs,
             number=charts.number,
             proven=sum(bool(cell.proof and cell.proof.checks) for cell in self._cells),
         )
+        before, _, after = page.rpartition(DATA_END)
+        return before, DATA_END + after
 
     def _archs(self) -> list[str]:
         known = {cell.arch for cell in self._cells}
@@ -235,9 +241,9 @@ class _Page:
 
     def _charts(self) -> list[charts.Chart]:
         benches = [
-            (kernel, list(proof.figures), proof.when)
+            (kernel, figures, proof.when)
             for kernel, proof in found.benches(self._dist)
-            if proof.figures
+            if (figures := proof.figures("cost"))
         ]
         return [
             charts.scan(self._cells),
@@ -262,6 +268,7 @@ class _Page:
 
     def _cell(self, number: int) -> dict[str, Any]:
         cell = self._cells[number]
+        few = len(self._cells) <= FEW
         folder = cell.folder if cell.packages or cell.state is State.DAMAGED else ""
         names = {
             "manifest": f"{folder}/{MANIFEST}" if folder else "",
@@ -270,11 +277,6 @@ class _Page:
             "log of the matrix": cell.log,
         }
         links = {title: url for title, name in names.items() if (url := self._links.to(name))}
-        wrong = {
-            str(self._contract.instance(check)): [check.detail[:2000], *check.ladder]
-            for check in (cell.proof.checks if cell.proof else ())
-            if check.detail
-        }
         packages = [
             (one.name, one.size, one.sha256)
             for one in cell.packages
@@ -303,22 +305,35 @@ class _Page:
             "older": cell.older,
             "recorded": cell.recorded,
             "summary": cell.proof.summary if cell.proof else "",
-            "notes": cell.proof.notes if cell.proof else (),
+            "notes": cell.proof.notes if cell.proof and few else (),
             "command": cell.command,
             "key": cell.key,
             "compiler": cell.compiler,
             "image": cell.image,
             "module": cell.module,
             "sources": cell.sources,
-            "choices": cell.choices if len(self._cells) <= FEW else (),
+            "choices": cell.choices if few else (),
             "packages": packages,
             "stages": [(title, round(seconds, 1)) for title, seconds in cell.stages],
             "runs": runs,
             "results": self._contract.results[number],
-            "wrong": wrong,
+            "wrong": self._wrong(cell),
             "links": links,
         }
         return {name: value for name, value in whole.items() if value}
+
+    def _wrong(self, cell: Cell) -> dict[str, list[str]]:
+        """Why checks did not pass, with their packets, as far as there is room for one cell."""
+        room = DETAILS // len(self._cells)
+        said: dict[str, list[str]] = {}
+        checks = [check for check in (cell.proof.checks if cell.proof else ()) if check.detail]
+        for check in sorted(checks, key=lambda one: WORST.index(Verdict(one.outcome))):
+            text = [check.detail[:2000], *check.ladder]
+            room -= sum(map(len, text))
+            if room < 0:
+                break
+            said[str(self._contract.instance(check))] = text
+        return said
 
     def _add_logs(self, data: list[dict[str, Any]], room: int) -> None:
         """Give each cell the end of its log: those that went wrong first, as far as *room* goes."""
@@ -405,6 +420,3 @@ def _repository(top: Path | None, output: Path) -> dict[str, Any] | None:
         "key": KEY,
         "docs": "docs/index.html" if docs.is_file() else "",
     }
-
-
-__all__ = ["Failure", "Made", "make"]

@@ -25,8 +25,8 @@
     svg.append(use);
     return svg;
   };
-  const table = (header, rows) =>
-    make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": header.join(", ") },
+  const table = (header, rows, kind = "scroll") =>
+    make("div", { class: kind, tabindex: "0", role: "region", "aria-label": header.join(", ") },
       make("table", {},
         make("thead", {}, make("tr", {}, ...header.map((name) => make("th", { scope: "col" }, name)))),
         make("tbody", {}, ...rows.map((row) => make("tr", {}, ...row.map((value, i) =>
@@ -105,7 +105,7 @@
     const shown = table(["group", "passed", "failed", "not judged"], [...groups].map(([group, counts]) =>
       [group, String(counts.p || "–"), counts.f ? make("span", { class: "f bad" }, mark("failed"), String(counts.f)) : "–", String((counts.s || 0) + (counts.e || 0) || "–")]));
     const others = bad.sort((a, b) => worst.indexOf(a[0]) - worst.indexOf(b[0])).map(([letter, number, one]) =>
-      make("details", letter === "f" ? { open: "" } : {}, make("summary", {}, outcome(letter), ` ${one.place}: ${one.title}`), ...wrong(cell, number)));
+      make("details", letter === "f" ? { open: "" } : {}, make("summary", {}, outcome(letter), ` · ${one.place}: ${one.title}`), ...wrong(cell, number)));
     return [make("p", {}, cell.summary), shown, ...others];
   };
   const aboutCell = (cell) => [
@@ -116,12 +116,12 @@
     cell.detail ? make("pre", { tabindex: "0" }, cell.detail) : null,
     ...(cell.problems || []).filter((text) => text !== cell.detail).map((text) => make("p", { class: "wrong d" }, mark("damaged"), text)),
     cell.links ? make("p", { class: "links" }, ...Object.entries(cell.links).map(([title, url]) => make("a", { href: url }, title))) : null,
-    ...section("Packages", cell.packages ? table(["package", "size", "SHA-256"], cell.packages.map(([file, bytes, sum]) => [file, size(bytes), make("span", { class: "mono sha" }, sum)]))
+    ...section("Packages", cell.packages ? table(["package", "size", "SHA-256"], cell.packages.map(([file, bytes, sum]) => [file, make("span", { class: "n" }, size(bytes)), make("span", { class: "mono sha" }, sum)]), "scroll stack")
       : make("p", { class: "none" }, "None on record here.")),
     ...section("Checks", ...checks(cell)),
     ...(cell.notes ? section("Measured", make("pre", { tabindex: "0" }, cell.notes.join("\n"))) : []),
     ...section("Manifest", facts([["command", cell.command], ["module", cell.module], ["compiler", cell.compiler], ["image", cell.image], ["sources", cell.sources], ["key", cell.key]])),
-    ...(cell.choices ? [make("details", {}, make("summary", {}, "Every choice with its reason"), table(["choice", "", "reason"], cell.choices))] : []),
+    ...(cell.choices ? [make("details", {}, make("summary", {}, "Every choice with its reason"), table(["choice", "value", "reason"], cell.choices, "scroll stack"))] : []),
     ...(cell.stages && cell.stages.length ? section("Time", table(["step", "seconds"], cell.stages.map(([title, seconds]) => [title, seconds.toLocaleString("en", { minimumFractionDigits: 1 })]))) : []),
     ...(cell.runs ? section("Runs", table(["run", "outcome", "seconds"], cell.runs.map(([when, how, seconds]) => [when, how, seconds.toLocaleString("en", { maximumFractionDigits: 1, minimumFractionDigits: 1 })]))) : []),
     ...(cell.log ? section("The end of the log", make("pre", { tabindex: "0" }, cell.log)) : []),

@@ -372,10 +372,11 @@ def stall_closed(lab: Lab, family: int) -> None:
 def stall_unstamped(lab: Lab, family: int) -> None:
     with RealClients(lab, family, "stall") as world, world.sysctl(STAMPS, 0):
         # Nothing tells its keepalive from an ACK.
-        idle = Client("a request, then keepalive (1 s, 3 probes)", [send(100)], keepalive=True)
-        others = [Client("a request that waits for its answer", [send(100)])]
+        without = "no timestamps: a request"
+        idle = Client(f"{without}, then keepalive (1 s, 3 probes)", [send(100)], keepalive=True)
+        others = [Client(f"{without} that waits for its answer", [send(100)])]
         world.watch([idle, *others], 600)
-        lab.notes.append(f"IPv{family}, --stall, no timestamps, {idle.label}: {idle.lasted} s")
+        lab.notes.append(f"IPv{family}, --stall, {idle.label}: {idle.lasted} s")
         lost = [client.label for client in others if client.lasted < 600]
         if lost:
             raise Deviation(f"gone: {lost}")
