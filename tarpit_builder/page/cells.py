@@ -198,7 +198,10 @@ class Run:
 
 
 def collect(dist: Path) -> list[Cell]:
-    """Every cell of the results in *dist* and of the committed table, old kernels first."""
+    """Every cell of the results in *dist* and of the committed table, old kernels first.
+
+    None if there are no results: the table alone is nothing that anybody has just made.
+    """
     cells: dict[tuple[str, str, str], Cell] = {}
     folders: dict[str, tuple[str, str, str]] = {}
     for cell in _built(dist):
@@ -208,6 +211,8 @@ def collect(dist: Path) -> list[Cell]:
         subject = folders.get(cell.folder, cell.subject)
         before = cells.get(subject)
         cells[subject] = _with_record(before, cell) if before else cell
+    if not cells:
+        return []
     for row in _table():
         before = cells.get(row.subject)
         cells[row.subject] = _with_table(before, row) if before else row

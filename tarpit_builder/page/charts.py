@@ -19,6 +19,7 @@ from tarpit_builder.page.cells import Cell, Figure, Run
 WIDTH = 360  # of all charts, so that their letters have one size
 BAR, GAP, FRAME = 18, 7, 8  # height of a bar, what is between groups, and around all
 SVG = "{http://www.w3.org/2000/svg}"
+LONGEST = 30  # characters of a label; the table has all of it
 SLOWEST, LAST = 12, 20  # builds and runs that are drawn; the tables have all
 NOT_MEASURED = "not measured"
 
@@ -47,6 +48,11 @@ def number(value: float, unit: str = "") -> str:
     return f"{text}\N{NO-BREAK SPACE}{unit}" if unit else text
 
 
+def shorten(text: str, most: int) -> str:
+    """*text*, of a long one its beginning and its end."""
+    return text if len(text) <= most else f"{text[: most - 9]}…{text[-8:]}"
+
+
 def duration(seconds: float) -> str:
     """Seconds as people say it."""
     if seconds < 100:
@@ -66,6 +72,8 @@ def bars(
 
     What stands behind each bar is as *shown* of its value, or its text of *texts*.
     """
+    if not labels or not series:
+        return ""
     rows = 1 if stacked else len(series)
     kind = pygal.HorizontalStackedBar if stacked else pygal.HorizontalBar
     chart = kind(
@@ -86,7 +94,8 @@ def bars(
         value_formatter=lambda value: "" if value is None else shown(value),
         style=pygal.style.Style(label_font_size=12, value_font_size=12),
     )
-    chart.x_labels = list(reversed(labels))  # pygal begins at the bottom
+    # pygal begins at the bottom.
+    chart.x_labels = [shorten(label, LONGEST) for label in reversed(labels)]
     for _, title, values in series:
         chart.add(
             title,

@@ -113,7 +113,7 @@
       cell.failed ? milestone(cell.s === "damaged" || cell.s === "not tried" ? cell.s : "failed", cell.failed, cell.s === "damaged" || cell.s === "not tried" ? cell.s : "failed") : null),
     cell.older ? make("p", { class: "note" }, "That was an older source of the module than today’s.") : null,
     cell.untried ? make("p", { class: "wrong u" }, mark("not tried"), `The last run could not try it: ${cell.untried}. What is known is from before.`) : null,
-    cell.detail ? make("pre", { tabindex: "0" }, cell.detail) : null,
+    cell.detail && cell.detail !== cell.summary ? make("pre", { tabindex: "0" }, cell.detail) : null,
     ...(cell.problems || []).filter((text) => text !== cell.detail).map((text) => make("p", { class: "wrong d" }, mark("damaged"), text)),
     cell.links ? make("p", { class: "links" }, ...Object.entries(cell.links).map(([title, url]) => make("a", { href: url }, title))) : null,
     ...section("Packages", cell.packages ? table(["package", "size", "SHA-256"], cell.packages.map(([file, bytes, sum]) => [file, make("span", { class: "n" }, size(bytes)), make("span", { class: "mono sha" }, sum)]), "scroll stack")
