@@ -8,7 +8,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -84,27 +83,49 @@ def bars(
         width=WIDTH,
         height=len(labels) * (rows * BAR + GAP) + FRAME,
         margin=4,
-        margin_right=130 if texts else 58,
+        margin_right=130 if texts or len(series) > 1 else 58,
         show_legend=False,
-        print_values=not stacked,
+        print_values=True,
         print_values_position="top",
         show_x_labels=False,
         show_x_guides=False,
         show_y_guides=False,
-        value_formatter=lambda value: "" if value is None else shown(value),
         style=pygal.style.Style(label_font_size=12, value_font_size=12),
     )
     # pygal begins at the bottom.
     chart.x_labels = [shorten(label, LONGEST) for label in reversed(labels)]
-    for _, title, values in series:
+    for place, (_, title, values) in enumerate(series):
+        said = [
+            _said(value, title, place, number, len(series), shown, texts, stacked=stacked)
+            for number, value in enumerate(values)
+        ]
         chart.add(
             title,
             [
-                {"value": value, "formatter": lambda _, text=text: text} if text else value
-                for value, text in reversed(list(zip_longest(values, texts)))
+                {"value": value, "formatter": lambda _, text=text: text}
+                for value, text in reversed(list(zip(values, said, strict=True)))
             ],
         )
     return _bare(chart.render_tree(), [colour for colour, _, _ in series])
+
+
+def _said(
+    value: float | None,
+    title: str,
+    place: int,
+    number: int,
+    count: int,
+    shown: Callable[[float], str],
+    texts: Sequence[str],
+    *,
+    stacked: bool,
+) -> str:
+    """What stands behind a bar: in the first group its series as well, of a stack all of it."""
+    if stacked or len(texts) > number:
+        return texts[number] if place == count - 1 else ""
+    if value is None:
+        return ""
+    return f"{shown(value)} {title}" if count > 1 and number == 0 else shown(value)
 
 
 def _bare(root: Any, colours: Sequence[int]) -> str:
@@ -322,6 +343,7 @@ def history(runs: Sequence[Run]) -> Chart:
         [(colour, name, [run.count(*how) for run in shown]) for colour, name, how in kinds],
         number,
         stacked=True,
+        texts=[_counts(run.count(*how) for _, _, how in kinds) for run in shown],
     )
     rows = tuple(
         (
@@ -342,6 +364,10 @@ def history(runs: Sequence[Run]) -> Chart:
         tuple((colour, name) for colour, name, _ in kinds),
         how=how,
     )
+
+
+def _counts(counts: Iterable[int]) -> str:
+    return " · ".join(number(count) for count in counts)
 
 
 def _median(run: Run) -> str:
