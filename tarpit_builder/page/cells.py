@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from tarpit_builder import digests, evidence, machine, records
 from tarpit_builder.build import FORMAT, MANIFEST
@@ -93,7 +94,7 @@ class Proof:
     ladder: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    measured: tuple[Node, ...] = ()
+    measured: tuple[dict[str, Any], ...] = ()
     same: bool = True
     """It is of the very build that is there now."""
 
@@ -103,10 +104,10 @@ class Proof:
         What is damaged of it is left out.
         """
         found = []
-        for node in self.measured:
-            if node.data.get("what") == what:
+        for data in self.measured:
+            if data.get("what") == what:
                 with suppress(DamageError):
-                    found.append(_figure(node))
+                    found.append(_figure(Node("a figure", data)))
         return found
 
     @property
@@ -428,7 +429,7 @@ def _old_proof(folder: Path, dist: Path, cell: Cell) -> Proof | None:
 
 
 def _report(node: Node, when: str) -> Proof:
-    checks = tuple(_check(one) for one in node.nodes("results"))
+    checks = tuple(_check(node.name, one) for one in node.objects("results"))
     known = {str(verdict) for verdict in Verdict}
     if strange := sorted({check.outcome for check in checks} - known):
         raise DamageError(f"{node.name}: no check ends as {strange[0]!r}")
@@ -442,23 +443,27 @@ def _report(node: Node, when: str) -> Proof:
         ladder=tuple(node.texts("ladder")),
         held=tuple(node.texts("held")),
         notes=tuple(node.texts("notes")),
-        measured=tuple(node.nodes("figures")),
+        measured=tuple(node.objects("figures")),
     )
 
 
-def _check(node: Node) -> Check:
+def _check(name: str, data: dict[str, Any]) -> Check:
     """A check; one of many thousands that ended the same way, so those without packets are kept."""
-    data = node.data
     if data.get("ladder"):
-        return _read_check(node)
+        return _read_check(Node(name, data))
+    get = data.get
+    key = (
+        *(get("group"), get("backend"), get("family"), get("title")),
+        *(get("section"), get("outcome"), get("detail")),
+    )
     try:
-        key = tuple(data.get(name) for name in CHECK)
-        return _checks.get(key) or _checks.setdefault(key, _read_check(node))
+        if not (known := _checks.get(key)):
+            known = _checks[key] = _read_check(Node(name, data))
     except TypeError:  # something in it has no hash: not what it should be
-        return _read_check(node)
+        return _read_check(Node(name, data))
+    return known
 
 
-CHECK = ("group", "backend", "family", "title", "section", "outcome", "detail")
 _checks: dict[tuple[object, ...], Check] = {}
 
 
@@ -610,6 +615,7 @@ def _with_record(cell: Cell, record: Cell) -> Cell:
 
 
 def _table() -> Iterable[Cell]:
+    today = records.module_digest()
     for row in records.read():
         yield Cell(
             row.kernel,
@@ -622,7 +628,7 @@ def _table() -> Iterable[Cell]:
             compiler=row.compiler,
             sources=(f"kernel {row.source}",),
             recorded=row.checks,
-            older=not row.current,
+            older=row.module != today,
         )
 
 

@@ -18,7 +18,7 @@ from tarpit_builder.page.cells import Cell, Figure, Run
 WIDTH = 360  # of all charts, so that their letters have one size
 BAR, GAP, FRAME = 18, 7, 8  # height of a bar, what is between groups, and around all
 SVG = "{http://www.w3.org/2000/svg}"
-LONGEST = 30  # characters of a label; the table has all of it
+LONGEST = 27  # characters of a label; the table has all of it
 SLOWEST, LAST = 12, 20  # builds and runs that are drawn; the tables have all
 NOT_MEASURED = "not measured"
 
@@ -90,7 +90,7 @@ def bars(
         show_x_labels=False,
         show_x_guides=False,
         show_y_guides=False,
-        style=pygal.style.Style(label_font_size=12, value_font_size=12),
+        style=pygal.style.Style(label_font_size=13, value_font_size=12),
     )
     # pygal begins at the bottom.
     chart.x_labels = [shorten(label, LONGEST) for label in reversed(labels)]
