@@ -206,6 +206,24 @@ def test_records_of_the_versions_before_this_one_are_understood(tmp_path: Path) 
     assert found["debian-sid-amd64"]["s"] == "failed"
 
 
+def test_the_proof_of_a_cell_is_found_where_the_matrix_keeps_it(tmp_path: Path) -> None:
+    dist = tmp_path / "dist"
+    folder = kit.build(dist, KERNEL, "amd64", "bookworm", size=99)
+    key = json.loads((folder / "manifest.json").read_text())["key"]
+    proof = {"key": "x", "status": 0, "summary": "passed (87 pass)", "seconds": 9}
+    where = {"folder": f"/elsewhere/{folder.name}", "key": key, "proof": proof}
+    kit.cell(dist, "debian-bookworm-amd64", "debian:bookworm", "amd64", **where)
+    kit.put(
+        dist / "matrix" / "debian-bookworm-amd64.verify.json", kit.record("proof.json")["report"]
+    )
+    cell = made(tmp_path)[2][f"{KERNEL}_amd64_bookworm"]
+    assert (cell["s"], cell["verified"]) == ("verified", "2026-11-30 05:30")
+    assert "p" in cell["results"]
+    # A proof of another build, which was there before, is none of this one.
+    kit.cell(dist, "debian-bookworm-amd64", "debian:bookworm", "amd64", **where | {"key": "old"})
+    assert state(made(tmp_path)[2], KERNEL) == "built"
+
+
 def test_a_run_that_could_not_try_a_kernel_takes_nothing_back(tmp_path: Path) -> None:
     dist = tmp_path / "dist"
     old = next(record for record in records.read() if record.proven and not record.distribution)
