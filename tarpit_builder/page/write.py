@@ -91,9 +91,9 @@ def make(dist: Path, output: Path, *, repo: Path | None = None, copy: bool = Fal
     cells = found.timed(cells, runs)
     links = _Links(dist, output, copy=copy)
     page = _Page(cells, runs, problems, links, dist).html(_repository(repo, output))
+    links.write()
     with paths.replacing(output) as stage:
         stage.write_text(page, encoding="utf-8")
-    links.write()
     return Made(
         output=output,
         cells=len(cells),
