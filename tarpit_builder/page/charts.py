@@ -305,7 +305,11 @@ def builds(cells: Iterable[Cell]) -> Chart:
         "builds",
         title,
         f"{count}, median {duration(middle)}{more}",
-        bars(names, [(0, "seconds", [cell.seconds for cell in shown])], duration),
+        bars(
+            [n.removeprefix("debian-") for n in names],
+            [(0, "seconds", [cell.seconds for cell in shown])],
+            duration,
+        ),
         ("cell", "time", "of it the slowest step"),
         tuple(
             (
