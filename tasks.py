@@ -693,6 +693,30 @@ def repo(
     print(publish.publish(paths.dist_dir(), top, signer, console, options=options).table())
 
 
+@verb(
+    help={
+        "output": "the page (default: dist/report.html)",
+        "repo": "an apt repository, such as dist/repo: the page begins with how to use it",
+        "files": "also copy the logs and manifests that it links to beside it, for a web server",
+        "json": "print what was made, with seconds and bytes, as JSON",
+    }
+)
+def report(
+    c: Context, output: str = "", repo: str = "", files: bool = False, json: bool = False
+) -> None:
+    """Make one page of what was built, booted, proven and measured, from the records."""
+    from tarpit_builder import page, paths, report
+
+    where = report.output(output, "--output") or paths.dist_dir() / "report.html"
+    made = page.make(paths.dist_dir(), where, repo=report.path(repo), copy=files)
+    if json:
+        from json import dumps
+
+        print(dumps(made.data(), indent=2))
+    else:
+        print(made.line())
+
+
 @verb(help={"output": "folder for the site, which is replaced (default: dist/site)"})
 def docs(c: Context, output: str = "") -> None:
     """Build the documentation as a static site; any broken link ends it."""

@@ -1,11 +1,13 @@
 """What was proven of a finished build, beside its manifest: ``verify.json`` in its folder.
 
-It is outside the packages, whose bytes do not depend on whether anybody has proven them.
+It is outside the packages, whose bytes do not depend on whether anybody has proven them.  Beside it
+``proof.json`` has all that the last proof found out, passed or not: every check, packets, figures.
 """
 
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +18,22 @@ if TYPE_CHECKING:
     from tarpit_builder.proof import VerifyReport
 
 EVIDENCE = "verify.json"
+PROOF = "proof.json"
 FORMAT = 1
 
 
 def record(result: BuildResult, report: VerifyReport) -> None:
-    """Keep *report* on what *result* holds if it passed; what was kept before goes in any case."""
+    """Keep *report* on what *result* holds: all of it, and that it passed, if it did.
+
+    What was kept before goes in any case.
+    """
+    with paths.replacing(result.folder / PROOF) as stage:
+        stage.write_text(document(report, key=result.manifest["key"]))
     kept = result.folder / EVIDENCE
     kept.unlink(missing_ok=True)
     if report.exit_code != 0:
         return
-    document = {
+    passed = {
         "format": FORMAT,
         "key": result.manifest["key"],
         "kernel": report.kernel,
@@ -36,7 +44,14 @@ def record(result: BuildResult, report: VerifyReport) -> None:
         "summary": report.summary(),
     }
     with paths.replacing(kept) as stage:
-        stage.write_text(json.dumps(document, indent=2) + "\n")
+        stage.write_text(json.dumps(passed, indent=2) + "\n")
+
+
+def document(report: VerifyReport, **more: str) -> str:
+    """The text of a file that has all of *report*, and when it was written."""
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    whole = {"format": FORMAT, "when": when, **more, "report": report.data()}
+    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
 
 
 def proven(folder: Path) -> dict[str, Any] | None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tarpit_builder import build as building
+from tarpit_builder import evidence, paths, prove
 from tarpit_builder import plan as planning
-from tarpit_builder import prove
 from tarpit_builder.bench import DKMS_BY_HAND
 from tarpit_builder.errors import BuildError
 from tarpit_builder.kernels.suite import Suite
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from tarpit_builder.request import Request
     from tarpit_builder.sealed import Workshop
     from tarpit_builder.sources.debian import Archive
+
+RESULTS = "bench"
+"""Folder in ``dist/`` for what was measured; `invoke report` shows it."""
 
 PEER = "peer_TARPIT"
 """The file that xtables-addons' module is loaded from; the module calls itself as ours does."""
@@ -57,7 +60,10 @@ def run(request: Request, archive: Archive, console: Console) -> VerifyReport:
             packages=(*subject.packages, *modules),
             tools=replace(subject.tools, peer=PEER if modules else ""),
         )
-        return verify(judged, VerifyOptions(only=("cost",), jobs=1), workshop.engine, console)
+        report = verify(judged, VerifyOptions(only=("cost",), jobs=1), workshop.engine, console)
+    with paths.replacing(paths.dist_dir() / RESULTS / f"packets-{plan.name}.json") as stage:
+        stage.write_text(evidence.document(report))
+    return report
 
 
 def peer(workshop: Workshop, suite: Suite) -> tuple[Path, ...]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from tarpit_builder.matrix.definition import Cell
 
 FOLDER = "matrix"  # below dist/: records, logs and reports
 INFRASTRUCTURE = 3  # exit code, see errors
+HISTORY = "history"  # below that: one small file for each run
+RUNS = 200  # that are remembered
 
 
 class Outcome(StrEnum):
@@ -63,7 +67,7 @@ class Result:
     """One cell: *status* is the exit code of what failed, *detail* its error.
 
     *folder*, *key* and *packages* are those of the build, *stages* its steps with the seconds that
-    each took, *log* the file with all output.
+    each took, *log* the file with all output, *when* it ended (UTC, ISO 8601).
     """
 
     cell: Cell
@@ -77,6 +81,7 @@ class Result:
     stages: tuple[tuple[str, float], ...] = ()
     proof: Proof | None = None
     log: str = ""
+    when: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     @property
     def good(self) -> bool:
@@ -249,7 +254,8 @@ def of_record(cell: Cell, record: Mapping[str, Any]) -> Result:
 
     :raises (KeyError, TypeError, ValueError): if it is none.
     """
-    values = {field.name: record[field.name] for field in fields(Result) if field.name != "cell"}
+    names = {each.name for each in fields(Result)} - {"cell"}
+    values = {name: value for name, value in record.items() if name in names}
     return Result(
         cell,
         **{
@@ -269,6 +275,35 @@ def save(result: Result, folder: Path) -> None:
     """
     with paths.replacing(folder / f"{result.cell.name}.json") as stage:
         stage.write_text(json.dumps(plain(result), indent=2, ensure_ascii=False) + "\n")
+
+
+def remember(summary: Summary, folder: Path) -> None:
+    """Keep how the cells of a run ended and how long they took, beside earlier runs of *folder*.
+
+    Each run has a file of its own, so that those of several machines can be put together.
+
+    :raises InfrastructureError: if it cannot be written.
+    """
+    now = datetime.now(UTC)
+    run = {
+        "when": now.isoformat(timespec="seconds"),
+        "seconds": round(summary.seconds, 3),
+        "jobs": summary.jobs,
+        "cells": {
+            result.cell.name: {
+                "outcome": result.outcome,
+                "seconds": round(result.seconds, 3),
+                "proof": result.proof.status if result.proof else None,
+            }
+            for result in summary.results
+            if result.outcome is not Outcome.NOT_RUN
+        },
+    }
+    runs = folder / HISTORY
+    with paths.replacing(runs / f"{now:%Y%m%dT%H%M%S.%f}-{os.getpid()}.json") as stage:
+        stage.write_text(json.dumps(run, ensure_ascii=False) + "\n")
+    for old in sorted(runs.glob("*.json"))[:-RUNS]:
+        old.unlink(missing_ok=True)
 
 
 def recall(cell: Cell, folder: Path) -> dict[str, Any]:
@@ -292,7 +327,8 @@ def recall_proof(cell: Cell, folder: Path, key: str) -> Proof | None:
 def plain(result: Result) -> dict[str, Any]:
     """The record of *result*; what cell it is of is not in it."""
     data = asdict(result)
-    del data["cell"]
+    asked = data.pop("cell")["request"]
+    data["request"] = {name: asked[name] for name in ("kernel", "arch", "flavour", "iptables")}
     return data
 
 

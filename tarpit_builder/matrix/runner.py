@@ -48,7 +48,7 @@ class Executor(Protocol):
 
 def run(cells: Sequence[Cell], options: RunOptions) -> Summary:
     """Carry out *cells*, and leave records, logs, ``summary.json`` and ``junit.xml`` in
-    ``dist/matrix/``.
+    ``dist/matrix/``, and how it went in its ``history/``.
 
     :raises UserError: if a cell needs more memory than it may have.
     :raises InfrastructureError: if the records cannot be written, or the cluster cannot be had.
@@ -78,6 +78,7 @@ def run(cells: Sequence[Cell], options: RunOptions) -> Summary:
     folder = options.dist / outcomes.FOLDER
     summary.write_json(folder / "summary.json")
     summary.write_junit(folder / "junit.xml")
+    outcomes.remember(summary, folder)
     return summary
 
 

@@ -16,6 +16,7 @@ from tarpit_builder.proof.device import Device
 from tarpit_builder.proof.guest import Finished, Guest, GuestSocket
 from tarpit_builder.proof.network import CLIENT, SIDES
 from tarpit_builder.proof.qemu import OURS, Machine, complaints, without_foreign_races
+from tarpit_builder.proof.report import Figure
 from tarpit_builder.proof.segment import MODULUS, Flow, Segment
 from tarpit_builder.proof.wire import Recorder, Wire
 from tarpit_builder.versions import KernelVersion
@@ -121,7 +122,10 @@ class Lab:
         self._log_seen = 0
         self._discover = False
         self.ladder: list[Segment] = []
+        self.held: list[Segment] = []
+        """A client that waits, for the report, as *ladder* is one that connects."""
         self.notes: list[str] = []
+        self.figures: list[Figure] = []
         self.device: Device | None = None
         """What answers in place of the target, if it is not the target that is to be judged."""
         self._programs: dict[str, bool] = {}

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 from tarpit_builder import paths
@@ -54,6 +55,31 @@ class CheckResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Figure:
+    """Something that was measured: *value* in *unit* of *subject*, for one *series* of several.
+
+    ======  ========================  =================================  ============
+    what    subject                   series                             unit
+    ======  ========================  =================================  ============
+    held    what a client does        mode of the target, such as stall  s
+    cost    a kind of packet          what it meets: DROP, REJECT …      instructions
+    scan    a command                 before or after there is a rule    s, ports
+    ======  ========================  =================================  ============
+
+    *limit* is when nobody looked any more, 0 if that plays no part; *backend* that of iptables.
+    """
+
+    what: str
+    subject: str
+    series: str
+    value: float
+    unit: str
+    limit: float = 0.0
+    family: int | None = None
+    backend: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class VerifyReport:
     """Everything that a proof found out about one kernel."""
 
@@ -69,6 +95,9 @@ class VerifyReport:
     notes: tuple[str, ...] = field(default=())
     """Measurements, such as the cost table."""
     given: bool = False
+    held: tuple[str, ...] = ()
+    """A client that has data to send, and what it gets, as :attr:`ladder`."""
+    figures: tuple[Figure, ...] = ()
 
     @property
     def counts(self) -> Counter[Verdict]:
@@ -134,9 +163,12 @@ class VerifyReport:
 
     def write_json(self, path: Path) -> None:
         """The whole report as JSON."""
-        document = asdict(self) | {"exit_code": self.exit_code, "counts": dict(self.counts)}
         with paths.replacing(path) as stage:
-            stage.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+            stage.write_text(json.dumps(self.data(), indent=2, ensure_ascii=False) + "\n")
+
+    def data(self) -> dict[str, Any]:
+        """The whole report as plain data."""
+        return asdict(self) | {"exit_code": self.exit_code, "counts": dict(self.counts)}
 
     def write_junit(self, path: Path) -> None:
         """The results in the JUnit format that CI systems read."""

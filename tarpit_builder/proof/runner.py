@@ -17,7 +17,7 @@ from tarpit_builder.proof.lab import Deviation, Lab, Tools, Unavailable
 from tarpit_builder.proof.qemu import Machine, MachineDied, MachineSpec
 from tarpit_builder.proof.reactor import Reactor
 from tarpit_builder.proof.registry import Check, Group
-from tarpit_builder.proof.report import BAD, MARKS, CheckResult, Verdict
+from tarpit_builder.proof.report import BAD, MARKS, CheckResult, Figure, Verdict
 from tarpit_builder.proof.segment import Ladder
 from tarpit_builder.proof.wire import Recorder
 
@@ -53,6 +53,8 @@ class Part:
     notes: tuple[str, ...]
     release: str
     accel: str
+    held: tuple[str, ...] = ()
+    figures: tuple[Figure, ...] = ()
 
     @property
     def bad(self) -> tuple[CheckResult, ...]:
@@ -107,7 +109,9 @@ class Runner:
     release: str = ""
     _results: list[CheckResult] = field(default_factory=list)
     _ladder: tuple[str, ...] = ()
+    _held: tuple[str, ...] = ()
     _notes: list[str] = field(default_factory=list)
+    _figures: list[Figure] = field(default_factory=list)
     _lab: Lab | None = None
     _came_up: bool = False
 
@@ -136,7 +140,8 @@ class Runner:
 
         :raises TarpitError: if nothing at all could be judged.
         """
-        self._results, self._ladder, self._notes = [], (), []
+        self._results, self._ladder, self._held = [], (), ()
+        self._notes, self._figures = [], []
         self._group(unit.group, unit.backend, unit.shown)
         self.first = False
         return Part(
@@ -145,6 +150,8 @@ class Runner:
             notes=tuple(self._notes),
             release=self.release,
             accel=self.setup.base.accel,
+            held=self._held,
+            figures=tuple(self._figures),
         )
 
     def use(self, tools: Tools) -> None:
@@ -246,8 +253,11 @@ class Runner:
         self._add(group, shown, check, family, outcome, began, detail, tuple(ladder.lines()))
         if lab.ladder and not self._ladder:
             self._ladder = tuple(Ladder(lab.ladder).lines())
+        if lab.held and not self._held:
+            self._held = tuple(Ladder(lab.held).lines())
         self._notes += lab.notes
-        lab.notes = []
+        self._figures += lab.figures
+        lab.notes, lab.figures = [], []
         if not alive:
             self.end()
         return alive

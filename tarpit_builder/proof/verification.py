@@ -137,6 +137,8 @@ def verify(
         ladder=next((part.ladder for part in parts if part.ladder), ()),
         notes=tuple(note for part in parts for note in part.notes),
         given=subject.given,
+        held=next((part.held for part in parts if part.held), ()),
+        figures=tuple(figure for part in parts for figure in part.figures),
     )
     if options.json:
         report.write_json(options.json)

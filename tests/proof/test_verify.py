@@ -45,6 +45,8 @@ def test_smoke_set_passes_on_debians_kernels(suite: str, processors: int, tmp_pa
     assert report["counts"] == {"pass": 8}
     # The handshake as seed and man page show it: SYN, SYN+ACK, then window 0.
     assert [line.rsplit(" (DF)")[0].split()[-1] for line in report["ladder"][1::2]] == ["5", "0"]
+    # A client that is held probes the window twice, and is answered.
+    assert sum(line.endswith(" win 0 (DF)") for line in report["held"]) >= 3
     root = ET.parse(tmp_path / "junit.xml").getroot()  # noqa: S314  (our own)
     assert len(root.findall("testcase")) == 8
     assert f"Linux {report['kernel']}: passed (8 pass)" in run.stdout

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from tarpit_builder import evidence
 from tarpit_builder.build import BuildResult
-from tarpit_builder.proof.report import CheckResult, Verdict, VerifyReport
+from tarpit_builder.proof.report import CheckResult, Figure, Verdict, VerifyReport
 
 ABI = "6.12.117+deb13-cloud-amd64"
 
@@ -37,6 +39,20 @@ def test_only_a_proof_that_passed_is_kept(tmp_path: Path) -> None:
     evidence.record(result, proof(Verdict.PASS, Verdict.FAIL))
     assert evidence.proven(tmp_path) is None
     assert not (tmp_path / evidence.EVIDENCE).exists()
+
+
+def test_all_of_a_proof_is_kept_whether_it_passed_or_not(tmp_path: Path) -> None:
+    result = built(tmp_path)
+    for outcome in (Verdict.PASS, Verdict.FAIL):
+        figure = Figure("held", "one byte pending", "stall", 1800, "s", limit=1800, family=4)
+        evidence.record(result, replace(proof(outcome), held=("a > b S",), figures=(figure,)))
+        kept = json.loads((tmp_path / evidence.PROOF).read_text())
+        assert (kept["format"], kept["key"]) == (evidence.FORMAT, "a key")
+        assert datetime.fromisoformat(kept["when"]).tzinfo is not None
+        report = kept["report"]
+        assert [check["outcome"] for check in report["results"]] == [outcome]
+        assert report["held"] == ["a > b S"]
+        assert report["figures"][0]["limit"] == 1800
 
 
 def test_a_proof_of_another_build_is_none(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from tarpit_builder.proof.lab import Deviation, Lab, Unavailable
 from tarpit_builder.proof.namespaces import Pair
 from tarpit_builder.proof.network import CLIENT, Configurator
 from tarpit_builder.proof.registry import Group
+from tarpit_builder.proof.report import Figure
 from tarpit_builder.proof.segment import Flow, Segment, frame
 
 cost = Group("cost", "instructions per packet", order=90, icount="shift=0", cards=0)
@@ -50,6 +51,15 @@ class Cost:
     def ratio(self) -> float:
         """TARPIT above DROP, relative to REJECT above DROP."""
         return (self.tarpit - self.drop) / (self.reject - self.drop)
+
+    def figures(self, backend: str) -> list[Figure]:
+        """For the report."""
+        values = {"DROP": self.drop, "REJECT": self.reject, "TARPIT": self.tarpit}
+        values |= {} if self.peer is None else {"xtables-addons": self.peer}
+        return [
+            Figure("cost", self.kind, target, round(value, 1), "instructions", backend=backend)
+            for target, value in values.items()
+        ]
 
     def row(self) -> list[str]:
         """For the table; the last column is the peer's, if there is one."""
@@ -172,6 +182,7 @@ def table(lab: Lab) -> None:
         *(("xtables-addons",) if lab.tools.peer else ()),
     )
     lab.notes += format_table([each.row() for each in costs], header=header).splitlines()
+    lab.figures += [one for each in costs for one in each.figures(lab.backend)]
     dear = [f"{each.kind}: {each.ratio:.2f} times REJECT" for each in costs if each.ratio > 1]
     if dear:
         raise Deviation("; ".join(dear))

@@ -18,6 +18,7 @@ from tarpit_builder.proof.lab import Deviation, Lab, Unavailable
 from tarpit_builder.proof.namespaces import Pair
 from tarpit_builder.proof.network import Configurator
 from tarpit_builder.proof.registry import Group
+from tarpit_builder.proof.report import Figure
 from tarpit_builder.proof.segment import Flow, Segment, frame, parse
 from tarpit_builder.versions import KernelVersion
 
@@ -163,6 +164,11 @@ class RealClients:
             requests.append(Request(Op.READ, (table, 1 << 20), netns=self.netns))
         replies = self.lab.guest.batch(requests)
         self._evaluate(clients, list(zip(requests, replies, strict=True)))
+        mode = self.mode or "tarpit"
+        self.lab.figures += [
+            Figure("held", one.label, mode, one.lasted, "s", limit=seconds, family=self.family)
+            for one in clients
+        ]
         for client in clients:
             self.lab.guest.submit(Request(Op.CLOSE, (client.slot,)))
 
@@ -366,10 +372,11 @@ def stall_closed(lab: Lab, family: int) -> None:
 def stall_unstamped(lab: Lab, family: int) -> None:
     with RealClients(lab, family, "stall") as world, world.sysctl(STAMPS, 0):
         # Nothing tells its keepalive from an ACK.
-        idle = Client("a request, then keepalive (1 s, 3 probes)", [send(100)], keepalive=True)
-        others = [Client("a request that waits for its answer", [send(100)])]
+        without = "no timestamps: a request"
+        idle = Client(f"{without}, then keepalive (1 s, 3 probes)", [send(100)], keepalive=True)
+        others = [Client(f"{without} that waits for its answer", [send(100)])]
         world.watch([idle, *others], 600)
-        lab.notes.append(f"IPv{family}, --stall, no timestamps, {idle.label}: {idle.lasted} s")
+        lab.notes.append(f"IPv{family}, --stall, {idle.label}: {idle.lasted} s")
         lost = [client.label for client in others if client.lasted < 600]
         if lost:
             raise Deviation(f"gone: {lost}")

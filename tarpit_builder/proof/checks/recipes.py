@@ -13,6 +13,7 @@ from tarpit_builder.proof.mirror import Mirror
 from tarpit_builder.proof.namespaces import Pair
 from tarpit_builder.proof.network import SIDES, UNUSED
 from tarpit_builder.proof.registry import Group
+from tarpit_builder.proof.report import Figure
 from tarpit_builder.proof.segment import Segment
 
 recipes = Group("recipes", "the seeds' recipes", order=65)
@@ -283,6 +284,13 @@ def versions(lab: Lab) -> None:
             f"nmap -sV of 20 ports: {before:.1f} s and none open before, {after:.0f} s and "
             f"{open_ports(output)} open after; a plain -sS after: {quick:.1f} s"
         )
+        found = open_ports(output)
+        lab.figures += [
+            Figure("scan", "nmap -sV of 20 ports", "before", round(before, 1), "s"),
+            Figure("scan", "nmap -sV of 20 ports", "after", round(after, 1), "s"),
+            Figure("scan", "ports that nmap -sV calls open", "before", 0, "ports"),
+            Figure("scan", "ports that nmap -sV calls open", "after", found, "ports"),
+        ]
         if open_ports(output) != 20 or after < 120 or after < 5 * before:
             raise Deviation(f"-sV took {before:.1f} s before and {after:.1f} s after:\n{output}")
 

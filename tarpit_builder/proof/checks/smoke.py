@@ -53,6 +53,8 @@ def held(lab: Lab, family: int) -> None:
                 raise Deviation("data was acknowledged or the window opened", mirror.seen)
         if client.state != ESTABLISHED:
             raise Deviation(f"the client's connection is in state {client.state}", mirror.seen)
+        if not lab.held:
+            lab.held = list(mirror.seen)
 
 
 @smoke.check("rmmod is refused while a rule uses the module", section="5")
