@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -69,6 +70,10 @@ class VerifyReport:
     notes: tuple[str, ...] = field(default=())
     """Measurements, such as the cost table."""
     given: bool = False
+    proven: Mapping[str, str] = field(default_factory=dict)
+    """The SHA-256 of each of the packages, as it was put into the guest."""
+    booted: Mapping[str, str] = field(default_factory=dict)
+    """The SHA-256 of the image that was booted, and of the packages that it is from."""
 
     @property
     def counts(self) -> Counter[Verdict]:
