@@ -9,7 +9,8 @@ from tarpit_builder import __version__
 PURPOSES: Mapping[str, tuple[str, ...]] = {
     "find out": ("kernels", "explain", "doctor"),
     "build and prove": ("build", "verify", "fuzz", "port", "matrix", "bench"),
-    "publish": ("repo",),
+    "publish": ("attest", "repo"),
+    "judge packages of somebody else": ("check",),
     "sources": ("fetch", "cache", "clean", "catalog-update"),
     "patches for trees of your own": ("patch", "regen", "check-patches"),
     "work on the project": ("lint", "analyze", "test", "docs", "release"),

@@ -41,14 +41,15 @@ build() {
 	# -nc: the tree is new.  -d: kernel headers are unpacked here, not installed.  The .buildinfo
 	# would hold the time of day and the number of processors, and .changes its digest; and it would
 	# not name the headers, which debrebuild(1) has to install before it can build.
-	change="s/^Build-Date: .*/Build-Date: ${release_date}/"
+	headers=
 	case $1 in
 	xt-tarpit-modules-*)
 		for package in ${KERNEL_PACKAGES:-}; do
-			change="${change};s/^Installed-Build-Depends:\$/&\\n ${package%%=*} (= ${package#*=}),/"
+			headers="${headers}\\n ${package%%=*} (= ${package#*=}),"
 		done
 		;;
 	esac
+	change="s/^Build-Date: .*/Build-Date: ${release_date}/;s/^Installed-Build-Depends:\$/&${headers}/"
 	dpkg-buildpackage --build=full --unsigned-source --unsigned-changes --no-pre-clean \
 		--no-check-builddeps --jobs=1 --host-arch="${HOST_ARCH}" \
 		--hook-changes="sed -i '${change}' ../*.buildinfo"
