@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
@@ -22,7 +22,7 @@ from tarpit_builder.publish.incoming import digest
 from tarpit_builder.sources.download import AbsentError, Downloader, Patience, discard
 
 LIMIT = 1 << 28  # bytes of one file
-BUDGET = 1 << 34  # bytes of all
+FILES = 64  # as many of that size as all together may have
 SUITE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 
@@ -33,11 +33,13 @@ def fetch(
     console: Console,
     *,
     downloader: Downloader | None = None,
+    limit: int = LIMIT,
 ) -> int:
     """Bring the repository at *url*, signed by a key of *public*, to *top*; how many packages came.
 
     :param public: armoured keys; None for the one that lies there, which nobody vouches for.
     :param downloader: how patient to be.
+    :param limit: bytes that one file may have.
     :raises UserError: if there is none, or *top* is not empty.
     :raises SourceError: if its signatures are not good.
     :raises CheckFailedError: if a file is not what was signed.
@@ -53,7 +55,7 @@ def fetch(
         tempfile.TemporaryDirectory(prefix=".new-", dir=top) as name,
         console.stage(f"fetch {base}") as stage,
     ):
-        place = _Place(base, Path(name), stage, downloader or _patient())
+        place = _Place(base, Path(name), stage, downloader or _patient(), limit, [limit * FILES])
         try:
             content = place.get(settings.FILE).read_bytes()
         except AbsentError as error:
@@ -86,7 +88,8 @@ class _Place:
     folder: Path
     stage: Stage
     downloader: Downloader
-    budget: list[int] = field(default_factory=lambda: [BUDGET])
+    limit: int
+    budget: list[int]
 
     def get(self, name: str, sha256: str = "") -> Path:
         """Download *name*, with the digest that was signed."""
@@ -98,7 +101,7 @@ class _Place:
         self.stage.note(name)
         partial = self.folder / ".partial"
         self.downloader.fetch(
-            name, [f"{self.base}/{quote(name)}"], partial, limit=min(LIMIT, self.budget[0])
+            name, [f"{self.base}/{quote(name)}"], partial, limit=min(self.limit, self.budget[0])
         )
         self.budget[0] -= partial.stat().st_size
         if sha256 and digest(partial) != sha256:
@@ -144,6 +147,11 @@ def _fetch_suite(place: _Place, suite: str, public: bytes) -> int:
             found = place.get(f"{index.parent}/{BY_HASH}/{value}", value)
             shutil.copyfile(found, place.folder / index)
         for file in entries(place.folder, folder):
+            if file.path != place.folder / file.pool:
+                raise CheckFailedError(
+                    f"{place.base} names a file where none can be: {file.name[:80]!r}",
+                    hint="restore it from where it was published",
+                )
             if not file.path.is_file():
                 place.get(str(file.path.relative_to(place.folder)), file.sha256)
                 count += 1
