@@ -675,6 +675,31 @@ def check(
         raise outcome.wrong[0]
 
 
+@verb(
+    *("mirror", "keyring", "offline"),
+    help={
+        "manifest": "manifest.json of a build, or the folder that it lies in",
+        "mirror": "where to look for sources that are not where they were",
+        "json": "write the result to this file, as JSON",
+    },
+)
+def reproduce(c: Context, given: Given, manifest: str, json: str = "") -> None:
+    """Build what a manifest tells of again, and compare byte by byte."""
+    from pathlib import Path
+
+    from tarpit_builder import report
+    from tarpit_builder.attest import reproduce as again
+    from tarpit_builder.console import Console
+
+    where = report.output(json, "--json")
+    console = Console()
+    found = again.reproduce(Path(manifest).expanduser(), given.archive(console), console)
+    if where:
+        found.write_json(where)
+    print(found.table())
+    raise SystemExit(found.exit_code)
+
+
 @verb(help={"output": "folder for the site, which is replaced (default: dist/site)"})
 def docs(c: Context, output: str = "") -> None:
     """Build the documentation as a static site; any broken link ends it."""

@@ -67,9 +67,18 @@ def build(
 
 
 def carry_out(
-    plan: Plan, console: Console, *, dist: Path | None = None, force: bool = False
+    plan: Plan,
+    console: Console,
+    *,
+    dist: Path | None = None,
+    force: bool = False,
+    anew: Path | None = None,
 ) -> BuildResult:
-    """The same for a *plan*."""
+    """The same for a *plan*.
+
+    :param anew: a folder for the results of single steps, none of which is then taken from the
+        cache.
+    """
     for warning in plan.warnings:
         console.warn(warning)
     kernel = plan.kernel
@@ -83,7 +92,7 @@ def carry_out(
             )
         began = datetime.now(UTC)
         with paths.staged_dir(folder) as stage:
-            workshop = Workshop(Engine.connect(), plan.name, console, stage / LOG, cores())
+            workshop = Workshop(Engine.connect(), plan.name, console, stage / LOG, cores(), anew)
             kernel.userland.build(workshop, stage)
             manifest = _manifest(plan, key, workshop, stage) | {
                 "builder": builder.facts(),

@@ -10,7 +10,7 @@ PURPOSES: Mapping[str, tuple[str, ...]] = {
     "find out": ("kernels", "explain", "doctor"),
     "build and prove": ("build", "verify", "fuzz", "port", "matrix", "bench"),
     "publish": ("attest", "repo"),
-    "judge packages of somebody else": ("check",),
+    "judge packages of somebody else": ("check", "reproduce"),
     "sources": ("fetch", "cache", "clean", "catalog-update"),
     "patches for trees of your own": ("patch", "regen", "check-patches"),
     "work on the project": ("lint", "analyze", "test", "docs", "release"),
