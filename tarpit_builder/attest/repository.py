@@ -56,9 +56,14 @@ def judge(
     :raises TarpitError: if it is not as it was signed, or nothing of it is attested.
     """
     with readable(outcome.where):
-        audit(top, public=public)
-        outcome.until = _until(top, public)
         files = list(_listed(top))
+        try:
+            audit(top, public=public)
+            outcome.until = _until(top, public)
+        except CheckFailedError as error:
+            raise CheckFailedError(
+                error.message, hint="do not install from it; tell whoever publishes it"
+            ) from error
     listed = {file.pool: file for file in files}
     if public is None:
         outcome.notes.append(
