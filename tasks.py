@@ -619,8 +619,9 @@ def repo(
 @verb(
     iterable=["only"],
     help={
-        "key": "secret key: a file in PEM, gnupg:ID of your GnuPG, or a URI of securesystemslib"
-        " for a token or a service (remembered as attest_key in invoke.yaml)",
+        "key": "secret key: a file in PEM, env:NAME of a variable with one, gnupg:ID of your GnuPG,"
+        " or a URI of securesystemslib for a token or a service (default: attest_key in"
+        " invoke.yaml)",
         "public": "file with its public key, for a URI of a token or a service",
         "only": "package sets whose folder fits this pattern (may be repeated)",
         "builder": "URI of what built them (default: CI's own, else a local machine)",

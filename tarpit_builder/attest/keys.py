@@ -53,7 +53,9 @@ class Trusted:
 
 
 def signer(uri: str, public: Path | None = None) -> Signer:
-    """Who signs: a file with a secret key, ``gnupg:KEY``, or a URI of securesystemslib.
+    """Who signs: a file with a secret key, ``env:NAME`` for one in a variable of the environment,
+    ``gnupg:KEY``, or a URI of securesystemslib.
+
 
     :param public: the file with the public key, for what cannot tell it itself.
     :raises UserError: if there is no such key, or it cannot be used.
@@ -67,7 +69,10 @@ def signer(uri: str, public: Path | None = None) -> Signer:
             "your GnuPG",
         )
     if not colon or scheme in FILES or Path(uri).exists():
-        return _of_file(Path(rest if colon and scheme in FILES else uri).expanduser())
+        path = Path(rest if colon and scheme in FILES else uri).expanduser()
+        return _of_pem(_content(path), path)
+    if scheme == "env":
+        return _of_pem(os.environ.get(rest, "").encode(), f"what {rest} holds")
     if scheme == GNUPG:
         return _of_gnupg(rest)
     return _of_uri(uri, scheme, public)
@@ -102,12 +107,11 @@ def trusted(files: Sequence[Path]) -> Iterator[tuple[Trusted, ...]]:
         yield tuple(found)
 
 
-def _of_file(path: Path) -> Signer:
+def _of_pem(data: bytes, path: object) -> Signer:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
     from securesystemslib.signer import CryptoSigner
 
-    data = _content(path)
     try:
         try:
             secret = load_pem_private_key(data, None)
@@ -213,7 +217,7 @@ def _pem(data: bytes, path: Path) -> Key:
     return key
 
 
-def _demand_strong(key: Key, path: Path) -> None:
+def _demand_strong(key: Key, path: object) -> None:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
     from securesystemslib.signer import SSlibKey
 

@@ -194,13 +194,13 @@ def _why(of: PackageSet, name: str, new: Path) -> tuple[str, ...]:
                 capture_output=True, text=True, check=False, timeout=DIFFOSCOPE,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            return ("differs; diffoscope took too long", *_own_words(old, new))
+            return ("differs; diffoscope took too long", *own_words(old, new))
         if run.returncode == 1:
             return ("differs", *run.stdout.splitlines())
-    return ("differs", *_own_words(old, new))
+    return ("differs", *own_words(old, new))
 
 
-def _own_words(old: Path, new: Path) -> tuple[str, ...]:
+def own_words(old: Path, new: Path) -> tuple[str, ...]:
     """What differs between two files: members of packages and archives, or lines of a text."""
     try:
         then, now = _members(old), _members(new)
@@ -238,5 +238,5 @@ def _members(path: Path) -> dict[str, str]:
                 data: IO[bytes] | None = archive.extractfile(member) if member.isreg() else None
                 body = digests.content(data.read()) if data else member.linkname
                 facts = f"{member.mode:o} {member.uid} {member.gid} {member.mtime} {body}"
-                found[prefix + member.name] = facts
+                found[prefix + member.name.removeprefix("./")] = facts
     return found

@@ -217,6 +217,18 @@ def test_passphrase_comes_from_the_environment_and_goes_nowhere(
     assert secret not in "".join(capfd.readouterr())
 
 
+def test_key_may_come_from_the_environment_of_a_pipeline(
+    tmp_path: Path, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATTEST_KEY", pair[0].read_text())
+    folder = package_set(tmp_path)
+    make.attest(tmp_path, keys.signer("env:ATTEST_KEY"))
+    assert (folder / PROVENANCE).is_file()
+    monkeypatch.setenv("ATTEST_KEY", "")
+    with pytest.raises(UserError, match="what ATTEST_KEY holds is no secret key"):
+        keys.signer("env:ATTEST_KEY")
+
+
 @pytest.mark.parametrize("given", ["wrong", None])
 def test_without_the_passphrase_nothing_is_signed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None
