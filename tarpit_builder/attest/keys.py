@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 PASSPHRASE = "TARPIT_ATTEST_PASSPHRASE"  # noqa: S105  (the name of a variable)
 GNUPG = "gnupg"
 FILES = ("file", "file2")
+EXTRAS = {"hv": "vault"}
+"""What the library calls the extra of a scheme, where that is not the scheme's own name."""
+
 LARGEST = 1 << 20  # bytes of a file with keys
 ARMOUR = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"
 SECRET = b"PRIVATE KEY"
@@ -164,7 +167,7 @@ def _of_uri(uri: str, scheme: str, public: Path | None) -> Signer:
     except UnsupportedLibraryError as error:
         raise ToolMissingError(
             f"--key {scheme}:… cannot be used: {error}",
-            hint="install that library into .venv; docs/attestations.md names it",
+            hint=f".venv/bin/pip install 'securesystemslib[{EXTRAS.get(scheme, scheme)}]'",
         ) from error
     except TarpitError:
         raise

@@ -19,7 +19,7 @@ from tarpit_builder import digests
 from tarpit_builder.attest import keys, make
 from tarpit_builder.attest.documents import KINDS, PLAIN_SBOM, PROVENANCE, RESULT, SBOM
 from tarpit_builder.attest.keys import PASSPHRASE
-from tarpit_builder.errors import CheckFailedError, UserError
+from tarpit_builder.errors import CheckFailedError, ToolMissingError, UserError
 from tests.attest.kit import ABI, changed, key_pair, openssl, package_set, payload
 
 
@@ -258,6 +258,11 @@ def test_what_is_no_key_is_refused_in_a_line(uri: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         keys.signer(uri)
     assert "\n" not in str(caught.value)
+
+
+def test_library_that_a_token_needs_is_named(pair: tuple[Path, Path]) -> None:
+    with pytest.raises(ToolMissingError, match=r"securesystemslib\[awskms\]"):
+        keys.signer("awskms:alias/attest", pair[1])
 
 
 def test_public_key_does_not_sign_and_secret_one_does_not_check(pair: tuple[Path, Path]) -> None:
