@@ -22,6 +22,9 @@ compiler=${CC_PACKAGE%-"$(printf %s "${triplet}" | tr _ -)"}
 export CROSS_COMPILE="${triplet}-" CC="${triplet}-${compiler}"
 PKG_CONFIG_LIBDIR=/usr/lib/$(of_host DEB_HOST_MULTIARCH)/pkgconfig:/usr/share/pkgconfig
 export PKG_CONFIG_LIBDIR
+# The build id of a module is made of debugging information, which has the paths of the headers: let
+# it be the one that comes out where they are installed.
+export KCFLAGS=-ffile-prefix-map=/kernel/usr/src=/usr/src
 # debhelper wants to be told that what is for another architecture cannot be run here.
 [ "${HOST_ARCH}" = "$(dpkg --print-architecture)" ] || export DEB_BUILD_OPTIONS=nocheck
 umask 022

@@ -97,7 +97,7 @@ def check(
         booted=booted,
         passed=len(proof.predicate["passedTests"]) if proof else 0,
         groups=groups,
-        finished=str(built.predicate["runDetails"].get("metadata", {}).get("finishedOn", "")),
+        finished=str((built.predicate["runDetails"].get("metadata") or {}).get("finishedOn", "")),
         files=files,
     )
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 TOP = frozenset({KEY, "repository.json", DISTS, ".states", "pool", attestations.FOLDER})
 LARGEST = 64 << 20  # bytes of one file, and of an index that is unpacked
+SMALL = 16 << 10  # bytes of a metapackage; ours have 2 kB
 OWN_INDEX = re.compile(r"main/(binary-[a-z0-9-]+/Packages|source/Sources)(\.(xz|gz))?")
 METAPACKAGE = frozenset(
     (
@@ -182,6 +183,8 @@ def _is_empty(file: File, listed: Mapping[str, File]) -> bool:
         suppress(ArError, DebError, OSError, ValueError, KeyError, EOFError),
         file.path.open("rb") as stream,
     ):
+        if file.path.stat().st_size > SMALL:
+            return False
         package = DebFile(fileobj=stream)
         control = package.debcontrol()
         inside = {name.lstrip("./") for name in package.data.tgz().getnames()}

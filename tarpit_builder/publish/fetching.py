@@ -23,6 +23,7 @@ from tarpit_builder.sources.download import AbsentError, Downloader, Patience, d
 
 LIMIT = 1 << 28  # bytes of one file
 FILES = 64  # as many of that size as all together may have
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.,:~_@/-]{0,1000}")
 SUITE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 
@@ -93,9 +94,9 @@ class _Place:
 
     def get(self, name: str, sha256: str = "") -> Path:
         """Download *name*, with the digest that was signed."""
-        if ".." in PurePosixPath(name).parts or name.startswith("/"):
+        if not NAME.fullmatch(name) or ".." in PurePosixPath(name).parts:
             raise CheckFailedError(
-                f"{self.base} names a file outside of itself: {name}",
+                f"{self.base} names a file outside of itself: {name[:200]!r}",
                 hint="restore it from where it was published",
             )
         self.stage.note(name)

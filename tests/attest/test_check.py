@@ -328,6 +328,22 @@ def test_any_changed_byte_is_noticed(attested: Path, pair: tuple[Path, Path]) ->
         path.write_bytes(before)
 
 
+def test_nothing_that_a_terminal_would_obey_is_printed(
+    attested: Path, pair: tuple[Path, Path]
+) -> None:
+    (attested / "\x1b[2Jgood\n: all files").write_text("evil")
+    with pytest.raises(CheckFailedError) as caught:
+        checked(attested, pair[1])
+    assert str(caught.value).isprintable()
+    (attested / "\x1b[2Jgood\n: all files").unlink()
+    document = json.loads((attested / SBOM).read_text())
+    document["signatures"][0]["keyid"] = "\x1b[2Jgood"
+    (attested / SBOM).write_text(json.dumps(document))
+    with pytest.raises(SourceError) as missed:
+        checked(attested, pair[1])
+    assert str(missed.value).isprintable()
+
+
 # -- policy ------------------------------------------------------------------------------------
 
 
