@@ -17,6 +17,7 @@ from in_toto_attestation.v1.statement import Statement
 
 from tarpit_builder import digests
 from tarpit_builder.attest import keys, make
+from tarpit_builder.attest import package_set as package_set_module
 from tarpit_builder.attest.documents import KINDS, PLAIN_SBOM, PROVENANCE, RESULT, SBOM
 from tarpit_builder.attest.keys import PASSPHRASE
 from tarpit_builder.errors import CheckFailedError, ToolMissingError, UserError
@@ -276,3 +277,21 @@ def test_weak_key_is_refused(tmp_path: Path) -> None:
     pem, _ = key_pair(tmp_path, kind=("RSA", "-pkeyopt", "rsa_keygen_bits:1024"))
     with pytest.raises(UserError, match="1024 bits, which can be broken"):
         keys.signer(str(pem))
+
+
+def test_sources_of_a_release_keep_their_digests_under_names_of_in_toto() -> None:
+    tarball = {
+        "name": "linux-2.6.24",
+        "version": "2.6.24",
+        "git-tree": "a" * 40,
+        "origin": "https://cdn.kernel.org/pub/linux/kernel/v2.6/linux-2.6.24.tar.xz",
+        "digests": {"sha256": "b" * 64, "package-sha256": "c" * 64},
+        "verified": ["signature"],
+    }
+    clone = {"name": "iptables-1.4.0", "version": None, "git-tree": "d" * 40, "origin": "/srv/git",
+             "digests": {"git-commit": "e" * 40}}  # fmt: skip
+    first, second = package_set_module.sources({"sources": [tarball, clone]})
+    assert first["digest"] == {"sha256": "b" * 64, "gitTree": "a" * 40}
+    assert first["uri"].startswith("https://cdn.kernel.org/")
+    assert second["digest"] == {"gitTree": "d" * 40, "gitCommit": "e" * 40}
+    assert (second["uri"], second["version"]) == ("file:///srv/git", "")
