@@ -24,7 +24,7 @@ PKG_CONFIG_LIBDIR=/usr/lib/$(of_host DEB_HOST_MULTIARCH)/pkgconfig:/usr/share/pk
 export PKG_CONFIG_LIBDIR
 # The build id of a module is made of debugging information, which has the paths of the headers: let
 # it be the one that comes out where they are installed.
-export KCFLAGS=-ffile-prefix-map=/kernel/usr/src=/usr/src
+export KCFLAGS=-fdebug-prefix-map=/kernel/usr/src=/usr/src
 # debhelper wants to be told that what is for another architecture cannot be run here.
 [ "${HOST_ARCH}" = "$(dpkg --print-architecture)" ] || export DEB_BUILD_OPTIONS=nocheck
 umask 022
