@@ -717,6 +717,91 @@ def report(
         print(made.line())
 
 
+@verb(
+    iterable=["only"],
+    help={
+        "key": "secret key: a file in PEM, env:NAME of a variable with one, gnupg:ID of your GnuPG,"
+        " or a URI of securesystemslib for a token or a service (default: attest_key in"
+        " invoke.yaml)",
+        "public": "file with its public key, for a URI of a token or a service",
+        "only": "package sets whose folder fits this pattern (may be repeated)",
+        "builder": "URI of what built them (default: CI's own, else a local machine)",
+    },
+)
+def attest(
+    c: Context, key: str = "", public: str = "", only: Words = None, builder: str = ""
+) -> None:
+    """Sign what is in dist/: where it comes from, what it consists of, what was proven."""
+    from tarpit_builder import paths, report
+    from tarpit_builder.attest import keys, make
+
+    signer = keys.signer(key or c.config.tarpit.attest_key, report.path(public))
+    done = make.attest(paths.dist_dir(), signer, only=tuple(only or ()), builder=builder)
+    print(make.table(done, signer))
+
+
+@verb(
+    iterable=["key", "require"],
+    help={
+        "what": "folder of packages with their attestations, or https://… of a repository",
+        "key": "public key of whoever attested them, in PEM or of OpenPGP (may be repeated)",
+        "require": "a group of checks that must have passed (may be repeated; default: smoke)",
+        "unproven": "do with packages that nobody has proven",
+        "json": "write the result to this file, as JSON",
+    },
+)
+def check(
+    c: Context,
+    what: str,
+    key: Words = None,
+    require: Words = None,
+    unproven: bool = False,
+    json: str = "",
+) -> None:
+    """Check packages of somebody else by their attestations; touches nothing."""
+    from pathlib import Path
+
+    from tarpit_builder import report
+    from tarpit_builder.attest import verdict
+    from tarpit_builder.attest.check import Policy
+    from tarpit_builder.console import Console
+
+    where = report.output(json, "--json")
+    policy = Policy(tuple(require or ("smoke",)), unproven=unproven)
+    files = [Path(name).expanduser() for name in key or ()]
+    outcome = verdict.judge(what, files, policy, Console())
+    if where:
+        outcome.write_json(where)
+    print(outcome.table())
+    if outcome.wrong:
+        raise outcome.wrong[0]
+
+
+@verb(
+    *("mirror", "keyring", "offline"),
+    help={
+        "manifest": "manifest.json of a build, or the folder that it lies in",
+        "mirror": "where to look for sources that are not where they were",
+        "json": "write the result to this file, as JSON",
+    },
+)
+def reproduce(c: Context, given: Given, manifest: str, json: str = "") -> None:
+    """Build what a manifest tells of again, and compare byte by byte."""
+    from pathlib import Path
+
+    from tarpit_builder import report
+    from tarpit_builder.attest import reproduce as again
+    from tarpit_builder.console import Console
+
+    where = report.output(json, "--json")
+    console = Console()
+    found = again.reproduce(Path(manifest).expanduser(), given.archive(console), console)
+    if where:
+        found.write_json(where)
+    print(found.table())
+    raise SystemExit(found.exit_code)
+
+
 @verb(help={"output": "folder for the site, which is replaced (default: dist/site)"})
 def docs(c: Context, output: str = "") -> None:
     """Build the documentation as a static site; any broken link ends it."""

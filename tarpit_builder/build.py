@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tarpit_builder import digests, paths
+from tarpit_builder import builder, digests, paths
 from tarpit_builder import plan as planning
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, locked
@@ -66,9 +67,18 @@ def build(
 
 
 def carry_out(
-    plan: Plan, console: Console, *, dist: Path | None = None, force: bool = False
+    plan: Plan,
+    console: Console,
+    *,
+    dist: Path | None = None,
+    force: bool = False,
+    anew: Path | None = None,
 ) -> BuildResult:
-    """The same for a *plan*."""
+    """The same for a *plan*.
+
+    :param anew: a folder for the results of single steps, none of which is then taken from the
+        cache.
+    """
     for warning in plan.warnings:
         console.warn(warning)
     kernel = plan.kernel
@@ -80,10 +90,15 @@ def carry_out(
             return BuildResult(
                 folder, manifest, fresh=False, install=kernel.userland.install(manifest)
             )
+        began = datetime.now(UTC)
         with paths.staged_dir(folder) as stage:
-            workshop = Workshop(Engine.connect(), plan.name, console, stage / LOG, cores())
+            workshop = Workshop(Engine.connect(), plan.name, console, stage / LOG, cores(), anew)
             kernel.userland.build(workshop, stage)
-            manifest = _manifest(plan, key, workshop, stage)
+            manifest = _manifest(plan, key, workshop, stage) | {
+                "builder": builder.facts(),
+                "started": f"{began:%Y-%m-%dT%H:%M:%SZ}",
+                "finished": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            }
             (stage / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     return BuildResult(folder, manifest, fresh=True, install=kernel.userland.install(manifest))
 
@@ -115,6 +130,7 @@ def _manifest(plan: Plan, key: str, workshop: Workshop, stage: Path) -> dict[str
         "key": key,
         "command": plan.command,
         "maintainer": contents.maintainer(),
+        "homepage": contents.homepage(),
         "plan": plan.facts(),
         "sources": sources,
         "module": digests.members(userland.source().members),

@@ -28,8 +28,8 @@ class TarpitError(Exception):
 
     def __init__(self, message: str, *, hint: str) -> None:
         super().__init__(message)
-        self.message = " ".join(message.split())
-        self.hint = " ".join(hint.split())
+        self.message = _line(message)
+        self.hint = _line(hint)
 
     def __str__(self) -> str:
         return f"{self.message} — {self.hint}"
@@ -37,6 +37,12 @@ class TarpitError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         """As other exceptions can, it may travel from process to process."""
         return partial(type(self), hint=self.hint), (self.message,), self.__dict__
+
+
+def _line(text: str) -> str:
+    """*text* as one line; what a terminal would obey, as of the name of a file, is shown."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 class CheckFailedError(TarpitError):

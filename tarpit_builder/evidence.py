@@ -33,6 +33,10 @@ def record(result: BuildResult, report: VerifyReport) -> None:
     kept.unlink(missing_ok=True)
     if report.exit_code != 0:
         return
+    # What was read into the guest, which is not what was built if somebody changed it meanwhile.
+    built = {item["file"]: item["sha256"] for item in result.manifest["outputs"]}
+    if any(built.get(name) != value for name, value in report.proven.items()):
+        return
     passed = {
         "format": FORMAT,
         "key": result.manifest["key"],
@@ -42,6 +46,10 @@ def record(result: BuildResult, report: VerifyReport) -> None:
         "counts": {str(outcome): n for outcome, n in sorted(report.counts.items())},
         "groups": list(dict.fromkeys(check.where for check in report.results)),
         "summary": report.summary(),
+        "proven": dict(report.proven),
+        "booted": dict(report.booted),
+        "checks": [{"name": check.name, "outcome": str(check.outcome)} for check in report.results],
+        "finished": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
     }
     with paths.replacing(kept) as stage:
         stage.write_text(json.dumps(passed, indent=2) + "\n")

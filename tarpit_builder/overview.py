@@ -9,7 +9,8 @@ from tarpit_builder import __version__
 PURPOSES: Mapping[str, tuple[str, ...]] = {
     "find out": ("kernels", "explain", "doctor"),
     "build and prove": ("build", "verify", "fuzz", "coverage", "port", "matrix", "worker", "bench"),
-    "publish": ("repo", "report"),
+    "publish": ("attest", "repo", "report"),
+    "judge packages of somebody else": ("check", "reproduce"),
     "sources": ("fetch", "cache", "clean", "catalog-update"),
     "patches for trees of your own": ("patch", "regen", "check-patches"),
     "work on the project": ("lint", "analyze", "test", "docs", "release"),

@@ -48,7 +48,8 @@ class Step:
 class Workshop:
     """Where the steps for the kernel *name* run.
 
-    *log* is the file for what they say, *jobs* how many processes each may have at once.
+    *log* is the file for what they say, *jobs* how many processes each may have at once.  With
+    *anew*, a folder, no result of an earlier run is taken: what is kept is kept there.
     """
 
     engine: Engine
@@ -56,6 +57,7 @@ class Workshop:
     console: Console
     log: Path
     jobs: int
+    anew: Path | None = None
 
     def run(self, step: Step, output: Path) -> None:
         """Run *step*, whose results go to the folder *output*.
@@ -102,7 +104,7 @@ class Workshop:
         :param also: digests of what *step* itself does not know, such as a foreign image's.
         """
         key = digest([step.key, *also])
-        final = paths.cache_dir() / "upstream" / f"{name}-{key[:24]}"
+        final = (self.anew or paths.cache_dir()) / "upstream" / f"{name}-{key[:24]}"
         with locked(f"upstream-{key[:16]}"):
             if not final.is_dir():
                 with paths.staged_dir(final) as stage:

@@ -179,7 +179,10 @@ def verb(
             given = Given({name: values.pop(name) for name in shared}, c.config.tarpit)
             body(c, *([given] if shared else []), **values)
 
-        run.__signature__ = inspect.Signature([context, *options, *own])  # type: ignore[attr-defined]
+        words = [one for one in own if one.default is inspect.Parameter.empty]  # without an option
+        rest = [one for one in own if one not in words]
+        order = [context, *words, *options, *rest]
+        run.__signature__ = inspect.Signature(order)  # type: ignore[attr-defined]
         return task(
             guarded(run),
             help={**texts, **(help or {})},

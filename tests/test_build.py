@@ -14,8 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from tarpit_builder import paths
+from tarpit_builder.attest import keys, make
+from tarpit_builder.attest.check import Policy, check
+from tarpit_builder.attest.documents import PLAIN_SBOM
 from tarpit_builder.build import BuildResult, build, finished
 from tarpit_builder.console import Console
 from tarpit_builder.errors import BuildError, DockerError, InfrastructureError
@@ -23,6 +28,7 @@ from tarpit_builder.packaging import contents
 from tarpit_builder.request import Request
 from tarpit_builder.sources.debian import Archive, Mirrors
 from tarpit_builder.sources.store import Store
+from tests.attest.kit import key_pair
 from tests.processes import start
 
 pytestmark = pytest.mark.docker
@@ -76,6 +82,37 @@ def test_modules_package_depends_on_exactly_its_kernel(built: BuildResult) -> No
     ).stdout  # fmt: skip
     assert f"linux-image-{built.folder.name}" in fields
     assert "Provides: xt-tarpit-modules (= " in fields
+
+
+def test_it_can_be_attested_and_judged_by_a_stranger(built: BuildResult, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(built.folder, tmp_path / "dist" / built.folder.name))
+    secret, public = key_pair(tmp_path)
+    make.attest(folder.parent, keys.signer(str(secret)))
+    with keys.trusted([public]) as trusted:
+        found = check(folder, trusted, Policy(unproven=True))
+    assert found.files == digests(built.folder)
+    bill = (folder / PLAIN_SBOM).read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(bill) is None
+    assert f"linux-headers-{built.folder.name}" in bill
+    assert "pkg:deb/debian/gcc-14@14." in bill
+    assert "trixie, iptables 1.8." in bill
+
+
+def test_debrebuild_is_told_of_the_headers(built: BuildResult) -> None:
+    (modules,) = built.folder.glob("xt-tarpit-modules-*.buildinfo")
+    (main,) = built.folder.glob("xt-tarpit_*.buildinfo")
+    sources = built.manifest["sources"]
+    for source in sources:
+        line = f"\n {source['package']} (= {source['version']}),\n"
+        assert line in modules.read_text()
+        assert line not in main.read_text()
+
+
+def test_manifest_says_what_built_it_and_when(built: BuildResult) -> None:
+    builder = built.manifest["builder"]
+    assert len(builder["commit"]) in {0, 40}
+    assert len(builder["lock"]) == 64
+    assert built.manifest["started"] <= built.manifest["finished"]
 
 
 def test_same_build_again_does_nothing(built: BuildResult, archive: Archive) -> None:

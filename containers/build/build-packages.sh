@@ -4,7 +4,8 @@
 # Runs in a sealed container of the build image: no network, read-only root, an ordinary user;
 # /build is empty.  Environment: KERNEL_ABI, whose headers are unpacked below /kernel, or PREBUILT, a
 # folder of modules for it; HOST_ARCH, what it runs on (unless set, this architecture); CC_PACKAGE, the
-# compiler's package; SOURCE_DATE_EPOCH.
+# compiler's package; KERNEL_PACKAGES, the header packages below /kernel, each as NAME=VERSION;
+# SOURCE_DATE_EPOCH.
 set -eu
 
 # dpkg-deb's and xz's output must not depend on how many processors there are.
@@ -21,6 +22,9 @@ compiler=${CC_PACKAGE%-"$(printf %s "${triplet}" | tr _ -)"}
 export CROSS_COMPILE="${triplet}-" CC="${triplet}-${compiler}"
 PKG_CONFIG_LIBDIR=/usr/lib/$(of_host DEB_HOST_MULTIARCH)/pkgconfig:/usr/share/pkgconfig
 export PKG_CONFIG_LIBDIR
+# The build id of a module is made of debugging information, which has the paths of the headers: let
+# it be the one that comes out where they are installed.
+export KCFLAGS=-fdebug-prefix-map=/kernel/usr/src=/usr/src
 # debhelper wants to be told that what is for another architecture cannot be run here.
 [ "${HOST_ARCH}" = "$(dpkg --print-architecture)" ] || export DEB_BUILD_OPTIONS=nocheck
 umask 022
@@ -38,10 +42,20 @@ build() {
 	cd "/build/$1/$1"
 	chmod 755 debian/rules
 	# -nc: the tree is new.  -d: kernel headers are unpacked here, not installed.  The .buildinfo
-	# would hold the time of day and the number of processors, and .changes its digest.
+	# would hold the time of day and the number of processors, and .changes its digest; and it would
+	# not name the headers, which debrebuild(1) has to install before it can build.
+	headers=
+	case $1 in
+	xt-tarpit-modules-*)
+		for package in ${KERNEL_PACKAGES:-}; do
+			headers="${headers}\\n ${package%%=*} (= ${package#*=}),"
+		done
+		;;
+	esac
+	change="s/^Build-Date: .*/Build-Date: ${release_date}/;s/^Installed-Build-Depends:\$/&${headers}/"
 	dpkg-buildpackage --build=full --unsigned-source --unsigned-changes --no-pre-clean \
 		--no-check-builddeps --jobs=1 --host-arch="${HOST_ARCH}" \
-		--hook-changes="sed -i 's/^Build-Date: .*/Build-Date: ${release_date}/' ../*.buildinfo"
+		--hook-changes="sed -i '${change}' ../*.buildinfo"
 }
 
 if [ -z "${PREBUILT:-}" ] && ! [ -e "/usr/src/linux-headers-${KERNEL_ABI}/Makefile" ]; then

@@ -17,6 +17,7 @@ from tarpit_builder.sealed import Step, Workshop
 
 if TYPE_CHECKING:
     from tarpit_builder.proof import Subject
+    from tarpit_builder.sources.debian import Package
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,10 @@ class Suite(Userland):
                 scripts=modern.build_scripts(),
                 recipe=self.recipe,
                 inputs=(self.tree.input(workshop.console), Input("/src", [self.source()])),
-                environment=modern.build_environment(kernel.abi, kernel.arch, kernel.compiler),
+                environment={
+                    **modern.build_environment(kernel.abi, kernel.arch, kernel.compiler),
+                    "KERNEL_PACKAGES": " ".join(map(_installed, kernel.packages)),
+                },
                 done=lambda output: f"{len(list(output.glob('*.deb')))} packages",
             ),
             stage,
@@ -158,3 +162,10 @@ class Suite(Userland):
             keyring=mirrors.keyring,
         )
         return Subject(land, kernel_packages=named, packages=packages, given=built is None)
+
+
+def _installed(package: Package) -> str:
+    """*package* as a .buildinfo has it, in a word."""
+    here = {"all", architectures.BUILD}
+    name = package.name if package.arch in here else f"{package.name}:{package.arch}"
+    return f"{name}={package.version}"

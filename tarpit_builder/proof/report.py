@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -98,6 +99,10 @@ class VerifyReport:
     held: tuple[str, ...] = ()
     """A client that has data to send, and what it gets, as :attr:`ladder`."""
     figures: tuple[Figure, ...] = ()
+    proven: Mapping[str, str] = field(default_factory=dict)
+    """The SHA-256 of each of the packages, as it was put into the guest."""
+    booted: Mapping[str, str] = field(default_factory=dict)
+    """The SHA-256 of the image that was booted, and of the packages that it is from."""
 
     @property
     def counts(self) -> Counter[Verdict]:

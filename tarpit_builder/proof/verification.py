@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tarpit_builder import digests
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine
 from tarpit_builder.errors import UserError
@@ -124,6 +125,9 @@ def verify(
     with scratch("proof") as work:
         require_space(work, WORK_BYTES)
         boot = assemble(subject, engine, console, work)
+        proven = {path.name: digests.file(path) for path in subject.packages}
+        booted = {path.name: digests.file(path) for path in subject.kernel_packages}
+        booted[boot.kernel.name] = digests.file(boot.kernel)
         if options.log:
             options.log.write_text("")
         parts = judge(subject, options, boot, wanted, console, work)
@@ -139,6 +143,8 @@ def verify(
         given=subject.given,
         held=next((part.held for part in parts if part.held), ()),
         figures=tuple(figure for part in parts for figure in part.figures),
+        proven=proven,
+        booted=booted,
     )
     if options.json:
         report.write_json(options.json)

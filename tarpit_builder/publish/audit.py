@@ -26,11 +26,14 @@ BUILT_USING = re.compile(r"\blinux \(= (\S+)\)")
 """How a package of modules, like Debian's own kernels, names the kernel's source."""
 
 
-def audit(top: Path, key: Key | None = None, *, expired: bool = False) -> dict[str, File]:
+def audit(
+    top: Path, key: Key | None = None, *, expired: bool = False, public: bytes | None = None
+) -> dict[str, File]:
     """Check all of the repository at *top*; its files by their place in the pool.
 
     :param key: who must have signed it; None for the key that lies beside it.
     :param expired: whether that key may have expired.
+    :param public: the armoured keys that may have signed it, in place of the one beside it.
     :raises UserError: if there is no repository, or another key signed it.
     :raises SourceError: if a signature is not good (any more).
     :raises CheckFailedError: if an index or a package is not what was signed, or an index cannot
@@ -38,7 +41,7 @@ def audit(top: Path, key: Key | None = None, *, expired: bool = False) -> dict[s
     """
     if not (top / DISTS).is_dir():
         raise UserError(f"there is no repository in {top}", hint="`invoke repo` makes one")
-    public = known_keys(top, key)
+    public = known_keys(top, key) if public is None else public
     found: dict[str, File] = {}
     for suite in sorted(path for path in (top / DISTS).iterdir() if path.is_dir()):
         signer, text = _signed(suite / "InRelease", public, expired=expired)

@@ -104,6 +104,15 @@ def collect(dist: Path, wanted: Sequence[str] = (), *, optional: bool = False) -
     return files
 
 
+def results(dist: Path) -> Iterator[tuple[Path, str]]:
+    """The folder of each result in *dist*, and the suite that it is published for.
+
+    :raises CheckFailedError: if the manifest of one cannot be read.
+    """
+    for folder, manifest in _results(dist):
+        yield folder, _suite(manifest)
+
+
 def digest(path: Path) -> str:
     """The SHA-256 of the file at *path*; ``""`` if it is not there."""
     try:

@@ -5,6 +5,7 @@
     pool/SUITE/…                        packages; added, never changed
     dists -> .states/NUMBER             the indexes that are valid, see ``states``
     tarpit-builder.asc, SUITE.sources   what a user puts below /etc/apt
+    attestations/…                      of the packages, see ``attestations``
     repository.json                     what is remembered from run to run, see ``settings``
 
 A client that began with an earlier state still finds all of it for a day: its indexes by hash, its
@@ -29,7 +30,14 @@ from tarpit_builder import paths, suites
 from tarpit_builder.console import Console, format_table
 from tarpit_builder.container import Engine, Files, Input, Limits, Recipe, locked
 from tarpit_builder.errors import BuildError, CheckFailedError, UserError
-from tarpit_builder.publish import fetching, incoming, metapackages, settings, states
+from tarpit_builder.publish import (
+    attestations,
+    fetching,
+    incoming,
+    metapackages,
+    settings,
+    states,
+)
 from tarpit_builder.publish.audit import DISTS, KEY, audit, checksums, entries, sha256
 from tarpit_builder.publish.incoming import File, digest
 from tarpit_builder.publish.keys import Key
@@ -124,7 +132,7 @@ def publish(
         raise UserError("--keep is a number of versions", hint="0 keeps all")
     if options.fetch:
         url = settings.updated(Settings(), url=options.url, valid_for=None, top=top).url
-        fetching.fetch(url, top, key, console)
+        fetching.fetch(url, top, key.public(), console)
     before = settings.load(top)
     remembered = settings.updated(before, url=options.url, valid_for=options.valid_for, top=top)
     exists = (top / DISTS).exists()
@@ -166,9 +174,15 @@ def publish(
             state = states.store(made / DISTS, top)
             gone = {pool: file.sha256 for pool, file in had.items() if pool not in wanted}
             _write_helpers(top, key, wanted, remembered, {**before.gone, **gone})
+            attested = 0 if options.drop else attestations.add(dist, top, wanted)
+            if attested:
+                states.readable(top / attestations.FOLDER)
             states.switch(top, state)
             stage.done("" if changed else "as before")
         removed = _prune(top)
+        attestations.prune(top, {str(p.relative_to(top)) for p in (top / "pool").glob("*/*")})
+    if attested:
+        notes.append(f"attested  {attested} package sets; `invoke check {remembered.url}` judges")
     added = tuple(pool for pool in wanted if pool not in old)
     return Published(
         top=top,

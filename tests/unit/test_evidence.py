@@ -59,3 +59,14 @@ def test_a_proof_of_another_build_is_none(tmp_path: Path) -> None:
     evidence.record(built(tmp_path), proof(Verdict.PASS))
     built(tmp_path, "another key")
     assert evidence.proven(tmp_path) is None
+
+
+def test_proof_of_other_bytes_than_were_built_is_not_kept(tmp_path: Path) -> None:
+    result = built(tmp_path)
+    result.manifest["outputs"].append({"file": "x.deb", "sha256": "1"})
+    evidence.record(result, replace(proof(Verdict.PASS), proven={"x.deb": "2"}))
+    assert not (tmp_path / evidence.EVIDENCE).exists()
+    evidence.record(result, replace(proof(Verdict.PASS), proven={"x.deb": "1"}))
+    kept = json.loads((tmp_path / evidence.EVIDENCE).read_text())
+    assert kept["proven"] == {"x.deb": "1"}
+    assert kept["checks"] == [{"name": "held/nft IPv4: is held", "outcome": "pass"}]
