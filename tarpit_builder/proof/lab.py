@@ -24,7 +24,7 @@ from tarpit_builder.versions import KernelVersion
 PORT = 25
 QUEUE = 100  # frames sent before asking whether they arrived; a card's queue holds 256
 KMEMLEAK = "/sys/kernel/debug/kmemleak"
-GCOV = "/sys/kernel/debug/gcov"
+GCOV = "/sys/kernel/debug/gcov/build/module"  # where it was compiled
 MODES = ("tarpit", "honeypot", "reset", "stall")
 EXPECTED_MESSAGES = (
     "module verification failed",  # a module from outside the distribution is not signed by it
@@ -385,7 +385,7 @@ class Lab:
 
         The kernel keeps the counters of what is not loaded any more (kernel/gcov/fs.c).
         """
-        found = self.guest.run("find", GCOV, "-name", "*.gcda").split()
+        found = self.guest.run("sh", "-c", f"echo {GCOV}/*.gcda").split()
         return {path.rpartition("/")[2]: self.guest.read_bytes(path) for path in found}
 
     def trouble(self) -> str | None:

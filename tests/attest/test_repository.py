@@ -149,7 +149,6 @@ def put(name: str) -> Callable[[Path], None]:
         (lambda repo: (repo / PLACE / RESULT).unlink(), "there is no signed proof"),
         (put("dists/trixie/InRelease"), "has no good signature"),
     ],
-    ids=str,
 )
 def test_what_was_changed_is_told(
     repo: Path, pair: tuple[Path, Path], change: Callable[[Path], None], message: str
