@@ -20,14 +20,15 @@ from tarpit_builder.attest.documents import (
     PROVENANCE,
     RESULT,
     SBOM,
+    UNPUBLISHED,
 )
 from tarpit_builder.attest.envelope import Statement
 from tarpit_builder.attest.keys import Trusted
 from tarpit_builder.attest.package_set import PackageSet
-from tarpit_builder.build import LOG, MANIFEST
+from tarpit_builder.build import MANIFEST
 from tarpit_builder.errors import CheckFailedError
 
-BESIDE = frozenset({MANIFEST, LOG, evidence.EVIDENCE, PLAIN_SBOM, *KINDS})
+BESIDE = frozenset({MANIFEST, *UNPUBLISHED, evidence.EVIDENCE, PLAIN_SBOM, *KINDS})
 """Files of a package set that are no outputs; the attestations vouch for each, too."""
 
 
@@ -145,9 +146,10 @@ def _provenance(where: str, predicate: Mapping[str, Any], of: PackageSet) -> str
         named = {str(item.get("name")): item["digest"] for item in details["byproducts"]}
         if named.get(MANIFEST) != {"sha256": of.sha256}:
             raise strict.wrong(where, f"is about another {MANIFEST} than the one beside it")
-        log = of.folder / LOG
-        if log.is_file() and named.get(LOG) != {"sha256": digests.file(log)}:
-            raise strict.wrong(where, f"is about another {LOG} than the one beside it")
+        for name in UNPUBLISHED:
+            file = of.folder / name
+            if file.is_file() and named.get(name) != {"sha256": digests.file(file)}:
+                raise strict.wrong(where, f"is about another {name} than the one beside it")
         if definition["internalParameters"]["key"] != of.manifest["key"]:
             raise strict.wrong(where, f"and {MANIFEST} are about different builds")
         have = [
@@ -156,9 +158,9 @@ def _provenance(where: str, predicate: Mapping[str, Any], of: PackageSet) -> str
         for source in package_set.sources(of.manifest):
             if (source["name"], source["digest"]) not in have:
                 raise strict.wrong(where, f"and {MANIFEST} differ on the source {source['name']}")
-        for file, value in of.manifest["module"].items():
-            if (f"source/{file}", {"sha256": value}) not in have:
-                raise strict.wrong(where, f"and {MANIFEST} differ on the source {file}")
+        for member, value in of.manifest["module"].items():
+            if (f"source/{member}", {"sha256": value}) not in have:
+                raise strict.wrong(where, f"and {MANIFEST} differ on the source {member}")
         return str(details["builder"]["id"])
     except (KeyError, TypeError, AttributeError) as error:
         raise strict.wrong(where, f"lacks what SLSA asks for: {error}") from error

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tarpit_builder import evidence
+from tarpit_builder.build import LOG
+
 PROVENANCE = "provenance.intoto.json"
 SBOM = "sbom.intoto.json"
 RESULT = "test-result.intoto.json"
 PLAIN_SBOM = "sbom.cdx.json"
 """The predicate of :data:`SBOM` as tools for CycloneDX take it; the signed one vouches for it."""
+UNPUBLISHED = (LOG, evidence.PROOF)
+"""What lies beside the outputs and does not leave the machine; the provenance vouches for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from typing import Any
 
 from tarpit_builder import digests
 from tarpit_builder.attest import package_set
-from tarpit_builder.attest.documents import BUILD_TYPE, LOCAL_BUILDER
+from tarpit_builder.attest.documents import BUILD_TYPE, LOCAL_BUILDER, UNPUBLISHED
 from tarpit_builder.attest.package_set import PackageSet
-from tarpit_builder.build import LOG, MANIFEST
+from tarpit_builder.build import MANIFEST
 
 
 def builder_id(asked: str) -> str:
@@ -85,10 +85,11 @@ def predicate(of: PackageSet, builder: str) -> dict[str, Any]:
 
 
 def byproducts(of: PackageSet) -> dict[str, str]:
-    """What a build leaves beside its outputs: the manifest and the log, if it is there."""
-    log = of.folder / LOG
-    found = {MANIFEST: of.sha256}
-    return found | ({LOG: digests.file(log)} if log.is_file() else {})
+    """What lies beside the outputs: the manifest, and what is not published, if it is there."""
+    there = (of.folder / name for name in UNPUBLISHED)
+    return {MANIFEST: of.sha256} | {
+        file.name: digests.file(file) for file in there if file.is_file()
+    }
 
 
 def request(command: str) -> dict[str, str | bool]:

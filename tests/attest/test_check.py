@@ -48,7 +48,7 @@ def test_what_is_as_attested_is_good(original: Path, pair: tuple[Path, Path]) ->
     assert (found.booted, found.groups) == (f"Linux {ABI}", ("smoke", "wire"))
     assert found.files.keys() == {path.name for path in original.iterdir()} - {
         *KINDS,
-        *("manifest.json", "build.log", "verify.json", PLAIN_SBOM),
+        *("manifest.json", "build.log", "verify.json", "proof.json", PLAIN_SBOM),
     }
     assert [label.split()[0] for label in found.keys] == ["ed25519"]
 
