@@ -24,9 +24,8 @@ def apt_commands(blocks: list[readme.Block]) -> bytes:
     return "".join(f"{line}\n" for line in lines if line.startswith("apt ")).encode()
 
 
-@pytest.mark.parametrize(
-    "suite", ["trixie", *(pytest.param(s, marks=pytest.mark.slow) for s in ("bookworm", "forky"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("suite", ["trixie", "bookworm", "forky"])
 def test_install_and_uninstall(suite: str, built: Build, engine: Engine) -> None:
     use, uninstall = readme.first_hour()
     found = archive()

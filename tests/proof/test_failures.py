@@ -82,7 +82,10 @@ def refused(
 
 @pytest.mark.parametrize(
     ("mutant", "said"),
-    [("panics", "crashed: .*(BUG|Oops|panic)"), ("hangs", "stopped answering|stall|soft lockup")],
+    [
+        ("panics", "crashed: .*(BUG|Oops|panic)"),
+        pytest.param("hangs", "stopped answering|stall|soft lockup", marks=pytest.mark.slow),
+    ],
 )
 def test_kernel_that_dies_fails_its_group_and_the_rest_go_on(
     bench: Bench, mutant: str, said: str
@@ -100,6 +103,7 @@ def test_kernel_that_dies_fails_its_group_and_the_rest_go_on(
     assert re.search(said, results[1].detail)
 
 
+@pytest.mark.slow
 def test_kernel_that_complains_by_itself_is_booted_once_more_with_steady_clocks(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,6 +127,7 @@ def break_down(lab: Lab) -> None:
     raise StopIteration
 
 
+@pytest.mark.slow
 def test_qemu_that_is_killed_is_an_error_and_no_verdict_on_the_kernel(bench: Bench) -> None:
     with runner(bench.boot) as machine:
         results = outcome_of(machine, group("first", be_killed, fine), group("second", fine))
@@ -195,6 +200,7 @@ def test_module_that_is_not_there(bench: Bench) -> None:
     assert bench.boot.release in error.message
 
 
+@pytest.mark.slow
 def test_module_of_another_kernel(bench: Bench, tmp_path: Path) -> None:
     """What tells is the symbols' versions: the kernel overlooks the release where it has them."""
     module = bytearray((bench.modules / "original.ko").read_bytes())
@@ -210,6 +216,7 @@ def test_module_of_another_kernel(bench: Bench, tmp_path: Path) -> None:
     assert "invoke build" in error.hint
 
 
+@pytest.mark.slow
 def test_kernel_without_netfilter(bench: Bench, tmp_path: Path) -> None:
     (package,) = (path for path in bench.kernel_packages if "image" in path.name)
     tree = tmp_path / "tree"
