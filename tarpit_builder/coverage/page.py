@@ -91,7 +91,7 @@ class Page:
         """For the documentation."""
         parts = [INTRODUCTION]
         parts += [_fill(f"- {kernel}: {done}.") for kernel, done in self.done]
-        parts += ["\n## Figures\n"]
+        parts += ["\n## Figures\n", "Counted by `invoke coverage`, of each kernel.\n"]
         parts += ["| file | kernel | by | lines | branches |", "|---|---|---|---:|---:|"]
         parts += [
             f"| `{row.file}` | {row.kernel} | {row.way} | {row.lines} | {row.branches} |"
