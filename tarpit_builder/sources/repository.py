@@ -8,8 +8,10 @@ commit says which tree it has, and the id of a tree what must be in it.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import resource
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -40,6 +42,12 @@ MOST_RELEASE, MOST_HISTORY = 2 * GIB, 32 * GIB
 other 3 GB and growing."""
 SPEECH = 1 << 20  # bytes that it may say besides
 SLOWEST, PATIENCE = 1000, 60  # bytes per second; seconds that it may be slower
+FETCH = (
+    *("-c", "core.fsmonitor=false"),
+    *("-c", f"http.lowSpeedLimit={SLOWEST}", "-c", f"http.lowSpeedTime={PATIENCE}"),
+    *("-c", "fetch.unpackLimit=1"),  # one file, whose size can be limited
+    *("fetch", "--quiet"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,11 +323,7 @@ def _commands(folder: Path) -> git.Git:
 
     commands = git.Git(folder)
     commands.set_persistent_git_options(
-        c=[
-            *("core.autocrlf=false", "core.eol=lf", "core.fsmonitor=false", "tar.umask=0022"),
-            *(f"http.lowSpeedLimit={SLOWEST}", f"http.lowSpeedTime={PATIENCE}"),
-            "fetch.unpackLimit=1",  # one file, whose size can be limited
-        ]
+        c=["core.autocrlf=false", "core.eol=lf", "core.fsmonitor=false", "tar.umask=0022"]
     )
     commands.update_environment(
         GIT_ALLOW_PROTOCOL="file:git:http:https:ssh",
@@ -379,17 +383,24 @@ def _receive(repository: git.Git, path: Path, most: int, location: str, *argumen
     import git
 
     _sweep(path)
-    process = repository.fetch("--quiet", location, *arguments, as_process=True, with_stdout=False)
+    command = [repository.GIT_PYTHON_GIT_EXECUTABLE, *FETCH, location, *arguments]
+    process = repository.execute(
+        command, as_process=True, with_stdout=False, start_new_session=True
+    )
     program = process.proc
-    with suppress(ProcessLookupError):  # before its children begin to write
-        resource.prlimit(program.pid, resource.RLIMIT_FSIZE, (most, most))
-    told = program.stderr.read(SPEECH)
-    program.stderr.close()  # of which those die that go on to talk
-    talks = len(told) == SPEECH
-    if talks:
-        program.kill()
-    status = program.wait()
-    largest = _sweep(path)
+    assert program and program.stderr
+    try:
+        with suppress(ProcessLookupError):  # before its children begin to write
+            resource.prlimit(program.pid, resource.RLIMIT_FSIZE, (most, most))
+        told = program.stderr.read(SPEECH)
+        talks = len(told) == SPEECH
+        status = None if talks else program.wait()
+    finally:
+        if program.poll() is None:  # it has children, which do as they like
+            os.killpg(program.pid, signal.SIGKILL)
+            program.wait()
+        program.stderr.close()
+        largest = _sweep(path)
     if talks or largest >= most:
         what = f"more than {SPEECH >> 20} MiB of messages" if talks else f"more than {most:,} bytes"
         raise SourceError(
