@@ -19,7 +19,7 @@ from tests.packaging.conftest import LATER, Build
 
 pytestmark = [pytest.mark.boot, pytest.mark.docker, pytest.mark.network]
 
-SUITES = ["trixie", *(pytest.param(s, marks=pytest.mark.slow) for s in ("bookworm", "forky"))]
+SUITES = ["trixie", "bookworm", "forky"]
 
 HEADERS, SOURCE, PREBUILT = (
     "linux-headers-amd64",
@@ -144,6 +144,7 @@ def expect_nothing_left(guest: Guest, before: list[str]) -> None:
         assert not left, f"{what}: {left}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suite", SUITES)
 def test_with_the_prebuilt_module(suite: str, boot: Boot, built: Build, built_later: Build) -> None:
     guest = boot(make(Recipe.of(suite, packages=TOOLS, kernels=1)))

@@ -41,16 +41,8 @@ def next_version(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[None
     history.releases.cache_clear()
 
 
-@pytest.mark.parametrize(
-    "suite",
-    [
-        "trixie",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("bullseye", "bookworm", "forky", "sid")
-        ),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("suite", ["trixie", "bullseye", "bookworm", "forky", "sid"])
 def test_life_with_the_repository(
     suite: str, tmp_path: Path, key: Key, monkeypatch: pytest.MonkeyPatch
 ) -> None:
