@@ -16,7 +16,7 @@ from tests.packaging.conftest import LATER, Build
 
 pytestmark = [pytest.mark.boot, pytest.mark.network, pytest.mark.docker]
 
-SUITES = ["trixie", pytest.param("bookworm", marks=pytest.mark.slow)]
+SUITES = ["trixie", "bookworm"]
 INSTALL = (
     "apt-get install -yq --allow-downgrades {}/xt-tarpit-common_*.deb {}/xt-tarpit-modules-*.deb"
 )
@@ -243,6 +243,7 @@ def without_the_module_it_is_critical(guest: Guest) -> None:
     assert re.match(r"TARPIT CRITICAL - [^|]+\| rules=0 packets=0c bytes=0c$", first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suite", SUITES)
 def test_a_host_over_its_life(suite: str, boot: Boot, built: Build, built_later: Build) -> None:
     image = make(Recipe.of(suite, packages=(EXPORTER, "ethtool", "xtables-addons-common")))
