@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from distributed import Client
 
 from tarpit_builder import matrix, paths
 from tarpit_builder.errors import InfrastructureError, SourceError, UserError
@@ -108,6 +109,11 @@ class Farm:
         environment |= {"PYTHONPATH": str(self.folder / "fake")} if fake else {}
         return self._start(name, [*wrapper, *command], environment, checkout)
 
+    def await_workers(self, count: int) -> None:
+        """Return once so many have joined."""
+        with Client(self.address, set_as_default=False) as client:
+            client.wait_for_workers(count, timeout=60)
+
     def seen(self) -> list[list[str]]:
         """What fakes were told to do: step, kernel, worker."""
         return [line.split() for line in self._seen.read_text().splitlines()]
@@ -155,8 +161,9 @@ def farm(tmp_path: Path) -> Iterator[Farm]:
 
 @pytest.mark.docker
 def test_cells_are_shared_and_what_is_there_is_not_made_again(farm: Farm) -> None:
-    farm.worker("one")
-    farm.worker("two")
+    farm.worker("one", PACE="1")
+    farm.worker("two", PACE="1")
+    farm.await_workers(2)
     summary = matrix.run(CELLS, farm.options)
     assert summary.exit_code == 0, summary.table() + farm.logs()
     assert [result.outcome for result in summary.results] == [Outcome.BUILT] * 3
