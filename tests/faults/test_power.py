@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import shutil
@@ -24,6 +23,7 @@ from tarpit_builder import build, container, evidence, leftovers, paths
 from tarpit_builder.publish.keys import Key
 from tests.engine import OwnEngine, own_engine
 from tests.processes import descendants
+from tests.results import digest
 
 pytestmark = [pytest.mark.docker, pytest.mark.network, pytest.mark.slow]
 
@@ -98,7 +98,7 @@ class Desk:
     def digests(self) -> dict[str, str]:
         """SHA-256 of every package and manifest."""
         return {
-            str(path.relative_to(self.home)): hashlib.sha256(path.read_bytes()).hexdigest()
+            str(path.relative_to(self.home)): digest(path)
             for path in sorted(self.home.rglob("*"))
             if path.suffix == ".deb" or path.name == build.MANIFEST
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -29,6 +28,7 @@ from tarpit_builder.matrix import Cell, Outcome, Result, RunOptions, Sources, Su
 from tarpit_builder.request import Request
 from tests.mirror import FakeArchive
 from tests.processes import descendants, start
+from tests.results import digest
 from tests.terminal import watch
 
 INVOKE = Path(sys.executable).parent / "invoke"
@@ -44,7 +44,7 @@ flavours = ["default", "cloud"]
 def digests(dist: Path) -> dict[str, str]:
     """SHA-256 of every package and manifest in *dist*."""
     return {
-        str(path.relative_to(dist)): hashlib.sha256(path.read_bytes()).hexdigest()
+        str(path.relative_to(dist)): digest(path)
         for path in sorted(dist.glob("*/*"))
         if path.parent.name != "matrix" and path.name != "build.log"
     }

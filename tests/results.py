@@ -1,0 +1,21 @@
+"""What two builds of the same have in common."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from tarpit_builder import build
+
+TIMES = ("started", "finished")
+"""What a manifest says of the run, and not of the result."""
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of *path*; of a manifest, without its times."""
+    data = path.read_bytes()
+    if path.name == build.MANIFEST:
+        manifest = json.loads(data)
+        data = json.dumps({key: manifest[key] for key in manifest if key not in TIMES}).encode()
+    return hashlib.sha256(data).hexdigest()
