@@ -99,6 +99,14 @@ class Suite(Userland):
         """The source packages."""
         return modern.source_files(self.packages)
 
+    def environment(self) -> dict[str, str]:
+        """What ``build-packages.sh`` has to know."""
+        kernel = self.tree.kernel
+        return {
+            **modern.build_environment(kernel.abi, kernel.arch, kernel.compiler),
+            "KERNEL_PACKAGES": " ".join(map(_installed, kernel.packages)),
+        }
+
     def build(self, workshop: Workshop, stage: Path) -> None:
         """Everything in one sealed run, by the suite's ``dpkg-buildpackage``."""
         kernel = self.tree.kernel
@@ -109,10 +117,7 @@ class Suite(Userland):
                 scripts=modern.build_scripts(),
                 recipe=self.recipe,
                 inputs=(self.tree.input(workshop.console), Input("/src", [self.source()])),
-                environment={
-                    **modern.build_environment(kernel.abi, kernel.arch, kernel.compiler),
-                    "KERNEL_PACKAGES": " ".join(map(_installed, kernel.packages)),
-                },
+                environment=self.environment(),
                 done=lambda output: f"{len(list(output.glob('*.deb')))} packages",
             ),
             stage,

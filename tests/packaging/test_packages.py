@@ -161,7 +161,6 @@ def test_a_host_in_trouble_stays_closed_and_apt_whole(
 def test_one_processor_builds_the_same_bytes(built: Build, engine: Engine, tmp_path: Path) -> None:
     result = built("trixie")
     userland = userland_of(result, "trixie")
-    kernel = userland.tree.kernel
     run = engine.run(
         engine.ensure_image(userland.recipe, Console()),
         ["taskset", "-c", "0", "sh", "/scripts/build-packages.sh"],
@@ -172,8 +171,7 @@ def test_one_processor_builds_the_same_bytes(built: Build, engine: Engine, tmp_p
         ],
         output=tmp_path,
         environment={
-            "KERNEL_ABI": kernel.abi,
-            "CC_PACKAGE": kernel.compiler,
+            **userland.environment(),
             "SOURCE_DATE_EPOCH": str(history.source_date_epoch()),
         },
     )
