@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tarpit_builder import paths
@@ -48,11 +49,12 @@ def await_end(pids: Iterable[int]) -> None:
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes that *pid* started, and those that they did."""
+    """The processes that *pid* started, and those that they did; some may end meanwhile."""
     found = []
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        for child in (thread / "children").read_text().split():
-            found += [int(child), *descendants(int(child))]
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            for child in (thread / "children").read_text().split():
+                found += [int(child), *descendants(int(child))]
     return found
 
 
