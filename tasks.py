@@ -233,7 +233,8 @@ def coverage(
         where = report.output(log, "--log")
         options = VerifyOptions(only=tuple(only or ()), full=True, log=where)
         fuzzing = FuzzOptions(seconds=report.number(seconds, "--seconds"))
-        coverage.run(request, options, fuzzing, given.archive(console), console)
+        proof = coverage.run(request, options, fuzzing, given.archive(console), console)
+        print(proof.table())
     made = coverage.report()
     print(made.table())
     if target:

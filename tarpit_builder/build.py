@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,7 +86,7 @@ def carry_out(
     fetched = (*kernel.tree.fetch(console), *kernel.userland.fetch(console))
     key = digests.digest([plan.key(), *fetched])
     folder = (dist or paths.dist_dir()) / plan.name
-    with locked(f"dist-{digests.digest([str(folder)])[:16]}"):
+    with holding(folder):
         if not force and (manifest := finished(folder, key)) is not None:
             return BuildResult(
                 folder, manifest, fresh=False, install=kernel.userland.install(manifest)
@@ -101,6 +102,11 @@ def carry_out(
             }
             (stage / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     return BuildResult(folder, manifest, fresh=True, install=kernel.userland.install(manifest))
+
+
+def holding(folder: Path) -> AbstractContextManager[None]:
+    """The lock of whoever writes into the result *folder*."""
+    return locked(f"dist-{digests.digest([str(folder)])[:16]}")
 
 
 def finished(folder: Path, key: str | None = None) -> Mapping[str, Any] | None:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from tarpit_builder import digests, paths
 from tarpit_builder.attest import envelope, package_set, provenance, results, sbom
 from tarpit_builder.attest.documents import KINDS, PLAIN_SBOM, PROVENANCE, RESULT, SBOM
-from tarpit_builder.build import MANIFEST
+from tarpit_builder.build import MANIFEST, holding
 from tarpit_builder.console import format_table
-from tarpit_builder.container import locked
 from tarpit_builder.errors import CheckFailedError, UserError
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ def documents(of: PackageSet, builder: str) -> dict[str, tuple[Mapping[str, str]
 
 
 def _attest(folder: Path, signer: Signer, builder: str) -> Attested:
-    with locked(f"dist-{digests.digest([str(folder)])[:16]}"):
+    with holding(folder):
         of = package_set.load(folder)
         for name, value in of.outputs.items():
             path = folder / name

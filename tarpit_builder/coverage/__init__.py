@@ -25,7 +25,7 @@ from tarpit_builder.errors import InfrastructureError, UserError
 from tarpit_builder.kernels import steps
 from tarpit_builder.kernels.own import OwnKernel
 from tarpit_builder.packaging import contents
-from tarpit_builder.proof import VerifyOptions, verify
+from tarpit_builder.proof import VerifyOptions, VerifyReport, verify
 from tarpit_builder.prove import staged
 from tarpit_builder.versions import KernelVersion
 
@@ -62,8 +62,10 @@ def run(
     fuzzing: FuzzOptions,
     archive: Archive,
     console: Console,
-) -> Run:
+) -> VerifyReport:
     """Run proof and fuzzing on the kernel of *request*, and keep what the module counts meanwhile.
+
+    The report of the proof is returned.
 
     :raises UserError: if the kernel can have no counters.
     :raises InfrastructureError: if nothing can be booted, or gcov fails.
@@ -83,7 +85,6 @@ def run(
             folder.mkdir()
         how = replace(options, coverage=folders["verify"])
         proof = verify(subject, how, workshop.engine, console)
-        print(proof.table())
         done["verify"] = proof.summary()
         found = fuzz.fuzz(
             subject, replace(fuzzing, coverage=folders["fuzz"]), workshop.engine, console
@@ -93,7 +94,7 @@ def run(
             ways[way] = _counted(userland.tree, built.folder, folder, workshop)
         result = Run(proof.kernel, datetime.now(UTC).date().isoformat(), done, ways)
     _keep(result)
-    return result
+    return proof
 
 
 def _counted(source: Source, built: Path, folder: Path, workshop: Workshop) -> Counts:
@@ -154,10 +155,11 @@ def kept(dist: Path | None = None) -> list[Run]:
     :raises InfrastructureError: if what was kept is damaged.
     """
     found = []
+    module = records.module_digest()
     for path in sorted(_folder(dist).glob("*.json")):
         try:
             data = json.loads(path.read_text())
-            if data["module"] != records.module_digest():
+            if data["module"] != module:
                 continue
             ways = {way: counts.load(counted) for way, counted in data["ways"].items()}
             found.append(Run(data["kernel"], data["date"], data["done"], ways))
