@@ -14,6 +14,9 @@ from typing import IO
 
 import pytest
 
+from tarpit_builder import container
+
+LIST = ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}"]
 PATIENCE = 60  # seconds for a daemon to answer
 
 
@@ -51,7 +54,10 @@ class OwnEngine:
         return self.docker("info", check=False).returncode == 0
 
     def load(self, *images: str) -> None:
-        """Give it *images* of the machine's engine, under all their names."""
+        """Give it those of *images* that it lacks, from the machine's engine, under all names."""
+        have = _tags(self.docker(*LIST[1:]))
+        if not (images := tuple(name for name in images if name not in have)):
+            return
         with subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE) as save:
             self.docker("load", stdin=save.stdout)
         assert save.returncode == 0
@@ -79,6 +85,20 @@ class OwnEngine:
         volumes = self.docker("volume", "ls", "-q").stdout.split()
         kept = [name for name in volumes if "-keep-" not in name]
         return self.docker("ps", "-aq").stdout.split() + kept
+
+
+def images_of(suite: str) -> list[str]:
+    """The images of *suite* that the machine's engine has for builds and proofs."""
+    names = _tags(subprocess.run(LIST, capture_output=True, text=True, check=True))
+    return [
+        name
+        for name in names
+        if name.startswith(container.IMAGES) and f"{suite}-amd64" in name and "/analyze" not in name
+    ]
+
+
+def _tags(listed: subprocess.CompletedProcess[str]) -> list[str]:
+    return listed.stdout.split()
 
 
 @contextmanager

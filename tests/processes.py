@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import AnyStr
 
 from tarpit_builder import paths
 
@@ -56,6 +58,14 @@ def descendants(pid: int) -> list[int]:
             for child in (thread / "children").read_text().split():
                 found += [int(child), *descendants(int(child))]
     return found
+
+
+def kill_tree(process: subprocess.Popen[AnyStr]) -> None:
+    """End *process* and all that it started, this very moment."""
+    for pid in [process.pid, *descendants(process.pid)]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
 
 
 def _machines_below(pid: int) -> list[int]:

@@ -12,6 +12,11 @@ TIMES = ("started", "finished")
 """What a manifest says of the run, and not of the result."""
 
 
+def packages(dist: Path) -> dict[str, str]:
+    """SHA-256 of every package in *dist*."""
+    return {path.name: digest(path) for path in dist.glob("*/*.deb")}
+
+
 def digest(path: Path) -> str:
     """SHA-256 of *path*; of a manifest, without its times."""
     data = path.read_bytes()

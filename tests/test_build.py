@@ -29,6 +29,7 @@ from tarpit_builder.request import Request
 from tarpit_builder.sources.debian import Archive, Mirrors
 from tarpit_builder.sources.store import Store
 from tests.attest.kit import key_pair
+from tests.disk import disk_of
 from tests.processes import start
 
 pytestmark = pytest.mark.docker
@@ -229,13 +230,8 @@ def test_result_folder_that_cannot_be_written(archive: Archive, tmp_path: Path) 
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 64 kB."""
-    mount = tmp_path / "small"
-    mount.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(mount)]
-    if os.geteuid() != 0 or subprocess.run(command, check=False).returncode != 0:
-        pytest.skip("mounting a small file system needs root")
-    yield mount
-    subprocess.run(["umount", str(mount)], check=True)
+    with disk_of(64 << 10, tmp_path / "small") as disk:
+        yield disk.mount
 
 
 def test_full_disk_is_named_and_nothing_half_written_stays(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tarpit_builder import paths
+from tests.results import packages
 
 pytestmark = [pytest.mark.docker, pytest.mark.network, pytest.mark.slow]
 
@@ -47,20 +47,13 @@ def start(dist: Path, library: str, **environment: str) -> subprocess.Popen[str]
     )
 
 
-def digests(dist: Path) -> dict[str, str]:
-    """SHA-256 of every package."""
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in dist.glob("*/*.deb")
-    }
-
-
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What is built when the clock is right."""
     dist = tmp_path_factory.mktemp("dist")
     environment = {**os.environ, "TARPIT_DIST": str(dist)}
     subprocess.run(BUILD, cwd=paths.PROJECT, env=environment, check=True, capture_output=True)
-    return digests(dist)
+    return packages(dist)
 
 
 def assert_same_or_told(
@@ -71,7 +64,7 @@ def assert_same_or_told(
     told = f"{process.returncode}\n{output}{error}"
     assert "Traceback" not in told
     if process.returncode == 0:
-        assert digests(dist) == expected, told
+        assert packages(dist) == expected, told
     else:
         errors = [line for line in error.splitlines() if line.startswith("error: ")]
         assert process.returncode in TOLD, told
@@ -92,7 +85,7 @@ def test_a_wrong_clock(
     assert_same_or_told(start(dist, library, **environment), dist, expected)
     if cache == "cold":  # what it left in the cache is in nobody's way once the clock is right
         assert_same_or_told(start(dist, "", TARPIT_CACHE=str(tmp_path / "cache")), dist, expected)
-        assert digests(dist) == expected
+        assert packages(dist) == expected
 
 
 @pytest.mark.parametrize("jump", ["-2d", "-2h", "+2h", "+2d"])

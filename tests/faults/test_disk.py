@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -13,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tarpit_builder import build, container, leftovers, paths
-from tests.engine import OwnEngine, own_engine
+from tarpit_builder import build, leftovers, paths
+from tests.disk import Disk, disk_of
+from tests.engine import OwnEngine, images_of, own_engine
+from tests.results import packages
 
 pytestmark = [pytest.mark.docker, pytest.mark.network, pytest.mark.slow]
 
@@ -25,56 +26,30 @@ MIB = 1 << 20
 TENTHS = range(1, 10)
 
 
-class Disk:
-    """A file system of its own at *mount*, whose size can be changed; sizes are in bytes."""
+def peak(disk: Disk, work: subprocess.Popen[str]) -> int:
+    """The most that is taken of *disk* until *work* ends."""
+    most = 0
+    done = threading.Event()
 
-    def __init__(self, mount: Path, size: int) -> None:
-        self.mount = mount
-        mount.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(mount)]
-        if os.geteuid() != 0 or subprocess.run(command, check=False).returncode != 0:
-            pytest.skip("mounting a small file system needs root")
+    def watch() -> None:
+        nonlocal most
+        while not done.wait(0.01):
+            most = max(most, disk.used)
 
-    def resize(self, size: int) -> None:
-        """Make it as large as *size*."""
-        command = ["mount", "-o", f"remount,size={size}", str(self.mount)]
-        subprocess.run(command, check=True)
-
-    @property
-    def used(self) -> int:
-        """What is taken."""
-        usage = os.statvfs(self.mount)
-        return (usage.f_blocks - usage.f_bfree) * usage.f_frsize
-
-    def peak(self, work: subprocess.Popen[str]) -> int:
-        """The most that is taken until *work* ends."""
-        most = 0
-        done = threading.Event()
-
-        def watch() -> None:
-            nonlocal most
-            while not done.wait(0.01):
-                most = max(most, self.used)
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        output, error = work.communicate()
-        done.set()
-        watcher.join()
-        assert work.returncode == 0, output + error
-        return most
-
-    def close(self) -> None:
-        """Unmount it."""
-        subprocess.run(["umount", "--lazy", str(self.mount)], check=True)
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    output, error = work.communicate()
+    done.set()
+    watcher.join()
+    assert work.returncode == 0, output + error
+    return most
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     """A large one."""
-    found = Disk(tmp_path / "disk", 8192 * MIB)
-    yield found
-    found.close()
+    with disk_of(8192 * MIB, tmp_path / "disk") as found:
+        yield found
 
 
 def start(dist: Path, **environment: str) -> subprocess.Popen[str]:
@@ -87,13 +62,6 @@ def start(dist: Path, **environment: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def digests(dist: Path) -> dict[str, str]:
-    """SHA-256 of every package."""
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in dist.glob("*/*.deb")
-    }
 
 
 def assert_told(process: subprocess.Popen[str], why: str) -> str:
@@ -121,13 +89,13 @@ def test_cache_results_and_temporaries(disk: Disk, tmp_path: Path) -> None:
 
     empty()
     start(tmp_path / "dist").communicate()  # makes the images, with the user's cache
-    peak = disk.peak(start(dist, **environment))
-    expected = digests(dist)
+    most = peak(disk, start(dist, **environment))
+    expected = packages(dist)
     assert len(expected) == 3
     for tenth in TENTHS:
         empty()
-        disk.resize(peak * tenth // 10)
-        told = assert_told(start(dist, **environment), f"{tenth}/10 of {peak / MIB:.0f} MiB")
+        disk.resize(most * tenth // 10)
+        told = assert_told(start(dist, **environment), f"{tenth}/10 of {most / MIB:.0f} MiB")
         assert not list(places["TMPDIR"].iterdir()), told
         assert not [path for path in dist.rglob("*") if leftovers.STAGE.fullmatch(path.name)]
         assert not list(dist.glob(f"*/{build.MANIFEST}")), told
@@ -135,7 +103,7 @@ def test_cache_results_and_temporaries(disk: Disk, tmp_path: Path) -> None:
         process = start(dist, **environment)
         output, error = process.communicate(timeout=600)
         assert process.returncode == 0, output + error
-        assert digests(dist) == expected
+        assert packages(dist) == expected
 
 
 @pytest.fixture
@@ -148,36 +116,23 @@ def engine(disk: Disk) -> Iterator[OwnEngine]:
 def test_the_engines_own(disk: Disk, engine: OwnEngine, tmp_path: Path) -> None:
     calm = start(tmp_path / "calm", TARPIT_DIST=str(tmp_path / "calm"))
     calm.communicate()
-    expected = digests(tmp_path / "calm")
+    expected = packages(tmp_path / "calm")
     assert len(expected) == 3
-    engine.load(*container_images())
+    engine.load(*images_of("trixie"))
     dist, host = tmp_path / "dist", {"DOCKER_HOST": engine.host}
     before = disk.used
-    peak = disk.peak(start(dist, **host))
-    assert digests(dist) == expected
+    more = peak(disk, start(dist, **host)) - before
+    assert packages(dist) == expected
     for tenth in TENTHS:
         shutil.rmtree(dist)
         for volume in engine.docker("volume", "ls", "-q").stdout.split():
             engine.docker("volume", "rm", volume)
-        disk.resize(before + (peak - before) * tenth // 10)
-        told = assert_told(start(dist, **host), f"{tenth}/10 of {(peak - before) / MIB:.0f} MiB")
+        disk.resize(before + more * tenth // 10)
+        told = assert_told(start(dist, **host), f"{tenth}/10 of {more / MIB:.0f} MiB")
         assert not list(dist.glob("*")), told
         disk.resize(8192 * MIB)
         process = start(dist, **host)
         output, error = process.communicate(timeout=600)
         assert process.returncode == 0, output + error
-        assert digests(dist) == expected
+        assert packages(dist) == expected
         assert not engine.left()
-
-
-def container_images() -> list[str]:
-    """The machine's images of trixie that builds use."""
-    names = subprocess.run(
-        ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}"],
-        capture_output=True, text=True, check=True,
-    ).stdout.split()  # fmt: skip
-    return [
-        name
-        for name in names
-        if name.startswith(container.IMAGES) and "trixie-amd64" in name and "/analyze" not in name
-    ]

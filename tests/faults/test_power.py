@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -21,8 +20,8 @@ import pytest
 
 from tarpit_builder import build, container, evidence, leftovers, paths
 from tarpit_builder.publish.keys import Key
-from tests.engine import OwnEngine, own_engine
-from tests.processes import descendants
+from tests.engine import OwnEngine, images_of, own_engine
+from tests.processes import kill_tree
 from tests.results import digest
 
 pytestmark = [pytest.mark.docker, pytest.mark.network, pytest.mark.slow]
@@ -149,14 +148,7 @@ def expected(
     if wanted.after_build:
         calm.finish(VERBS["build"])
     calm.finish(wanted)  # makes its images, too
-    names = subprocess.run(
-        ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}"],
-        capture_output=True, text=True, check=True,
-    ).stdout.split()  # fmt: skip
-    mine = [name for name in names if name.startswith(container.IMAGES) and "trixie-amd64" in name]
-    have = engine.docker("images", "--format", "{{.Repository}}:{{.Tag}}").stdout.split()
-    if missing := [name for name in mine if name not in have and "/analyze" not in name]:
-        engine.load(*missing)
+    engine.load(*images_of("trixie"))
     if wanted.after_build:
         desk.finish(VERBS["build"])
     began = time.monotonic()
@@ -219,9 +211,7 @@ def test_a_power_cut_at_any_moment(
         process = desk.start(VERBS[verb])
         with suppress(subprocess.TimeoutExpired):
             process.wait(chance.uniform(0.5, took))
-        for pid in [process.pid, *descendants(process.pid)]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill_tree(process)
         engine.kill()
         process.communicate(timeout=60)
         desk.assert_whole()

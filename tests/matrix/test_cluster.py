@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +27,9 @@ from tarpit_builder.errors import InfrastructureError, SourceError, UserError
 from tarpit_builder.matrix import Cell, Outcome, RunOptions, cluster
 from tarpit_builder.matrix.store import ResultStore
 from tarpit_builder.request import Request
-from tests.processes import await_end, descendants, start
+from tests.disk import disk_of
+from tests.matrix.fake import fake_invoke
+from tests.processes import await_end, descendants, kill_tree, start
 
 INVOKE = Path(sys.executable).parent / "invoke"
 CELLS = tuple(Cell(Request(f"debian:{suite}"), memory=2000) for suite in ("trixie", "forky", "sid"))
@@ -67,10 +69,7 @@ class Farm:
         self.address = f"tcp://{host}:{port}"
         self._seen = folder / "seen"
         self._seen.write_text("")
-        fake = folder / "fake/invoke"
-        fake.mkdir(parents=True)
-        (fake / "__init__.py").write_text("")
-        (fake / "__main__.py").write_text(FAKE)
+        self._fake = fake_invoke(folder / "fake", FAKE)
         command = [sys.executable, "-m", "dask", "scheduler", "--no-dashboard", "--no-show"]
         self._start("scheduler", [*command, "--host", host, "--port", str(port)], {})
 
@@ -89,7 +88,7 @@ class Farm:
                 stdout=log,
                 stderr=log,
             )
-        self._cleanup.callback(lambda: kill(process))
+        self._cleanup.callback(lambda: kill_tree(process))
         return process
 
     def worker(
@@ -106,7 +105,7 @@ class Farm:
         command = [sys.executable, "-c", f"from tarpit_builder.matrix import cluster; {serve}"]
         environment |= {"TARPIT_DIST": str(self.folder / name), "SEEN": str(self._seen)}
         environment |= {"WORKER": name}
-        environment |= {"PYTHONPATH": str(self.folder / "fake")} if fake else {}
+        environment |= {"PYTHONPATH": self._fake} if fake else {}
         return self._start(name, [*wrapper, *command], environment, checkout)
 
     def await_workers(self, count: int) -> None:
@@ -141,15 +140,6 @@ class Farm:
         file.write_text(cells)
         words = [str(INVOKE), "matrix", "--run", "--file", str(file), "--cluster", self.address]
         return [*words, "--store", str(self.folder / "store")]
-
-
-def kill(process: subprocess.Popen[bytes]) -> None:
-    """End *process* and all that it started, this very moment."""
-    with suppress(FileNotFoundError):
-        for pid in [process.pid, *descendants(process.pid)]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-    process.wait()
 
 
 @pytest.fixture
@@ -227,7 +217,7 @@ def test_a_cell_whose_worker_is_lost_goes_to_another(farm: Farm) -> None:
     run = start(farm.command(), env={**os.environ, "TARPIT_DIST": str(farm.options.dist)})
     farm.await_seen(1)
     farm.worker("quick")
-    kill(slow)
+    kill_tree(slow)
     _, error = run.communicate(timeout=120)
     assert run.returncode == 0, error + farm.logs()
     assert [worker for _, _, worker in farm.seen()] == ["slow", "quick", "quick", "quick"]
@@ -346,7 +336,7 @@ def test_packages_are_the_same_as_from_one_machine(farm: Farm) -> None:
     ):
         assert time.monotonic() < deadline, farm.logs()
         time.sleep(0.1)
-    kill(dying)
+    kill_tree(dying)
     _, error = run.communicate(timeout=900)
     assert run.returncode == 0, error + farm.logs()
     for result in alone.results:
@@ -389,18 +379,11 @@ def test_a_store_that_cannot_be_is_refused(url: str, message: str, tmp_path: Pat
 
 
 def test_a_store_that_is_full_is_one_line(tmp_path: Path) -> None:
-    mount = tmp_path / "small"
-    mount.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(mount)]
-    if os.geteuid() != 0 or subprocess.run(command, check=False).returncode != 0:
-        pytest.skip("mounting a small file system needs root")
-    try:
-        (tmp_path / "file").write_bytes(os.urandom(1 << 17))
+    (tmp_path / "file").write_bytes(os.urandom(1 << 17))
+    with disk_of(64 << 10, tmp_path / "small") as disk:
         with pytest.raises(InfrastructureError, match="no space left"):
-            ResultStore(str(mount)).put(tmp_path / "file")
-        assert not [path for path in mount.rglob("*") if path.is_file()]
-    finally:
-        subprocess.run(["umount", str(mount)], check=True)
+            ResultStore(str(disk.mount)).put(tmp_path / "file")
+        assert not [path for path in disk.mount.rglob("*") if path.is_file()]
 
 
 def test_a_store_names_no_file_outside_of_its_folder(tmp_path: Path) -> None:

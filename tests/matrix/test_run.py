@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
@@ -26,8 +26,10 @@ from tarpit_builder import container, matrix, paths
 from tarpit_builder.errors import InfrastructureError, UserError
 from tarpit_builder.matrix import Cell, Outcome, Result, RunOptions, Sources, Summary
 from tarpit_builder.request import Request
+from tests.disk import disk_of
+from tests.matrix.fake import fake_invoke
 from tests.mirror import FakeArchive
-from tests.processes import descendants, start
+from tests.processes import kill_tree, start
 from tests.results import digest
 from tests.terminal import watch
 
@@ -142,17 +144,10 @@ def test_memory_limits_how_many_run_at_once(absent: RunOptions) -> None:
 
 
 def test_full_disk_is_named(tmp_path: Path) -> None:
-    mount = tmp_path / "small"
-    mount.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(mount)]
-    if os.geteuid() != 0 or subprocess.run(command, check=False).returncode != 0:
-        pytest.skip("mounting a small file system needs root")
-    try:
-        (mount / "full").write_bytes(b"x" * 4096)
+    with disk_of(4096, tmp_path / "small") as disk:
+        (disk.mount / "full").write_bytes(b"x" * 4096)
         with pytest.raises((InfrastructureError, OSError), match=r"no space|No space"):
-            matrix.run([CLOUD], RunOptions(dist=mount))
-    finally:
-        subprocess.run(["umount", str(mount)], check=True)
+            matrix.run([CLOUD], RunOptions(dist=disk.mount))
 
 
 def arguments(tmp_path: Path, *more: str) -> tuple[list[str], dict[str, str]]:
@@ -173,10 +168,11 @@ def test_killed_runs_go_on_and_end_with_the_same_bytes(tmp_path: Path) -> None:
             command, cwd=paths.PROJECT, env=environment, stderr=subprocess.DEVNULL
         )
         time.sleep(random.uniform(1, 9))
-        for pid in [child.pid, *(descendants(child.pid) if whole_tree else ())]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        child.wait()
+        if whole_tree:
+            kill_tree(child)
+        else:
+            child.kill()
+            child.wait()
     whole = subprocess.run(
         command, cwd=paths.PROJECT, env=environment, capture_output=True, text=True, check=False
     )
@@ -256,11 +252,7 @@ pathlib.Path(sys.argv[sys.argv.index("--json") + 1]).write_text(json.dumps({
 @pytest.fixture
 def an_invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An ``invoke`` that builds nothing, and needs an engine all the same."""
-    package = tmp_path / "fake/invoke"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("")
-    (package / "__main__.py").write_text(AN_INVOKE)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
+    monkeypatch.setenv("PYTHONPATH", fake_invoke(tmp_path / "fake", AN_INVOKE))
 
 
 GONE = "unix:///nonexistent/docker.sock"
