@@ -35,7 +35,7 @@ from tarpit_builder.errors import InfrastructureError, TarpitError
 from tarpit_builder.matrix import outcome as outcomes
 from tarpit_builder.matrix.definition import Cell
 from tarpit_builder.matrix.local import LocalExecutor
-from tarpit_builder.matrix.options import SHARE, RunOptions
+from tarpit_builder.matrix.options import SHARE, RunOptions, files_of
 from tarpit_builder.matrix.outcome import INFRASTRUCTURE, Outcome, Result
 from tarpit_builder.matrix.store import ResultStore
 from tarpit_builder.matrix.view import Running, View
@@ -89,23 +89,14 @@ class NotHereError(Exception):
 @cache
 def project() -> str:
     """The version of this checkout, and a digest of :data:`PARTS`."""
-    members: dict[str, Path | bytes] = {}
-    for part in PARTS:
-        root = paths.PROJECT / part
-        found = [root] if root.is_file() else sorted(root.rglob("*"))
-        members |= {
-            str(path.relative_to(paths.PROJECT)): path
-            for path in found
-            if path.is_file() and "__pycache__" not in path.parts
-        }
-    return f"{__version__} ({digests.tree(members)[:12]})"
+    return f"{__version__} ({digests.tree(files_of(PARTS))[:12]})"
 
 
 # -- on a worker -----------------------------------------------------------------------------
 
 
 class Admission(WorkerPlugin):  # type: ignore[misc]
-    """Looks at each worker, now and later, and says what it has to give, or why nothing."""
+    """Looks at each worker, now and later, and keeps cells from one that is refused."""
 
     name = TOPIC
     idempotent = False

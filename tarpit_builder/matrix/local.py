@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -142,7 +141,7 @@ class LocalExecutor:
         self._steps.remove(step)
         step.output.close()
         status = step.process.returncode
-        report = _read(self._report(step.cell, step.name))
+        report = outcomes.read(self._report(step.cell, step.name))
         build = report if step.name == "build" else step.build
         result = Result(
             cell=step.cell,
@@ -251,11 +250,3 @@ def _lines(log: Path) -> list[str]:
         return log.read_text(errors="replace").splitlines()
     except OSError:
         return []
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}

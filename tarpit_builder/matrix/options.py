@@ -65,14 +65,20 @@ class RunOptions:
 
 def proof_key(result: Result, checks: Iterable[str]) -> str:
     """A digest of all that a proof of *result* depends on: the build, the packages, the checks."""
-    sources = {str(path.relative_to(paths.PROJECT)): path for path in _files(PROOF_SOURCES)}
-    return digests.digest([result.key, *result.packages, *checks, digests.tree(sources)])
+    return digests.digest(
+        [result.key, *result.packages, *checks, digests.tree(files_of(PROOF_SOURCES))]
+    )
 
 
-def _files(names: Iterable[str]) -> list[Path]:
-    roots = [paths.PROJECT / name for name in names]
+def files_of(parts: Iterable[str]) -> dict[str, Path | bytes]:
+    """Every file of *parts*, which are files and folders of the checkout, by its name there."""
+    roots = [paths.PROJECT / part for part in parts]
     found = [path for root in roots for path in ([root] if root.is_file() else root.rglob("*"))]
-    return sorted(p for p in found if p.is_file() and "__pycache__" not in p.parts)
+    return {
+        str(path.relative_to(paths.PROJECT)): path
+        for path in sorted(found)
+        if path.is_file() and "__pycache__" not in path.parts
+    }
 
 
 def _place(location: str) -> str:

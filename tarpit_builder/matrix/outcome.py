@@ -308,8 +308,13 @@ def remember(summary: Summary, folder: Path) -> None:
 
 def recall(cell: Cell, folder: Path) -> dict[str, Any]:
     """What was kept of *cell*; empty if nothing, or nothing that can be read."""
+    return read(folder / f"{cell.name}.json")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The JSON object in *path*; empty if there is none."""
     try:
-        data = json.loads((folder / f"{cell.name}.json").read_text())
+        data = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
     return data if isinstance(data, dict) else {}
