@@ -719,6 +719,52 @@ def report(
 
 
 @verb(
+    *("mirror", "keyring", "offline"),
+    iterable=["only"],
+    help={
+        "certificate": "the certificate of the key, which users enroll",
+        "key": "secret key: a file in PEM, or pkcs11:… of one on a token",
+        "export": "instead: write the modules that are to be signed elsewhere into this folder",
+        "signatures": "instead of a key: the folder of --export, with the signatures made there",
+        "only": "package sets whose folder fits this pattern (may be repeated)",
+        "mirror": "where to look for the kernels' headers, if they are not where they were",
+    },
+)
+def sign(
+    c: Context,
+    given: Given,
+    certificate: str = "",
+    key: str = "",
+    export: str = "",
+    signatures: str = "",
+    only: Words = None,
+) -> None:
+    """Sign the modules of what is in dist/, for hosts with Secure Boot."""
+    from pathlib import Path
+
+    from tarpit_builder import paths, report
+    from tarpit_builder.console import Console
+    from tarpit_builder.errors import UserError
+    from tarpit_builder.signing import certificate as certificates
+    from tarpit_builder.signing import sign
+
+    if sum(map(bool, (key, export, signatures))) != 1:
+        raise UserError(
+            "name one of --key, --export and --signatures",
+            hint="--key FILE signs here; --export and later --signatures are for a key elsewhere",
+        )
+    folder = report.output(export, "--export", folder=True)
+    chosen = sign.choose(paths.dist_dir(), only or ())
+    if folder:
+        print(sign.export(chosen, folder))
+        return
+    public = certificates.load(Path(certificate).expanduser())
+    how = sign.by_key(key, public) if key else sign.from_folder(Path(signatures), public)
+    console = Console()
+    print(sign.table(sign.sign(chosen, public, how, given.archive(console), console), public))
+
+
+@verb(
     iterable=["only"],
     help={
         "key": "secret key: a file in PEM, env:NAME of a variable with one, gnupg:ID of your GnuPG,"

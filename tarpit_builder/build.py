@@ -123,6 +123,27 @@ def finished(folder: Path, key: str | None = None) -> Mapping[str, Any] | None:
     return manifest
 
 
+def result(folder: Path, plan: Plan) -> BuildResult | None:
+    """What is in *folder*, if that is a whole package set for the kernel of *plan*."""
+    manifest = finished(folder)
+    if manifest is None or manifest["plan"].get("kernel") != plan.facts().get("kernel"):
+        return None
+    return BuildResult(folder, manifest, fresh=False)
+
+
+def outputs(stage: Path) -> list[dict[str, Any]]:
+    """What a manifest lists: every file in *stage* that is a result, with size and digest."""
+    return [
+        {
+            "file": str(path.relative_to(stage)),
+            "size": path.stat().st_size,
+            "sha256": digests.file(path),
+        }
+        for path in sorted(stage.rglob("*"))
+        if path.is_file() and path.name not in {MANIFEST, LOG}
+    ]
+
+
 def _manifest(plan: Plan, key: str, workshop: Workshop, stage: Path) -> dict[str, Any]:
     userland, engine = plan.kernel.userland, workshop.engine
     recipe = userland.recipes[0]
@@ -146,13 +167,5 @@ def _manifest(plan: Plan, key: str, workshop: Workshop, stage: Path) -> dict[str
             "engine": engine.describe(),
         },
         "toolchain": toolchain.read_text().splitlines() if toolchain.is_file() else [],
-        "outputs": [
-            {
-                "file": str(path.relative_to(stage)),
-                "size": path.stat().st_size,
-                "sha256": digests.file(path),
-            }
-            for path in sorted(stage.rglob("*"))
-            if path.is_file() and path.name not in {MANIFEST, LOG}
-        ],
+        "outputs": outputs(stage),
     }

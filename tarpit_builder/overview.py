@@ -9,7 +9,7 @@ from tarpit_builder import __version__
 PURPOSES: Mapping[str, tuple[str, ...]] = {
     "find out": ("kernels", "explain", "doctor"),
     "build and prove": ("build", "verify", "fuzz", "coverage", "port", "matrix", "worker", "bench"),
-    "publish": ("attest", "repo", "report"),
+    "publish": ("sign", "attest", "repo", "report"),
     "judge packages of somebody else": ("check", "reproduce"),
     "sources": ("fetch", "cache", "clean", "catalog-update"),
     "patches for trees of your own": ("patch", "regen", "check-patches"),

@@ -43,7 +43,8 @@ def prove(
 ) -> VerifyReport:
     """Boot the kernel of *request* and judge the packages by the contract.
 
-    If our own packages pass, ``verify.json`` beside their manifest says so.
+    If our own packages pass, ``verify.json`` beside their manifest says so; *packages* may be ours
+    too, such as a signed package set.
 
     :param packages: a folder of packages, or one, to be judged in place of our own.
     :param in_tree: ``m`` or ``y`` to have TARPIT in the kernel's own tree, by the patch, as a
@@ -61,7 +62,7 @@ def prove(
     kernel.userland.demand_provable(given=packages is not None, in_tree=in_tree)
     emulator(kernel.arch)
     given = _given(packages) if packages else ()
-    built = None if packages else building.carry_out(plan, console)
+    built = building.result(packages, plan) if packages else building.carry_out(plan, console)
     found = built.packages() if built else given
     with staged(plan, console, found, built, in_tree) as (subject, workshop):
         report = verify(subject, options, workshop.engine, console)

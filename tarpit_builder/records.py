@@ -119,7 +119,7 @@ def found(dist: Path) -> Iterator[Record]:
         if manifest is None or not manifest["toolchain"] or "--config" in manifest["command"]:
             continue
         plan = manifest["plan"]
-        if "system" in plan or "debug" in plan:
+        if "system" in plan or "debug" in plan or "signed" in manifest:
             continue  # what a debug kernel shows is in another table, see tried.py
         proof = evidence.proven(path.parent) or {}
         yield Record(

@@ -93,6 +93,26 @@ class Userland(Part):
     def install(self, manifest: Mapping[str, Any]) -> tuple[str, ...]:
         """How to install what *manifest* is of, in lines, with ``{folder}`` for its folder."""
 
+    def signing(self) -> Files:
+        """The scripts that put signatures into the modules of a package.
+
+        :raises UserError: if there is no such package.
+        """
+        raise UserError(
+            "modules are signed for kernels of a distribution",
+            hint="a kernel of one's own has a key of its own, and scripts/sign-file in its tree",
+        )
+
+    def sign(
+        self, workshop: Workshop, package: Path, signatures: Files, version: str, stage: Path
+    ) -> None:
+        """Make *package*, with *signatures* in its modules, as *version* in *stage*.
+
+        :param signatures: ``MODULE.ko.p7s`` of each module, and ``certificate.der``.
+        :raises BuildError: if that fails.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def demand_provable(self, *, given: bool, in_tree: str) -> None:
         """Refuse what cannot be proven, before anything is built.

@@ -123,6 +123,32 @@ class Suite(Userland):
             stage,
         )
 
+    def signing(self) -> Files:
+        """``sign-modules.sh``."""
+        return modern.signing_scripts()
+
+    def sign(
+        self, workshop: Workshop, package: Path, signatures: Files, version: str, stage: Path
+    ) -> None:
+        """In a sealed run, by the kernel's own ``sign-file`` and the suite's ``dpkg-deb``."""
+        abi = self.tree.kernel.abi
+        workshop.run(
+            Step(
+                title=f"sign for {abi}",
+                script="sign-modules.sh",
+                scripts=self.signing(),
+                recipe=self.recipe,
+                inputs=(
+                    self.tree.input(workshop.console),
+                    Input("/unsigned", [Files({package.name: package})]),
+                    Input("/signatures", [signatures]),
+                ),
+                environment={"KERNEL_ABI": abi, "SIGNED_VERSION": version},
+                done=lambda output: f"{len(list(output.glob('*.deb')))} package",
+            ),
+            stage,
+        )
+
     def install(self, manifest: Mapping[str, Any]) -> tuple[str, ...]:
         """By apt, with the headers that follow the kernel from version to version."""
         abi = self.tree.kernel.abi

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 SCRIPTS = paths.PROJECT / "containers" / "build"
+SIGNING = paths.PROJECT / "containers" / "sign"
 
 APT_INSTALL = "sudo apt install ./xt-tarpit-common_*.deb"
 """How apt is told to install what packages of modules need."""
@@ -166,6 +167,11 @@ def build_environment(abi: str, arch: str, compiler: str) -> dict[str, str]:
 def build_scripts() -> Files:
     """The scripts that run inside the build container."""
     return Files({path.name: path for path in sorted(SCRIPTS.glob("*.sh"))})
+
+
+def signing_scripts() -> Files:
+    """The script that puts signatures into modules, in the same container."""
+    return Files({path.name: path for path in sorted(SIGNING.glob("*.sh"))})
 
 
 def debian_changelog(source: str, packages: PackageSet, past: Sequence[Release]) -> str:

@@ -337,6 +337,8 @@ def _manifest(path: Path, dist: Path) -> Cell:
     )
     if "debug" in plan.data:
         cell = replace(cell, userland=f"{cell.userland}, {plan.text('debug')}")
+    if "signed" in node.data:
+        cell = replace(cell, userland=f"{cell.userland}, signed")
     changed = [one.name for one in packages if not _genuine(path.parent, one, dist)]
     if changed:
         detail = f"not as it was built: {', '.join(changed)}"

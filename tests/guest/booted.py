@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import io
+import re
 import shlex
 import tarfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tarpit_builder.proof.qemu import Machine, MachineSpec
 from tarpit_builder.proof.reactor import Reactor
+from tests.guest.firmware import Firmware
 from tests.guest.image import Image, copy_disk
 
 BOOT = 180.0  # seconds that a boot may take on a machine that has other things to do
 UNUSED = "kvm,kvm_amd,ata_piix,ata_generic,powernow_k8,efi_pstore,qemu_fw_cfg"
 """Modules that udev would load in vain; on an emulated processor that takes seconds."""
+DIALOGUE = 60.0  # seconds until firmware shows what it is asked for
+KEYS = 0.3  # seconds between keys, as somebody at the console would press them
 GRACE = 30.0  # seconds that the agent gets beyond what a command itself may take
 
 
 @dataclass(frozen=True, slots=True)
 class DiskSpec(MachineSpec):
-    """A machine with a disk, and with its agent's port on virtio: a UART moves too little."""
+    """A machine with a disk, and with its agent's port on virtio: a UART moves too little.
+
+    It is booted directly, unless it has *firmware*.
+    """
 
     disk: Path = Path()
+    firmware: Firmware | None = None
 
 
 class DiskMachine(Machine):
@@ -40,7 +49,13 @@ class DiskMachine(Machine):
         port = "virtserialport,chardev=agent,name=tarpit.agent"
         command[at : at + 2] = ["-device", "virtio-serial-pci", "-device", port]
         drive = f"file={self.spec.disk},format=raw,if=virtio,cache=unsafe,discard=unmap"
-        return [*command, "-drive", drive, "-device", "virtio-rng-pci"]
+        command += ["-drive", drive, "-device", "virtio-rng-pci"]
+        return self.spec.firmware.through(command) if self.spec.firmware else command
+
+
+def _shows(machine: Machine, text: str, since: int) -> bool:
+    """Whether *text* is on the console, after its first *since* characters."""
+    return machine.console.find(text, since) >= 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +81,7 @@ class Guest:
     """A machine with a disk of its own; a context manager that leaves no process behind.
 
     *kernel* is the ABI to boot, by default the first of the image's recipe; *options* are more of
-    the kernel's command line, at every boot.
+    the kernel's command line, at every boot.  With *firmware* it boots with Secure Boot on.
     """
 
     def __init__(
@@ -78,6 +93,7 @@ class Guest:
         options: str = "",
         memory: int = 1024,
         cpus: int = 2,
+        firmware: Firmware | None = None,
     ) -> None:
         """Boot it, and wait until systemd has started everything.
 
@@ -88,6 +104,7 @@ class Guest:
         self.boot_seconds = 0.0
         self.consoles: list[str] = []
         self._options, self._memory, self._cpus = options, memory, cpus
+        self._firmware = firmware
         self._folder = folder
         self._disk = copy_disk(image, folder / "disk")
         self._kernels = {abi: image.kernel(abi) for abi in image.recipe.kernels}
@@ -168,13 +185,44 @@ class Guest:
                 self._keep(f"/boot/vmlinuz-{kernel}"),
                 self._keep(f"/boot/initrd.img-{kernel}"),
             )
+        self.shut_down()
+        self.kernel = kernel
+        self._boot()
+
+    def shut_down(self) -> None:
+        """Shut down in an orderly way, and stay off.
+
+        :raises GuestError: if it does not.
+        """
         machine = self._running()
         # Later, so that the agent still answers: a minimal system is down in no time.
         self.ok("(sleep 0.5; systemctl reboot) </dev/null >/dev/null 2>&1 &")
         if not machine.reactor.wait(lambda: not machine.running, BOOT):
             raise GuestError(f"the guest does not shut down:\n{self._tail()}")
         self.close()
-        self.kernel = kernel
+
+    def at_the_console(self, steps: Sequence[tuple[str, bytes]]) -> None:
+        """Boot as far as the firmware's own dialogue, and go through *steps* until it reboots.
+
+        :param steps: what the console shows, and the keys that somebody then presses, one by one.
+        :raises GuestError: if it does not show that, or does not reboot.
+        """
+        with DiskMachine(self._spec(), Reactor()) as machine:
+            seen = 0
+            for text, keys in steps:
+                if not machine.reactor.wait(partial(_shows, machine, text, seen), DIALOGUE):
+                    raise GuestError(f"no {text!r} on the console:\n{machine.console[seen:]}")
+                seen = machine.console.find(text, seen) + len(text)
+                for key in re.findall(rb"\x1b\[.|.", keys, re.DOTALL):
+                    machine.reactor.wait(lambda: False, KEYS)
+                    machine.console_port.send(key)
+            machine.reactor.wait(lambda: not machine.running, DIALOGUE)
+            self.consoles.append(machine.console)
+            if machine.running:
+                raise GuestError(f"it does not reboot:\n{machine.console[seen:]}")
+
+    def start(self) -> None:
+        """Boot again, after :meth:`shut_down`."""
         self._boot()
 
     @property
@@ -197,9 +245,9 @@ class Guest:
 
     # -- the machine -----------------------------------------------------------------------------
 
-    def _boot(self) -> None:
+    def _spec(self) -> DiskSpec:
         kernel, initrd = self._kernels[self.kernel]
-        spec = DiskSpec(
+        return DiskSpec(
             kernel=kernel,
             initrd=initrd,
             memory=self._memory,
@@ -208,10 +256,13 @@ class Guest:
             cmdline="root=/dev/vda rw systemd.show_status=0"
             f" module_blacklist={UNUSED} {self._options}",
             disk=self._disk,
+            firmware=self._firmware,
         )
+
+    def _boot(self) -> None:
         began = time.monotonic()
         reactor = Reactor()
-        machine = self._machine = DiskMachine(spec, reactor)
+        machine = self._machine = DiskMachine(self._spec(), reactor)
         self._received.clear()
         reactor.add(machine.agent_port, self._receive)
         try:

@@ -50,6 +50,15 @@ install -d "${ROOT}/var/log/journal"
 echo force-unsafe-io >"${ROOT}/etc/dpkg/dpkg.cfg.d/guest"
 rm -f "${ROOT}/etc/dpkg/dpkg.cfg.d/99mmdebstrap"
 
+# What a machine with Secure Boot begins with, where its packages were asked for.
+for file in /usr/lib/shim/shimx64.efi.signed /usr/lib/shim/mmx64.efi.signed \
+	/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed \
+	/usr/share/OVMF/OVMF_CODE_4M.secboot.fd /usr/share/OVMF/OVMF_VARS_4M.ms.fd; do
+	if [ -e "${ROOT}${file}" ]; then
+		install -D -m 644 -t "${OUT}/firmware" "${ROOT}${file}"
+	fi
+done
+
 cp "${ROOT}"/boot/vmlinuz-* "${ROOT}"/boot/initrd.img-* "${OUT}"
 # The root itself has /proc, /sys and /dev mounted below it; another view of it does not.
 view=$(mktemp -d)

@@ -187,6 +187,9 @@ look pending
 rm "$EFIVARS"/MokNew-*
 signature_list /var/lib/dkms/mok.pub | variable MokListRT-605dab50-e046-4300-abb6-3dd810dd8b23
 look enrolled
+signature_list /var/lib/dkms/mok.pub | variable dbx-d719b2cb-3d3a-4596-a3bc-dad00e67656f
+look revoked
+rm "$EFIVARS"/dbx-*
 rm "$EFIVARS"/MokListRT-* "$EFIVARS"/db-*
 look cannot-tell
 firmware on

@@ -235,6 +235,10 @@ def test_the_key_that_dkms_signed_with_is_looked_for(host: Hosts) -> None:
     enrolled = host.look("enrolled")
     assert enrolled.data["secure_boot"]["enrolled"] == "yes"
     assert enrolled.found == {}
+    # To be enrolled in one list does not help a key that another list revokes.
+    revoked = host.look("revoked")
+    assert revoked.data["secure_boot"]["enrolled"] == "revoked"
+    assert revoked.found == {"signer-revoked": "critical"}
 
 
 @pytest.mark.parametrize("name", ["cannot-tell", "key-of-the-same-name"])

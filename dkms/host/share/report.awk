@@ -188,7 +188,8 @@ function secure_boot_block() {
 		value["secure_boot", "signed_only"] == "no" ? "need no signature" : "unknown"))
 	if (("secure_boot", "enrolled") in value)
 		say("signer   " (value["secure_boot", "enrolled"] == "yes" ? "enrolled" : \
-			value["secure_boot", "enrolled"] == "no" ? "not enrolled" : "unknown"))
+			value["secure_boot", "enrolled"] == "no" ? "not enrolled" : \
+			value["secure_boot", "enrolled"] == "revoked" ? "revoked" : "unknown"))
 	remarks("Secure Boot")
 }
 

@@ -84,13 +84,22 @@ look_at_secure_boot() {
 	[ ! -e "$EFIVARS/MokNew-$SHIM" ] || mok_new=yes
 }
 
-# Whether the kernel trusts the key of serial number $1 and issuer $2: $enrolled is yes, no or
-# unknown.  Certificates in db and in shim's list are found by the serial number, which openssl
+# Whether the kernel trusts the key of serial number $1 and issuer $2: $enrolled is yes, no, unknown,
+# or revoked.  Certificates in db, dbx and shim's lists are found by the serial number, which openssl
 # draws at random, 20 bytes long; short ones would be found anywhere.
 look_for_key() {
 	enrolled=unknown
 	serial=" $(printf '%s' "$1" | tr 'A-F:' 'a-f ') "
 	[ "${#serial}" -ge 25 ] || return 0
+	for variable in "dbx-$SECURITY" "MokListXRT-$SHIM"; do
+		bytes "$EFIVARS/$variable" || continue
+		case $bytes in
+		*"$serial"*)
+			enrolled=revoked
+			return 0
+			;;
+		esac
+	done
 	seen=no
 	for variable in "db-$SECURITY" "MokListRT-$SHIM"; do
 		bytes "$EFIVARS/$variable" || continue
@@ -132,14 +141,23 @@ look_at_signature() {
 			"the module for $1 is not signed, and $(refusal)" "$remedy"
 		return 0
 	fi
+	certificate=/usr/lib/xt-tarpit/$1/certificate.der
+	case $origin in
+	dkms) certificate=/var/lib/dkms/mok.pub ;;
+	*)
+		look_at_dates "$1"
+		[ -e "$certificate" ] || certificate="CERTIFICATE of $signer"
+		;;
+	esac
 	look_for_key "$sig_key" "$signer"
 	fact secure_boot enrolled "$enrolled"
-	[ "$enrolled" != yes ] || return 0
-	if [ "$origin" = dkms ]; then
-		certificate=/var/lib/dkms/mok.pub
-	else
-		certificate="CERTIFICATE of $signer"
+	if [ "$enrolled" = revoked ]; then
+		finding "$severity" signer-revoked 'Secure Boot' \
+			"the module for $1 is signed by \"$signer\", whose key was revoked, and $(refusal)" \
+			'install packages that another key signed, or xt-tarpit-dkms, which signs with a key of this machine'
+		return 0
 	fi
+	[ "$enrolled" != yes ] || return 0
 	remedy="mokutil --import $certificate; reboot and confirm it on the console"
 	[ "$mok_new" = no ] || remedy="an enrolment is pending: reboot and confirm it on the console, else $remedy"
 	if [ "$enrolled" = no ]; then
@@ -150,6 +168,17 @@ look_at_signature() {
 			"cannot tell whether the key of \"$signer\", who signed the module for $1, is enrolled" \
 			"modprobe xt_TARPIT tells; if it is refused: $remedy"
 	fi
+}
+
+# The certificate of the module of kernel $1 may have expired, which is said because it looks like a
+# reason and is none: kernels look at no dates.
+look_at_dates() {
+	[ -r "$certificate" ] && have openssl || return 0
+	end=$(openssl x509 -inform DER -in "$certificate" -noout -enddate 2>/dev/null) || return 0
+	! openssl x509 -inform DER -in "$certificate" -noout -checkend 0 >/dev/null 2>&1 || return 0
+	finding ok signer-expired 'Secure Boot' \
+		"the certificate of \"$signer\", who signed the module for $1, expired: ${end#notAfter=}; kernels do not mind" \
+		'newer packages will have another, to be enrolled as this one was'
 }
 
 refusal() {
