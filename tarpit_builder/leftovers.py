@@ -12,6 +12,7 @@ import fcntl
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -146,19 +147,26 @@ def _discard(path: Path) -> None:
 
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        if not _has_mounts(path):  # as of a killed bootstrap: /dev would go, too
+        for mounted in reversed(_mounts(path)):  # as of a killed bootstrap: /dev would go, too
+            command = ["umount", "--lazy", mounted]
+            with suppress(FileNotFoundError):
+                subprocess.run(command, capture_output=True, check=False)
+        if not _mounts(path):
             shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
 
 
-def _has_mounts(path: Path) -> bool:
-    below = f"{path.resolve()}/".replace(" ", r"\040")
+def _mounts(path: Path) -> list[str]:
+    """Where something is mounted below *path*, in the order in which it was."""
     try:
-        mounts = Path("/proc/self/mountinfo").read_text()
+        table = Path("/proc/self/mountinfo").read_text()
     except OSError:
-        return False
-    return any(line.split()[4].startswith(below) for line in mounts.splitlines())
+        return []
+    places = (line.split()[4] for line in table.splitlines())
+    # proc(5): blanks and the like are in octal, as \040.
+    places = (re.sub(r"\\([0-7]{3})", lambda c: chr(int(c[1], 8)), place) for place in places)
+    return [place for place in places if place.startswith(f"{path.resolve()}/")]
 
 
 @contextmanager

@@ -70,8 +70,8 @@ class Firmware:
             *("-global", "driver=cfi.pflash01,property=secure,value=on"),
             *("-drive", f"{flash},unit=0,readonly=on,file={self._code}"),
             *("-drive", f"{flash},unit=1,file={self._variables}"),
-            *("-drive", f"file=fat:{self._partition},format=raw,readonly=on,if=none,id=esp"),
-            *("-device", "virtio-blk-pci,drive=esp,bootindex=1"),
+            *("-drive", f"file=fat:rw:{self._partition},format=raw,if=none,id=esp"),
+            *("-device", "ide-hd,drive=esp,bootindex=1"),
         ]
 
     def _set(self, *arguments: str) -> None:
