@@ -189,6 +189,12 @@ signature_list /var/lib/dkms/mok.pub | variable MokListRT-605dab50-e046-4300-abb
 look enrolled
 signature_list /var/lib/dkms/mok.pub | variable dbx-d719b2cb-3d3a-4596-a3bc-dad00e67656f
 look revoked
+cp "$HOST/boot/config-$NEW" /tmp/config
+sed -i 's/^# \(CONFIG_SYSTEM_REVOCATION_LIST\) is not set/\1=y/' "$HOST/boot/config-$NEW"
+look revoked-and-heeded
+rm "$HOST/boot/config-$NEW"
+look revoked-and-nobody-knows
+cp /tmp/config "$HOST/boot/config-$NEW"
 rm "$EFIVARS"/dbx-*
 rm "$EFIVARS"/MokListRT-* "$EFIVARS"/db-*
 look cannot-tell

@@ -84,33 +84,35 @@ look_at_secure_boot() {
 	[ ! -e "$EFIVARS/MokNew-$SHIM" ] || mok_new=yes
 }
 
-# Whether the kernel trusts the key of serial number $1 and issuer $2: $enrolled is yes, no, unknown,
-# or revoked.  Certificates in db, dbx and shim's lists are found by the serial number, which openssl
-# draws at random, 20 bytes long; short ones would be found anywhere.
+# $serial: serial number $1 as the lists of firmware and shim have it.  openssl draws it at random, 20
+# bytes long; short ones would be found anywhere, and fail.
+serial_of() {
+	serial=" $(printf '%s' "$1" | tr 'A-F:' 'a-f ') "
+	[ "${#serial}" -ge 25 ]
+}
+
+# listed VARIABLE: whether a certificate of $serial is in that list.
+listed() {
+	bytes "$EFIVARS/$1" || return 1
+	case $bytes in
+	*"$serial"*) return 0 ;;
+	esac
+	return 1
+}
+
+# Whether the kernel trusts the key of serial number $1 and issuer $2: $enrolled is yes, no or
+# unknown.
 look_for_key() {
 	enrolled=unknown
-	serial=" $(printf '%s' "$1" | tr 'A-F:' 'a-f ') "
-	[ "${#serial}" -ge 25 ] || return 0
-	for variable in "dbx-$SECURITY" "MokListXRT-$SHIM"; do
-		bytes "$EFIVARS/$variable" || continue
-		case $bytes in
-		*"$serial"*)
-			enrolled=revoked
-			return 0
-			;;
-		esac
-	done
-	seen=no
+	serial_of "$1" || return 0
 	for variable in "db-$SECURITY" "MokListRT-$SHIM"; do
-		bytes "$EFIVARS/$variable" || continue
-		[ "$variable" != "db-$SECURITY" ] || seen=yes
-		case $bytes in
-		*"$serial"*)
+		if listed "$variable"; then
 			enrolled=yes
 			return 0
-			;;
-		esac
+		fi
 	done
+	seen=no
+	[ ! -r "$EFIVARS/db-$SECURITY" ] || seen=yes
 	# What was compiled in, and what firmware that is not UEFI has: the keyring knows names only.
 	keys=$(grep -F asymmetri /proc/keys 2>/dev/null) || return 0
 	case $keys in
@@ -125,14 +127,15 @@ look_at_signature() {
 	[ -z "$contained" ] || return 0
 	look_at_secure_boot
 	[ "$signed_only" != no ] || return 0
+	accepted=no
 	if [ "$1" = "$running" ] && first_line /sys/module/xt_TARPIT/srcversion &&
 		[ "$first_line" = "$srcversion" ]; then
-		fact secure_boot enrolled yes
-		return 0
+		accepted=yes
 	fi
 	severity=critical
 	[ "$signed_only" = yes ] || severity=unknown
 	if [ -z "$signer" ]; then
+		[ "$accepted" = no ] || return 0
 		case $origin in
 		dkms | local) remedy='see "Secure Boot" in xt-tarpit(8); DKMS signs with /var/lib/dkms/mok.key when openssl is installed' ;;
 		*) remedy='see "Secure Boot" in xt-tarpit(8); xt-tarpit-dkms signs what it builds' ;;
@@ -149,14 +152,17 @@ look_at_signature() {
 		[ -e "$certificate" ] || certificate="CERTIFICATE of $signer"
 		;;
 	esac
-	look_for_key "$sig_key" "$signer"
-	fact secure_boot enrolled "$enrolled"
-	if [ "$enrolled" = revoked ]; then
-		finding "$severity" signer-revoked 'Secure Boot' \
-			"the module for $1 is signed by \"$signer\", whose key was revoked, and $(refusal)" \
-			'install packages that another key signed, or xt-tarpit-dkms, which signs with a key of this machine'
+	if serial_of "$sig_key" && { listed "dbx-$SECURITY" || listed "MokListXRT-$SHIM"; }; then
+		fact secure_boot enrolled revoked
+		key_was_revoked "$1"
 		return 0
 	fi
+	if [ "$accepted" = yes ]; then
+		enrolled=yes
+	else
+		look_for_key "$sig_key" "$signer"
+	fi
+	fact secure_boot enrolled "$enrolled"
 	[ "$enrolled" != yes ] || return 0
 	remedy="mokutil --import $certificate; reboot and confirm it on the console"
 	[ "$mok_new" = no ] || remedy="an enrolment is pending: reboot and confirm it on the console, else $remedy"
@@ -179,6 +185,25 @@ look_at_dates() {
 	finding ok signer-expired 'Secure Boot' \
 		"the certificate of \"$signer\", who signed the module for $1, expired: ${end#notAfter=}; kernels do not mind" \
 		'newer packages will have another, to be enrolled as this one was'
+}
+
+# Kernels differ in whether they heed a list of revoked certificates; Debian's do not.
+key_was_revoked() {
+	what="the module for $1 is signed by \"$signer\", whose key was revoked"
+	heeds=$(grep -o 'CONFIG_SYSTEM_REVOCATION_LIST\( is not set\|=y\)' "/boot/config-$1" 2>/dev/null)
+	case $heeds in
+	*' is not set')
+		severity=warning
+		what="$what, which this kernel does not look at: it loads the module"
+		;;
+	*=y) what="$what, and $(refusal)" ;;
+	*)
+		severity=unknown
+		what="$what, and this kernel may refuse such modules"
+		;;
+	esac
+	finding "$severity" signer-revoked 'Secure Boot' "$what" \
+		'install packages that another key signed, or xt-tarpit-dkms, which signs with a key of this machine'
 }
 
 refusal() {
