@@ -43,8 +43,9 @@ class PackageSet:
 
     @property
     def version(self) -> str:
-        """The version of the packages; ``""`` if there are none."""
-        for name in sorted(self.outputs):
+        """The version of the packages, of signed ones that of the modules; ``""`` if there are none."""
+        signed = "signed" in self.manifest
+        for name in sorted(self.outputs, key=lambda name: (signed and "+signed" not in name, name)):
             if name.endswith(PACKAGE) and name.count("_") == 2:
                 return name.split("_")[1]
         return str(self.plan.get("version") or "")

@@ -92,6 +92,11 @@ def _identity(row: Mapping[str, Any]) -> tuple[str, str]:
 def _request(of: PackageSet) -> Request:
     """What was asked for."""
     command = str(of.manifest.get("command", ""))
+    if "signed" in of.manifest:
+        raise UserError(
+            "the manifest is of a signed package set, which is made from another one",
+            hint="reproduce that one, then: invoke sign --signatures FOLDER, with the .p7s of this",
+        )
     if not command.startswith("invoke build "):
         raise UserError(f"the manifest names no command that builds: {command[:80]}", hint="see it")
     known = {field.name for field in fields(Request)}

@@ -214,6 +214,9 @@ def test_signed_set_is_attested_published_and_shown_beside_the_other(
         "sha256": digests.file(unsigned),
     }
     assert manifest["sources"][-1]["sha256"] == digests.file(unsigned)
+    assert "+signed" in package_set.load(done.folder).version
+    with pytest.raises(UserError, match="is of a signed package set"):
+        pinned.plan(package_set.load(done.folder), archive())
     pool = incoming.collect(dist)
     assert {f"pool/trixie/{name}" for name in (unsigned.name, done.package)} <= set(pool)
     shown = {cell.userland for cell in cells.collect(dist) if cell.built and cell.folder}
