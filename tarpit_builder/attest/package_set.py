@@ -43,7 +43,7 @@ class PackageSet:
 
     @property
     def version(self) -> str:
-        """The version of the packages, of signed ones that of the modules; ``""`` if there are none."""
+        """The version of the packages, of signed ones that of the modules; ``""`` if none."""
         signed = "signed" in self.manifest
         for name in sorted(self.outputs, key=lambda name: (signed and "+signed" not in name, name)):
             if name.endswith(PACKAGE) and name.count("_") == 2:
