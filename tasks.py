@@ -310,6 +310,7 @@ def kernels(
         "cold": "also from nothing, with a cache and images of its own (downloads again)",
         "json": "print the measurements as JSON",
         "matrix": "the whole of matrix.toml instead, with one and with two cells at once",
+        "memory": "with --matrix: what each cell takes of the memory instead, built and booted",
         "packets": "instead what answers cost in the kernel, beside REJECT, DROP and peers",
         "only": "with --matrix: cells whose name fits this pattern (may be repeated)",
     },
@@ -320,6 +321,7 @@ def bench(
     cold: bool = False,
     json: bool = False,
     matrix: bool = False,
+    memory: bool = False,
     packets: bool = False,
     only: Words = None,
 ) -> None:
@@ -349,7 +351,11 @@ def bench(
         places = cells.Sources(
             given.mirror, given.kernel_git, given.iptables_git, offline=given.offline
         )
-        found = cells.measure(chosen, archive, console, places, cold=cold)
+        found = (
+            cells.measure_memory(chosen, places)
+            if memory
+            else cells.measure(chosen, archive, console, places, cold=cold)
+        )
     else:
         found = bench.run(request, archive, console, cold=cold)
     if json:

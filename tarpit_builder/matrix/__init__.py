@@ -13,7 +13,7 @@ from tarpit_builder.matrix.options import RunOptions, Sources
 from tarpit_builder.matrix.outcome import Outcome, Result, Summary, merge
 from tarpit_builder.matrix.pipelines import render
 from tarpit_builder.matrix.runner import run
-from tarpit_builder.matrix.times import measure
+from tarpit_builder.matrix.times import measure, measure_memory
 
 __all__ = [
     "Cell",
@@ -24,6 +24,7 @@ __all__ = [
     "Summary",
     "make_images",
     "measure",
+    "measure_memory",
     "merge",
     "overview",
     "read",

@@ -295,6 +295,7 @@ class ClusterExecutor:
         self._futures: dict[str, tuple[Cell, Future]] = {}
         self._began: dict[str, float] = {}
         self._running: tuple[Running, ...] = ()
+        self._workers: tuple[dict[str, Any], ...] = ()
         self._looked = self._peopled = time.monotonic()
         self._refused: dict[str, str] = {}
         self.halted = ""
@@ -325,8 +326,16 @@ class ClusterExecutor:
             self._view.say(f"{worker} gets no cells: {refusal}")
 
     def room(self, cell: Cell) -> bool:
-        """Always: the scheduler keeps what is waiting."""
-        return True
+        """Whether a worker is free for *cell*, or there is none and this is the first to wait.
+
+        Dask would take more, but what it has given to a worker waits there, whoever else is free.
+        """
+        self._look()
+        free: int = sum(
+            min(each["nthreads"], int(each["resources"].get(MEMORY, 0)) // cell.memory)
+            for each in self._workers
+        )
+        return len(self._futures) < max(1, free)
 
     def begin(self, cell: Cell) -> None:
         """Hand *cell* over."""
@@ -376,12 +385,13 @@ class ClusterExecutor:
 
     def _look(self) -> None:
         now = time.monotonic()
-        if now - self._looked < LOOK or not self._futures:
+        if now - self._looked < LOOK:
             return
         self._looked = now
         with suppress(OSError, asyncio.TimeoutError, TimeoutError):
-            workers = self._client.scheduler_info(n_workers=-1)["workers"]
-            if any(each["resources"].get(MEMORY) for each in workers.values()):
+            info = self._client.scheduler_info(n_workers=-1)
+            self._workers = tuple(info["workers"].values())
+            if any(each["resources"].get(MEMORY) for each in self._workers):
                 self._peopled = now
             self._running = tuple(
                 Running(cell.name, where, self._began.setdefault(key, now), Path())

@@ -1,13 +1,16 @@
-"""How long the whole matrix takes, and what with."""
+"""How long the whole matrix takes, what with, and how much memory a cell."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tarpit_builder import build as building
+from tarpit_builder import machine
 from tarpit_builder import plan as planning
 from tarpit_builder.bench import Measurement, compiling, environment, images_of_its_own
 from tarpit_builder.console import Console
@@ -22,6 +25,7 @@ from tarpit_builder.matrix.runner import run
 from tarpit_builder.sources.debian import Archive
 
 JOBS = (1, 2)
+SAMPLE = 0.1  # seconds between two looks at the memory
 STAMP = re.compile(r"^\[ *(\d+\.\d\d)\] (.*)$", re.MULTILINE)
 IN_CONTAINER = ("build for ", "xt_TARPIT for ", "ipt_TARPIT for ", "iptables ")
 IMAGES = ("image ", "suite ")
@@ -89,6 +93,40 @@ def measure(
                 again = _run(cells, options)
                 found.append(Measurement("matrix, nothing changed", again.seconds, "s"))
     return [*found, *shares]
+
+
+def measure_memory(cells: Sequence[Cell], sources: Sources) -> list[Measurement]:
+    """What each of *cells* takes of the machine's memory, to be built and to be booted; in MiB.
+
+    It is what the kernel counts as available less than before, at the worst moment: other programs
+    should have nothing to do.
+
+    :raises BuildError: if a cell fails that must not.
+    """
+    found = []
+    for cell in cells:
+        with scratch("bench") as name, _peak() as taken:
+            _run([cell], RunOptions(jobs=1, verify=True, sources=sources, dist=name))
+        found.append(Measurement(f"memory, {cell.name}", max(taken), "MiB"))
+    return sorted(found, key=lambda one: one.value)
+
+
+@contextmanager
+def _peak() -> Iterator[list[int]]:
+    """MiB that are taken, from moment to moment until the block ends."""
+    before, taken, ended = machine.free_memory(), [0], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(SAMPLE):
+            taken.append(before - machine.free_memory())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield taken
+    finally:
+        ended.set()
+        watcher.join()
 
 
 def _run(cells: Sequence[Cell], options: RunOptions) -> Summary:

@@ -14,7 +14,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -173,6 +175,21 @@ def test_cells_are_shared_and_what_is_there_is_not_made_again(farm: Farm) -> Non
     again = matrix.run(CELLS, replace(farm.options, dist=farm.folder / "elsewhere"))
     assert [result.outcome for result in again.results] == [Outcome.PRESENT] * 3
     assert (farm.folder / "elsewhere/debian-sid/x.deb").read_text() == "debian:sid"
+
+
+@pytest.mark.docker
+def test_a_worker_that_joins_later_takes_its_share(farm: Farm) -> None:
+    cells = [replace(CELLS[0], request=Request(f"6.12.{number}")) for number in range(1, 9)]
+    farm.worker("one", PACE="1.5")
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(matrix.run, cells, farm.options)
+        farm.await_seen(1)
+        farm.worker("two", PACE="1.5")
+        summary = running.result()
+    assert summary.exit_code == 0, summary.table() + farm.logs()
+    shares = Counter(worker for _, _, worker in farm.seen())
+    assert shares["two"] >= 2, farm.seen()
+    assert shares.total() == len(cells)
 
 
 @pytest.mark.docker
