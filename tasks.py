@@ -969,32 +969,104 @@ def check_patches(
 
 
 @verb(
-    iterable=["skip"],
+    *("kernel_git", "iptables_git", "mirror", "offline"),
+    iterable=["skip", "only", "engine"],
     help={
         "version": "what to release, such as 1.1.0",
         "write": "run the checks, write the changelog and the version, commit and tag",
+        "publish": "go all the way: check, commit, prove the matrix, attest, publish the apt"
+        " repository, tag, push, release; the same command again goes on where it stopped",
         "skip": "leave out a check: test, patches or matrix (may be repeated; never all of them);"
         " the tag says which",
         "sign": "sign the tag with your GnuPG key",
+        "only": "cells of the matrix whose name fits this pattern (may be repeated)",
+        "file": "another matrix than matrix.toml",
+        "built": "folder with the results that CI has built from the release's commit, to be"
+        " taken instead",
+        "jobs": "cells at once (default: as many as there are processors)",
+        "memory": "MiB that all running cells may need together (default: three quarters)",
+        "engine": "a container engine to share the cells with (may be repeated)",
+        "cluster": "hand the cells to this Dask scheduler, such as tcp://HOST:8786",
+        "store": "where its workers put results",
+        "kernel-git": "repository to take kernels of kernel.org from, instead of tarballs",
+        "iptables-git": "repository to take iptables from, instead of tarballs",
+        "attest-key": "secret key that attests, as of invoke attest (default: attest_key in"
+        " invoke.yaml)",
+        "attest-public": "file with its public key, for a URI of a token or a service",
+        "certificate": "sign the modules for Secure Boot, too: the certificate of the key",
+        "module-key": "secret key that signs them: a file in PEM, or pkcs11:…",
+        "repo": "where the apt repository is, or will be (default: dist/repo)",
+        "key": "key of your GnuPG to sign it with (default: key in invoke.yaml)",
+        "gpg-home": "another GnuPG home than yours",
+        "url": "where users will find it; needed once, then remembered",
+        "fetch": "begin with what is published at --url, where --repo is still empty",
+        "remote": "where branch and tag are pushed to (default: origin)",
+        "forge": "what is there: github, gitlab, or none to stop after the push (default: by the"
+        " name of its host); GITHUB_TOKEN or GITLAB_TOKEN has the token",
     },
 )
 def release(
     c: Context,
+    given: Given,
     version: str = "",
     write: bool = False,
+    publish: bool = False,
     skip: Words = None,
     sign: bool = False,
+    only: Words = None,
+    file: str = "",
+    built: str = "",
+    jobs: str = "0",
+    memory: str = "0",
+    engine: Words = None,
+    cluster: str = "",
+    store: str = "",
+    attest_key: str = "",
+    attest_public: str = "",
+    certificate: str = "",
+    module_key: str = "",
+    repo: str = "",
+    key: str = "",
+    gpg_home: str = "",
+    url: str = "",
+    fetch: bool = False,
+    remote: str = "origin",
+    forge: str = "",
 ) -> None:
-    """Show a release; with --write check, write and tag it."""
-    from tarpit_builder import paths, release
+    """Show a release; with --write check, write and tag it, with --publish go all the way."""
+    from tarpit_builder import paths, release, report
     from tarpit_builder.errors import UserError
 
     if not version:
         raise UserError("no version is named", hint="add --version 1.1.0")
-    draft = release.draft(version, paths.PROJECT, skip=skip or ())
-    if not write:
-        print(draft.preview())
+    if write and not publish:
+        draft = release.draft(version, paths.PROJECT, skip=skip or ())
+        release.run_checks(draft)
+        commit = release.write(draft, sign=sign)
+        print(f"{draft.tag} is {commit}; publish it with: git push --follow-tags")
         return
-    release.run_checks(draft)
-    commit = release.write(draft, sign=sign)
-    print(f"{draft.tag} is {commit}; publish it with: git push --follow-tags")
+    options = release.PublishOptions(
+        skip=tuple(skip or ()),
+        sign=sign,
+        only=tuple(only or ()),
+        file=report.path(file),
+        matrix=release.matrix_words(
+            jobs=jobs, memory=memory, engine=engine, cluster=cluster, store=store, **given.values
+        ),
+        built=report.path(built),
+        certificate=certificate,
+        module_key=module_key,
+        attest_key=attest_key or c.config.tarpit.attest_key,
+        attest_public=report.path(attest_public),
+        key=key or c.config.tarpit.key,
+        gpg_home=report.path(gpg_home),
+        url=url,
+        fetch=fetch,
+        repo=report.path(repo) or paths.dist_dir() / "repo",
+        remote=remote,
+        forge=forge,
+    )
+    if publish:
+        print(release.publish_release(version, paths.PROJECT, options).text())
+    else:
+        print(release.preview(version, paths.PROJECT, options))

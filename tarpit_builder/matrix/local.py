@@ -113,7 +113,7 @@ class LocalExecutor:
         output.write(f"$ {' '.join(command)}\n".encode())
         output.flush()
         process = subprocess.Popen(
-            [*_tied(), sys.executable, "-m", *command],
+            [*tied(), sys.executable, "-m", *command],
             cwd=paths.PROJECT,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -209,7 +209,7 @@ class LocalExecutor:
             step.output.close()
 
 
-def _tied() -> list[str]:
+def tied() -> list[str]:
     """A prefix that ends a command when this process dies, however it dies."""
     return ["setpriv", "--pdeathsig", "TERM", "--"] if shutil.which("setpriv") else []
 

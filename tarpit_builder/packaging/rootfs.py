@@ -28,13 +28,17 @@ PLACES = {
 as unpacking the archive anew would undo that."""
 
 
-def archive(files: Mapping[str, tuple[bytes, int]]) -> bytes:
-    """*files*, absolute path → content and mode, as a compressed tar: the same bytes each time."""
+def archive(files: Mapping[str, tuple[bytes, int]], epoch: int | None = None) -> bytes:
+    """*files*, absolute path → content and mode, as a compressed tar: the same bytes each time.
+
+    :param epoch: their time in seconds since 1970; by default that of all that is built.
+    """
+    when = changelog.source_date_epoch() if epoch is None else epoch
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for path, (content, mode) in sorted(files.items()):
             info = tarfile.TarInfo(path.lstrip("/"))
-            info.size, info.mode, info.mtime = len(content), mode, changelog.source_date_epoch()
+            info.size, info.mode, info.mtime = len(content), mode, when
             info.uname = info.gname = "root"
             tar.addfile(info, io.BytesIO(content))
     return gzip.compress(raw.getvalue(), mtime=0)

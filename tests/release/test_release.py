@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from datetime import date
 from pathlib import Path
 
@@ -12,39 +11,10 @@ import pytest
 from tarpit_builder import __version__, paths, release
 from tarpit_builder.errors import CheckFailedError, InfrastructureError, UserError
 from tarpit_builder.packaging import changelog as history
+from tarpit_builder.release import drafting
+from tests.release.kit import NEWS, commit, git
 
 DAY = date(2030, 1, 31)
-NEWS = "## Unreleased\n\n- Held connections are held\n  even longer.\n- Another change.\n\n"
-
-
-def git(root: Path, *arguments: str) -> str:
-    """Run git in *root*."""
-    run = subprocess.run(
-        ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
-    )
-    return run.stdout.strip()
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A checkout with changes to release."""
-    root = tmp_path / "checkout"
-    (root / "tarpit_builder").mkdir(parents=True)
-    (root / release.INIT).write_text('"""Doc."""\n\n__version__ = "1.0.0"\n')
-    (root / release.CHANGELOG).write_text(
-        f"# Changelog\n\n{NEWS}## 1.0.0 — 2026-11-22\n\n- First.\n"
-    )
-    git(tmp_path, "init", "-q", "-b", "main", str(root))
-    git(root, "config", "user.name", "Test")
-    git(root, "config", "user.email", "test@example.org")
-    commit(root)
-    return root
-
-
-def commit(root: Path) -> None:
-    """Commit everything in *root*."""
-    git(root, "add", "-A")
-    git(root, "commit", "-q", "-m", "Work")
 
 
 def test_the_project_says_its_version_the_same_everywhere() -> None:
@@ -188,7 +158,7 @@ def test_debian_changelog_is_readable_for_every_release_so_far() -> None:
     from debian.changelog import Changelog
 
     text = history.CHANGELOG.read_text()
-    rendered = release._debian(text)
+    rendered = drafting._debian(text)
     versions = [str(block.version) for block in Changelog(rendered, strict=True)]
     expected = [r.version for r in history.parse_changelog(text)]
     assert [re.sub(r"\+deb\d+", "", version) for version in versions] == expected

@@ -1,4 +1,4 @@
-"""A release: checked, written down, tagged.
+"""A release before it is made, written down as a commit, and tagged.
 
 The version is ``tarpit_builder.__version__``, and the first release of ``CHANGELOG.md`` has the
 same; the changelogs of all packages, and the time stamps inside them, are made from that file.
@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import difflib
 import re
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tarpit_builder import __version__, paths, suites
-from tarpit_builder.errors import CheckFailedError, InfrastructureError, UserError
+from tarpit_builder import __version__, leftovers, paths, suites
+from tarpit_builder.errors import InfrastructureError, UserError
 from tarpit_builder.packaging import contents, modern
 from tarpit_builder.packaging.changelog import UNRELEASED, parse_changelog
+from tarpit_builder.release.checks import CHECKS, command
 
 if TYPE_CHECKING:
     from git import Repo
@@ -28,12 +28,6 @@ if TYPE_CHECKING:
 VERSION = re.compile(r"(0|[1-9]\d{0,4})\.(0|[1-9]\d{0,4})\.(0|[1-9]\d{0,4})", re.ASCII)
 INIT = "tarpit_builder/__init__.py"
 CHANGELOG = "CHANGELOG.md"
-CHECKS = {
-    "test": ("test",),
-    "patches": ("check-patches",),
-    "matrix": ("matrix", "--run", "--verify"),
-}
-"""What must pass, each a task; ``--skip`` leaves one out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +61,7 @@ class Draft:
             lines += difflib.unified_diff(
                 old, text.splitlines(keepends=True), f"a/{name}", f"b/{name}"
             )
-        commands = [f"invoke {' '.join(CHECKS[name])}" for name in self.checks]
+        commands = [command(name) for name in self.checks]
         return "".join(
             [
                 *lines,
@@ -82,10 +76,16 @@ class Draft:
 
 
 def draft(
-    version: str, root: Path, *, today: date | None = None, skip: Sequence[str] = ()
+    version: str,
+    root: Path,
+    *,
+    today: date | None = None,
+    skip: Sequence[str] = (),
+    tagged: bool = False,
 ) -> Draft:
     """The release *version* of the checkout at *root*.
 
+    :param tagged: whether there may be a tag already, as of a release that is going on.
     :raises UserError: if *version* is none, not newer, or has a tag; if the checkout has changes
         that are not committed, or nothing to release.
     """
@@ -95,8 +95,13 @@ def draft(
     match = VERSION.fullmatch(version)
     if match is None:
         raise UserError(f"{version!r} is no version of this project", hint="write it like 1.2.0")
-    repository = _repository(root)
-    _check_checkout(repository, version)
+    repository = open_repository(root)
+    _check_checkout(repository)
+    if not tagged and f"v{version}" in {tag.name for tag in repository.tags}:
+        raise UserError(
+            f"{version} is released already: there is a tag v{version}",
+            hint="choose a higher number; what is out stays as it is",
+        )
     current = _current(root)
     checks = tuple(name for name in CHECKS if name not in skip)
     text = (root / CHANGELOG).read_text(encoding="utf-8")
@@ -106,34 +111,10 @@ def draft(
         return Draft(version, changes, {}, _debian(text), checks, root)
     if _numbers(version) <= _numbers(current):
         raise UserError(f"{version} is not newer than {current}", hint="choose a higher number")
-    changelog = _released(text, version, today or datetime.now(UTC).date())
     init = (root / INIT).read_text(encoding="utf-8")
-    files = {
-        CHANGELOG: changelog,
-        INIT: init.replace(f'__version__ = "{current}"', f'__version__ = "{version}"'),
-    }
-    changes = parse_changelog(changelog)[0].changes
-    return Draft(version, changes, files, _debian(changelog), checks, root)
-
-
-def run_checks(made: Draft) -> None:
-    """Run the checks of *made*, one after the other.
-
-    :raises UserError: if all are left out: nothing would tell whether the release works.
-    :raises CheckFailedError: naming the first that fails.
-    """
-    if not made.checks:
-        raise UserError(
-            f"every check of {made.version} is left out, and nothing is released unchecked",
-            hint="name fewer with --skip: `--skip matrix` leaves out the one that takes longest",
-        )
-    for name in made.checks:
-        command = [sys.executable, "-m", "invoke", *CHECKS[name]]
-        if subprocess.run(command, cwd=made.root, check=False).returncode != 0:
-            raise CheckFailedError(
-                f"{made.version} is not ready: invoke {' '.join(CHECKS[name])} fails",
-                hint="fix what it reports above; nothing was changed",
-            )
+    files = _files(text, init, version, today or datetime.now(UTC).date())
+    changes = parse_changelog(files[CHANGELOG])[0].changes
+    return Draft(version, changes, files, _debian(files[CHANGELOG]), checks, root)
 
 
 def write(made: Draft, *, sign: bool = False) -> str:
@@ -141,38 +122,66 @@ def write(made: Draft, *, sign: bool = False) -> str:
 
     :raises InfrastructureError: if git refuses; everything is then as it was.
     """
-    import git
+    with _undone(made):
+        commit(made)
+        tag(made, sign=sign)
+    return str(open_repository(made.root).head.commit.hexsha)
 
-    repository = _repository(made.root)
-    before = {name: (made.root / name).read_text(encoding="utf-8") for name in made.files}
-    head = repository.head.commit
-    try:
+
+def commit(made: Draft) -> None:
+    """Write the files of *made* and commit them, if there are any.
+
+    :raises InfrastructureError: if git refuses; everything is then as it was.
+    """
+    if not made.files:
+        return
+    with _undone(made), refusals():
         for name, text in made.files.items():
             with paths.replacing(made.root / name) as stage:
                 stage.write_text(text, encoding="utf-8")
-        if made.files:
-            subject = ["-m", f"Release {made.version}"]
-            body = ["-m", made.unchecked] if made.unchecked else []
-            repository.git.commit("-q", *subject, *body, "--", *made.files)
-        lines = [f"{made.version}", "", *(f"- {change}" for change in made.changes)]
-        message = "\n".join([*lines, *(["", made.unchecked] if made.unchecked else [])])
-        repository.git.tag("-s" if sign else "-a", made.tag, "-m", message)
-    except git.GitCommandError as error:
-        for name, text in before.items():
-            (made.root / name).write_text(text, encoding="utf-8")
-        if repository.head.commit != head:
-            repository.head.reset(head, index=True)
-        else:
-            repository.index.add(list(before))
-        reason = str(error.stderr).strip().splitlines()
-        raise InfrastructureError(
-            f"git refuses: {reason[-1] if reason else error.status}",
-            hint="nothing was changed; fix it and run the same command again",
-        ) from error
-    return str(repository.head.commit.hexsha)
+        words = ["-m", f"Release {made.version}"]
+        words += ["-m", made.unchecked] if made.unchecked else []
+        open_repository(made.root).git.commit("-q", *words, "--", *made.files)
 
 
-def _repository(root: Path) -> Repo:
+def tag(made: Draft, *, sign: bool = False) -> None:
+    """Tag the commit that the checkout is at, with the changes of *made*.
+
+    :raises InfrastructureError: if git refuses.
+    """
+    lines = [f"{made.version}", "", *(f"- {change}" for change in made.changes)]
+    message = "\n".join([*lines, *(["", made.unchecked] if made.unchecked else [])])
+    with refusals():
+        open_repository(made.root).git.tag("-s" if sign else "-a", made.tag, "-m", message)
+
+
+def restore(root: Path, version: str) -> None:
+    """Take back what a killed run has written for *version* and not committed, and nothing else."""
+    for name in (CHANGELOG, INIT):
+        leftovers.sweep_siblings(root / name)
+    repository = open_repository(root)
+    changed = {item.a_path or "" for item in repository.index.diff(None)}
+    if not changed or not changed <= {CHANGELOG, INIT}:
+        return
+    before = {
+        name: repository.git.show(f"HEAD:{name}", strip_newline_in_stdout=False)
+        for name in (CHANGELOG, INIT)
+    }
+    day = re.search(
+        rf"^## {re.escape(version)} — (\d{{4}}-\d\d-\d\d)$", (root / CHANGELOG).read_text(), re.M
+    )
+    today = date.fromisoformat(day[1]) if day else datetime.now(UTC).date()
+    written = _files(before[CHANGELOG], before[INIT], version, today)
+    if all((root / name).read_text(encoding="utf-8") == written[name] for name in changed):
+        with refusals():
+            repository.git.checkout("HEAD", "--", *changed)
+
+
+def open_repository(root: Path) -> Repo:
+    """The git repository of the checkout at *root*.
+
+    :raises UserError: if it is none.
+    """
     import git
 
     try:
@@ -183,7 +192,43 @@ def _repository(root: Path) -> Repo:
         ) from error
 
 
-def _check_checkout(repository: Repo, version: str) -> None:
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Say in a line why git refuses."""
+    import git
+
+    try:
+        yield
+    except git.GitCommandError as error:
+        said = str(error.stderr).strip().strip("'").splitlines()
+        hint = "nothing was changed; fix it and run the same command again"
+        if any("index.lock" in line for line in said):
+            said = [".git/index.lock is there, of another git or of one that was killed"]
+            hint = "remove that file once no git runs there, and run the same command again"
+        raise InfrastructureError(
+            f"git refuses: {said[-1] if said else error.status}", hint=hint
+        ) from error
+
+
+@contextmanager
+def _undone(made: Draft) -> Iterator[None]:
+    """Put the files of *made* and the branch back where git refuses."""
+    repository = open_repository(made.root)
+    before = {name: (made.root / name).read_text(encoding="utf-8") for name in made.files}
+    head = repository.head.commit
+    try:
+        yield
+    except InfrastructureError:
+        for name, text in before.items():
+            (made.root / name).write_text(text, encoding="utf-8")
+        if repository.head.commit != head:
+            repository.head.reset(head, index=True)
+        elif before:
+            repository.index.add(list(before))
+        raise
+
+
+def _check_checkout(repository: Repo) -> None:
     if repository.is_dirty(untracked_files=True):
         changed = [item.a_path or "" for item in repository.index.diff(None)]
         changed += repository.untracked_files
@@ -196,16 +241,19 @@ def _check_checkout(repository: Repo, version: str) -> None:
         raise UserError(
             "the checkout is on no branch", hint="git switch main, so that the release is on it"
         )
-    if f"v{version}" in {tag.name for tag in repository.tags}:
-        raise UserError(
-            f"{version} is released already: there is a tag v{version}",
-            hint="choose a higher number; what is out stays as it is",
-        )
 
 
 def _current(root: Path) -> str:
     found = re.search(r'^__version__ = "(.+)"$', (root / INIT).read_text(encoding="utf-8"), re.M)
     return found[1] if found else __version__
+
+
+def _files(changelog: str, init: str, version: str, today: date) -> dict[str, str]:
+    """The two files that say the version, as they are once it is *version*."""
+    return {
+        CHANGELOG: _released(changelog, version, today),
+        INIT: re.sub(r'^__version__ = ".+"$', f'__version__ = "{version}"', init, flags=re.M),
+    }
 
 
 def _released(text: str, version: str, today: date) -> str:
