@@ -993,6 +993,7 @@ def check_patches(
         "attest-key": "secret key that attests, as of invoke attest (default: attest_key in"
         " invoke.yaml)",
         "attest-public": "file with its public key, for a URI of a token or a service",
+        "builder": "URI of what built them (default: CI's own, else a local machine)",
         "certificate": "sign the modules for Secure Boot, too: the certificate of the key",
         "module-key": "secret key that signs them: a file in PEM, or pkcs11:…",
         "repo": "where the apt repository is, or will be (default: dist/repo)",
@@ -1023,6 +1024,7 @@ def release(
     store: str = "",
     attest_key: str = "",
     attest_public: str = "",
+    builder: str = "",
     certificate: str = "",
     module_key: str = "",
     repo: str = "",
@@ -1058,6 +1060,7 @@ def release(
         module_key=module_key,
         attest_key=attest_key or c.config.tarpit.attest_key,
         attest_public=report.path(attest_public),
+        builder=builder,
         key=key or c.config.tarpit.key,
         gpg_home=report.path(gpg_home),
         url=url,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -224,7 +224,8 @@ def _undone(made: Draft) -> Iterator[None]:
         if repository.head.commit != head:
             repository.head.reset(head, index=True)
         elif before:
-            repository.index.add(list(before))
+            with suppress(OSError):  # of a lock: git has then not touched the index
+                repository.index.add(list(before))
         raise
 
 

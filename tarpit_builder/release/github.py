@@ -16,7 +16,7 @@ from tarpit_builder.release.api import Api
 from tarpit_builder.release.forge import Notes, Seen
 
 PUBLIC, ITS_API = "github.com", "https://api.github.com"
-PROJECT = re.compile(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+")
+PROJECT = re.compile(r"[A-Za-z0-9-]+/(?!\.{1,2}$)[A-Za-z0-9._-]+")
 UPLOADED = "uploaded"
 """The state of an asset that is whole; an upload that was cut off may leave ``starter``."""
 

@@ -17,7 +17,7 @@ from tarpit_builder.errors import CheckFailedError, UserError
 from tarpit_builder.release.api import Api
 from tarpit_builder.release.forge import Notes, Seen
 
-PROJECT = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)+")
+PROJECT = re.compile(r"\w[\w.-]*(/\w[\w.-]*)+", re.ASCII)
 PACKAGE = "tarpit-builder"
 TOKEN, JOB = "GITLAB_TOKEN", "CI_JOB_TOKEN"  # the second is that of a job of its pipelines
 

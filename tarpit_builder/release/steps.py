@@ -165,7 +165,7 @@ class Attest:
         with paths.replacing(course.attest_public) as stage:
             stage.write_bytes(public_key(course))
         names = [folder.name for folder in self._left(course)]
-        make.attest(course.results, course.signer, only=names)
+        make.attest(course.results, course.signer, only=names, builder=course.options.builder)
         for error in self._left(course).values():
             raise error
 

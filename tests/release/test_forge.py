@@ -335,7 +335,7 @@ def test_answer_without_end_is_given_up(
         publish(forge, files)
 
 
-@pytest.mark.parametrize("project", ["", "x", "../x", "a/b?c", "a b/c", "-/%2e%2e/x y"])
+@pytest.mark.parametrize("project", ["", "x", "../x", "a/b?c", "a b/c", "a/..", "-/%2e%2e/x y"])
 def test_what_is_no_project(forge: Stand, project: str) -> None:
     with pytest.raises(UserError, match="is no project of"):
         chosen(forge, project)
