@@ -19,9 +19,10 @@ class PublishOptions:
     *skip* names checks that are left out, *sign* has the tag signed.  The cells are those of the
     matrix *file* that fit *only*; ``invoke matrix`` gets *matrix*, or *built* is a folder with what
     came of it elsewhere.  *certificate* and *module_key* are for Secure Boot, *attest_key* with
-    *attest_public* for attestations, which name the *builder*, *key* in *gpg_home* for the apt repository in *repo*, which
-    users find at *url*; with *fetch* it begins with what is there.  *remote* is pushed to, *forge*
-    says what is there: ``github``, ``gitlab`` or ``none``, else its address tells.
+    *attest_public* for attestations, which name the *builder*.  *key* in *gpg_home* is for the apt
+    repository in *repo*, which users find at *url*; with *fetch* it begins with what is there.
+    *remote* is pushed to, *forge* says what is there: ``github``, ``gitlab`` or ``none``, else its
+    address tells.
     """
 
     skip: tuple[str, ...] = ()

@@ -256,7 +256,7 @@ def rehearsal(
         "REHEARSAL_LOG": str(folder / "tasks.log"),
         "CI": "true",
     }
-    for name in ("TARPIT_DIST", "INVOKE_TARPIT_KEY", "CI_JOB_TOKEN"):
+    for name in ("TARPIT_DIST", "INVOKE_TARPIT_KEY", "CI_JOB_TOKEN", "PYTHONDONTWRITEBYTECODE"):
         environment.pop(name, None)
     given = ("--file", "small.toml", "--url", URL, "--forge", forge.kind, *words)
     return Rehearsal(root, bare, forge, environment, given, folder / "tasks.log")
