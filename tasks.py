@@ -1038,6 +1038,7 @@ def release(
     """Show a release; with --write check, write and tag it, with --publish go all the way."""
     from tarpit_builder import paths, release, report
     from tarpit_builder.errors import UserError
+    from tarpit_builder.matrix import Sources
 
     if not version:
         raise UserError("no version is named", hint="add --version 1.1.0")
@@ -1053,8 +1054,9 @@ def release(
         only=tuple(only or ()),
         file=report.path(file),
         matrix=release.matrix_words(
-            jobs=jobs, memory=memory, engine=engine, cluster=cluster, store=store, **given.values
+            jobs=jobs, memory=memory, engine=engine, cluster=cluster, store=store
         ),
+        sources=Sources(given.mirror, given.kernel_git, given.iptables_git, offline=given.offline),
         built=report.path(built),
         certificate=certificate,
         module_key=module_key,

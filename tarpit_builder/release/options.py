@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tarpit_builder import paths
 from tarpit_builder.errors import UserError
+from tarpit_builder.matrix import Sources
 from tarpit_builder.request import option
 
 MATRIX = "matrix"
@@ -17,12 +18,12 @@ class PublishOptions:
     """How to publish.
 
     *skip* names checks that are left out, *sign* has the tag signed.  The cells are those of the
-    matrix *file* that fit *only*; ``invoke matrix`` gets *matrix*, or *built* is a folder with what
-    came of it elsewhere.  *certificate* and *module_key* are for Secure Boot, *attest_key* with
-    *attest_public* for attestations, which name the *builder*.  *key* in *gpg_home* is for the apt
-    repository in *repo*, which users find at *url*; with *fetch* it begins with what is there.
-    *remote* is pushed to, *forge* says what is there: ``github``, ``gitlab`` or ``none``, else its
-    address tells.
+    matrix *file* that fit *only*; ``invoke matrix`` gets *matrix* and *sources*, or *built* is a
+    folder with what came of it elsewhere.  *certificate* and *module_key* are for Secure Boot,
+    *attest_key* with *attest_public* for attestations, which name the *builder*.  *key* in
+    *gpg_home* is for the apt repository in *repo*, which users find at *url*; with *fetch* it
+    begins with what is there.  *remote* is pushed to, *forge* says what is there: ``github``,
+    ``gitlab`` or ``none``, else its address tells.
     """
 
     skip: tuple[str, ...] = ()
@@ -30,6 +31,7 @@ class PublishOptions:
     only: tuple[str, ...] = ()
     file: Path | None = None
     matrix: tuple[str, ...] = ()
+    sources: Sources = field(default_factory=Sources)
     built: Path | None = None
     certificate: str = ""
     module_key: str = ""
@@ -69,7 +71,7 @@ class PublishOptions:
         """What ``invoke matrix`` gets."""
         chosen = [word for pattern in self.only for word in ("--only", pattern)]
         chosen += ["--file", str(self.file.absolute())] if self.file else []
-        return (*chosen, *self.matrix)
+        return (*chosen, *self.matrix, *matrix_words(**asdict(self.sources)))
 
 
 def matrix_words(**given: str | bool | list[str] | None) -> tuple[str, ...]:

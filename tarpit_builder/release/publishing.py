@@ -18,6 +18,7 @@ from tarpit_builder.publish import settings
 from tarpit_builder.release import drafting
 from tarpit_builder.release.course import Course
 from tarpit_builder.release.drafting import Draft
+from tarpit_builder.release.forge import Seen
 from tarpit_builder.release.options import PublishOptions
 from tarpit_builder.release.outward import Push, Release, Tag, tagged
 from tarpit_builder.release.steps import (
@@ -65,26 +66,23 @@ def publish_release(version: str, root: Path, options: PublishOptions) -> Publis
         drafting.restore(root, version)
         made = drafting.draft(version, root, skip=options.skip, tagged=True)
         course = Course(made, options, Console())
-        url = demand_ready(course)
-        if url and not course.work.exists():
-            return Published(made.tag, url, (), options.repo)
-        taken = []
+        out = demand_ready(course)
+        if out is not None and not course.work.exists():
+            return Published(made.tag, out, (), options.repo)
+        taken, now = [], ""
         for step in steps(options):
-            if was := step.done(course):
-                course.console.say(f"  {step.title}: {was}")
-                continue
-            # No stage: what a step starts draws its own.
-            course.console.say(f"── {step.title}: {step.plan}")
-            step.take(course)
             if not (now := step.done(course)):
-                raise CheckFailedError(
-                    f"the step {step.title} has ended, and what it makes is not there",
-                    hint="did something else change it meanwhile?  Give the same command again",
-                )
+                # No stage: what a step starts draws its own.
+                course.console.say(f"── {step.title}: {step.plan}")
+                step.take(course)
+                taken.append(step.title)
+                if not (now := step.done(course)):
+                    raise CheckFailedError(
+                        f"the step {step.title} has ended, and what it makes is not there",
+                        hint="did something change it meanwhile?  Give the same command again",
+                    )
             course.console.say(f"  {step.title}: {now}")
-            taken.append(step.title)
-        last = Release().done(course) if course.forge else ""
-        return Published(made.tag, last, tuple(taken), options.repo)
+        return Published(made.tag, now if course.forge else "", tuple(taken), options.repo)
 
 
 def steps(options: PublishOptions) -> tuple[Step, ...]:
@@ -94,9 +92,10 @@ def steps(options: PublishOptions) -> tuple[Step, ...]:
             Tag(), Push(), Release())  # fmt: skip
 
 
-def demand_ready(course: Course) -> str:
-    """See that nothing is missing that would end the release after hours; its URL if it is out.
+def demand_ready(course: Course) -> str | None:
+    """See that nothing is missing that would end the release after hours.
 
+    :returns: where the release is if it is out, ``""`` if that is no more than a tag.
     :raises UserError: naming what is missing, or that the version is out with another commit.
     :raises NetworkError: if the remote or the forge does not answer.
     """
@@ -110,17 +109,15 @@ def demand_ready(course: Course) -> str:
             f"there is a tag {course.made.tag}, and the version is not written down yet",
             hint="choose a higher number; what is out stays as it is",
         )
-    url = ""
-    if course.forge:
-        found = course.forge.look()
-        url = found.url if found.published and seen.tag else ""
-    if not url:
+    found = course.forge.look() if course.forge else Seen(published=True)
+    if not (seen.tag and found.published):
         publish.choose(options.key, options.gpg_home)
         before = settings.load(options.repo)
         settings.updated(before, url=options.url, valid_for=None, top=options.repo)
         if course.made.files or not Attest().done(course):
             _ = course.signer
-    return url
+        return None
+    return found.url
 
 
 def preview(version: str, root: Path, options: PublishOptions) -> str:

@@ -127,9 +127,11 @@ class Sign:
     def take(self, course: Course) -> None:
         """Sign them with the key that was named, and boot each kernel with what came of it."""
         options = course.options
-        words = ("--certificate", options.certificate, "--key", options.module_key)
+        words = ["sign", "--certificate", options.certificate, "--key", options.module_key]
+        words += ["--mirror", options.sources.mirror] if options.sources.mirror else []
+        words += ["--offline"] if options.sources.offline else []
         course.invoke(
-            ("sign", *words),
+            words,
             CheckFailedError("the modules cannot be signed: invoke sign fails", hint=REMEDY),
             keep=(signature.PASSPHRASE,),
         )
@@ -138,9 +140,10 @@ class Sign:
         cells = {cell.name: cell for cell in course.cells}
         for folder in signed:
             if evidence.proven(folder) is None:
-                name = by_folder[folder.with_name(folder.name.removesuffix(sign.SIGNED))]
+                cell = cells[by_folder[folder.with_name(folder.name.removesuffix(sign.SIGNED))]]
+                given = (*cell.arguments, *options.sources.arguments(cell))
                 course.invoke(
-                    ("verify", *cells[name].arguments, "--packages", str(folder)),
+                    ("verify", *given, "--packages", str(folder)),
                     CheckFailedError(f"{folder.name} is signed and not proven", hint=REMEDY),
                 )
 

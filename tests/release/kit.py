@@ -40,7 +40,7 @@ with open(os.environ["REHEARSAL_LOG"], "a") as log:
 if task in {"test", "check-patches"}:
     raise SystemExit(int(os.environ.get("REHEARSAL_FAILS") == task))
 sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != here]
-if task not in {"build", "verify"}:
+if task not in {"build", "verify"} or os.environ.get("REHEARSAL_REAL"):
     for name in [name for name in sys.modules if name.partition(".")[0] == "invoke"]:
         del sys.modules[name]
     runpy.run_module("invoke", run_name="__main__")
@@ -171,12 +171,14 @@ class Rehearsal:
         """The one command, which is the same each time."""
         return [sys.executable, "-m", "invoke", "release", "--version", VERSION, *self.words, *more]
 
-    def run(self, *more: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *more: str, timeout: float = 120, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run it with *more* options."""
         return subprocess.run(
             self.command("--publish", *more), cwd=self.root,
             env={**self.environment, **environment},
-            capture_output=True, text=True, check=False, timeout=120,
+            capture_output=True, text=True, check=False, timeout=timeout,
         )  # fmt: skip
 
     def preview(self, *more: str) -> str:

@@ -19,7 +19,8 @@ from tarpit_builder.release import PublishOptions, publish_release
 from tests.mirror import serve
 from tests.release import forges
 from tests.release.forges import TOKEN, GitHub, GitLab
-from tests.release.kit import TAG, VERSION, Rehearsal, git, git_server, rehearsal
+from tests.release.kit import MATRIX, TAG, VERSION, Rehearsal, git, git_server, rehearsal
+from tests.signing.kit import pair
 
 STEPS = ("checks", "commit", "matrix", "attest", "repository", "assets", "tag", "push", "release")
 QUIET = Console(quiet=True)
@@ -127,6 +128,25 @@ def test_from_the_changelog_to_what_users_download_killed_at_every_step_or_not(
         demand_idle(one)
 
 
+@pytest.mark.slow
+@pytest.mark.docker
+@pytest.mark.boot
+@pytest.mark.network
+@pytest.mark.parametrize("forge", [GitHub], indirect=True)
+def test_with_a_cell_that_is_built_and_proven(rehearsed: Rehearsal, tmp_path: Path) -> None:
+    rehearsed.environment["REHEARSAL_REAL"] = "1"
+    keys = pair(tmp_path, "modules")
+    rehearsed.words += ("--only", "debian-trixie-cloud-*")
+    rehearsed.words += ("--certificate", str(keys.crt), "--module-key", str(keys.key))
+    assert rehearsed.killed_at("debian-trixie-cloud-amd64: verify"), "".join(rehearsed.seen)
+    done = rehearsed.run(timeout=1800)
+    assert done.returncode == 0, done.stdout + done.stderr
+    user = unpacked(rehearsed.forge.published(), tmp_path / "user")
+    assert (user / "modules.crt").read_bytes() == keys.crt.read_bytes()
+    demand_good(str(user / "sets"), user / "attest.pub")  # as it was built, and signed
+    assert rehearsed.run().stdout.count("nothing was changed") == 1
+
+
 @pytest.mark.parametrize("forge", [GitHub], indirect=True)
 def test_what_is_not_proven_is_not_released(rehearsed: Rehearsal) -> None:
     failed = rehearsed.run(REHEARSAL_FAILS="verify")
@@ -147,6 +167,7 @@ def options(
     """Options with which nothing is missing."""
     monkeypatch.setenv("TARPIT_DIST", str(tmp_path / "dist"))
     monkeypatch.setenv("TARPIT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "small.toml").write_text(MATRIX)
     given = dict(zip(signers[::2], signers[1::2], strict=True))
     return PublishOptions(
         attest_key=given["--attest-key"],
@@ -154,6 +175,7 @@ def options(
         gpg_home=Path(given["--gpg-home"]),
         url="https://packages.example.org/tarpit",
         forge="none",
+        file=tmp_path / "small.toml",
     )
 
 
