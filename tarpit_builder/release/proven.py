@@ -65,11 +65,17 @@ def judge(results: Path, cells: Sequence[Cell], commit: str) -> Judgement:
 def take(built: Path, judged: Judgement, results: Path) -> None:
     """Copy the package sets that *judged* found in *built*, and the records, to *results*.
 
+    :raises CheckFailedError: if there is a link among them, which could lead to any file of here.
     :raises InfrastructureError: if it cannot be written.
     """
+    folders = (built / outcomes.FOLDER, *judged.sets.values())
+    for path in (path for folder in folders for path in (folder, *folder.rglob("*"))):
+        if path.is_symlink():
+            raise CheckFailedError(
+                f"{path} is a link, which no result has", hint="fetch the results anew"
+            )
     with paths.staged_dir(results) as stage:
-        shutil.copytree(built / outcomes.FOLDER, stage / outcomes.FOLDER)
-        for folder in judged.sets.values():
+        for folder in folders:
             shutil.copytree(folder, stage / folder.name)
 
 

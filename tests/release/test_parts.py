@@ -111,6 +111,16 @@ def test_of_what_ci_built_only_what_is_released_is_taken(results: Path, tmp_path
     assert not proven.judge(tmp_path / "taken", (CELL,), COMMIT).problems
 
 
+@pytest.mark.parametrize("place", [f"{ABI}/build.log", "matrix/x.log"])
+def test_a_link_in_what_ci_built_leads_nowhere(results: Path, tmp_path: Path, place: str) -> None:
+    judged = proven.judge(results, (CELL,), COMMIT)
+    (results / place).unlink(missing_ok=True)
+    (results / place).symlink_to("/etc/passwd")
+    with pytest.raises(CheckFailedError, match="is a link, which no result has"):
+        proven.take(results, judged, tmp_path / "taken")
+    assert not (tmp_path / "taken").exists()
+
+
 def test_archive_has_what_a_stranger_needs_and_the_same_bytes_again(
     results: Path, tmp_path: Path
 ) -> None:
