@@ -1002,8 +1002,8 @@ def check_patches(
         "url": "where users will find it; needed once, then remembered",
         "fetch": "begin with what is published at --url, where --repo is still empty",
         "remote": "where branch and tag are pushed to (default: origin)",
-        "forge": "what is there: github, gitlab, or none to stop after the push (default: by the"
-        " name of its host); GITHUB_TOKEN or GITLAB_TOKEN has the token",
+        "forge": "what is there: github, gitlab, or none to stop after the push (default: what"
+        " github.com and gitlab.com are); GITHUB_TOKEN or GITLAB_TOKEN has the token",
     },
 )
 def release(

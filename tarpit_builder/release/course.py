@@ -68,7 +68,7 @@ class Course:
         return str(head.hexsha)
 
     @property
-    def memory(self) -> Path:
+    def checks_file(self) -> Path:
         """The file that remembers which checks a commit has passed."""
         return paths.dist_dir() / FOLDER / "checks.json"
 

@@ -14,6 +14,8 @@ from tarpit_builder.errors import CheckFailedError, NetworkError, UserError
 from tarpit_builder.release.api import ATTEMPTS, PAUSE
 
 GITHUB, GITLAB, NONE = "github", "gitlab", "none"
+HOSTS = {"github.com": GITHUB, "gitlab.com": GITLAB}
+"""Those that get a token without being asked for by ``--forge``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class Forge(Protocol):
 
 
 def choose(kind: str, host: str, project: str, tag: str, version: str) -> Forge | None:
-    """The forge of *kind* at *host*, or of the kind that this name tells; None if there is none.
+    """The forge of *kind* at *host*, or the one that this is known to be; None if none is wanted.
 
     :raises UserError: if it does not tell, or there is no token.
     """
@@ -94,7 +96,7 @@ def choose(kind: str, host: str, project: str, tag: str, version: str) -> Forge 
     from tarpit_builder.release.gitlab import GitLab
 
     known: dict[str, type[GitHub] | type[GitLab]] = {GITHUB: GitHub, GITLAB: GitLab}
-    kind = kind or next((name for name in known if name in host), "")
+    kind = kind or HOSTS.get(host, "")
     if kind == NONE:
         return None
     if kind not in known:

@@ -46,7 +46,7 @@ class Checks:
     def done(self, course: Course) -> str:
         """Those that were passed."""
         wanted = [name for name in course.made.checks if name != MATRIX]
-        if not set(wanted) <= checks.passed(course.memory, course.checked):
+        if not set(wanted) <= checks.passed(course.checks_file, course.checked):
             return ""
         return f"{', '.join(wanted) or 'nothing'} passed at {course.checked[:12]}"
 
@@ -54,10 +54,10 @@ class Checks:
         """Run them, and remember each that passes."""
         commit = course.checked
         for name in course.made.checks:
-            if name != MATRIX and name not in checks.passed(course.memory, commit):
+            if name != MATRIX and name not in checks.passed(course.checks_file, commit):
                 made = course.made
                 checks.run_check(name, made.root, made.version, course.environment())
-                checks.remember(course.memory, commit, name)
+                checks.remember(course.checks_file, commit, name)
 
 
 class Commit:

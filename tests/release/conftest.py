@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from tarpit_builder.publish import keys
 from tests.attest.kit import key_pair
 from tests.release.forges import GitHub, GitLab, serve
-from tests.release.kit import Rehearsal, git, git_server, project, rehearsal, small
+from tests.release.kit import Rehearsal, Signers, git, git_server, project, rehearsal, small
 
 
 @pytest.fixture(scope="session")
@@ -20,12 +21,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def signers(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
-    """The options that name the keys of the distributor."""
+def signers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signers]:
+    """The keys of the distributor."""
     pem, _ = key_pair(tmp_path_factory.mktemp("keys"))
     home = tmp_path_factory.mktemp("gpg") / "k"
-    key = keys.throwaway(home)
-    return ("--attest-key", str(pem), "--key", key.fingerprint, "--gpg-home", str(home))
+    yield Signers(pem, keys.throwaway(home).fingerprint, home)
+    subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=True)
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def forge(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[GitHub | G
 
 @pytest.fixture
 def rehearsed(
-    tmp_path: Path, base: Path, forge: GitHub | GitLab, signers: tuple[str, ...]
+    tmp_path: Path, base: Path, forge: GitHub | GitLab, signers: Signers
 ) -> Iterator[Rehearsal]:
     """A checkout, its remote and its forge."""
     served = tmp_path / "served"

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,6 +155,15 @@ def git_server(root: Path) -> Iterator[str]:
         kill_tree(process)
 
 
+@dataclass(frozen=True)
+class Signers:
+    """The keys of a distributor: the file of the one that attests, one of the GnuPG in *home*."""
+
+    attest: Path
+    key: str
+    home: Path
+
+
 @dataclass
 class Rehearsal:
     """A checkout in *root* whose remote is a git server with *bare*, and a *forge*."""
@@ -169,31 +178,23 @@ class Rehearsal:
 
     def command(self, *more: str) -> list[str]:
         """The one command, which is the same each time."""
-        return [sys.executable, "-m", "invoke", "release", "--version", VERSION, *self.words, *more]
+        words = ["release", "--version", VERSION, "--publish", *self.words, *more]
+        return [sys.executable, "-m", "invoke", *words]
 
     def run(
         self, *more: str, timeout: float = 120, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Run it with *more* options."""
         return subprocess.run(
-            self.command("--publish", *more), cwd=self.root,
+            self.command(*more), cwd=self.root,
             env={**self.environment, **environment},
             capture_output=True, text=True, check=False, timeout=timeout,
         )  # fmt: skip
 
-    def preview(self, *more: str) -> str:
-        """What the command shows without ``--publish``."""
-        done = subprocess.run(
-            self.command(*more), cwd=self.root, env=self.environment,
-            capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
     def killed_at(self, *marks: str) -> bool:
         """Run it, and end it with all that it started once it says one of *marks*."""
         process = subprocess.Popen(
-            self.command("--publish"), cwd=self.root, env=self.environment,
+            self.command(), cwd=self.root, env=self.environment,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert process.stderr is not None
@@ -238,7 +239,7 @@ def rehearsal(
     server: str,
     served: Path,
     forge: GitHub | GitLab,
-    words: Sequence[str],
+    signers: Signers,
 ) -> Rehearsal:
     """A checkout cloned from *base* in *folder*, whose remote is below *served* on *server*."""
     bare = served / f"{PROJECT}.git"
@@ -256,9 +257,11 @@ def rehearsal(
         api: f"{forge.url}{path}",
         "PYTHONPATH": stand_in,
         "REHEARSAL_LOG": str(folder / "tasks.log"),
+        "GNUPGHOME": str(signers.home),
         "CI": "true",
     }
     for name in ("TARPIT_DIST", "INVOKE_TARPIT_KEY", "CI_JOB_TOKEN", "PYTHONDONTWRITEBYTECODE"):
         environment.pop(name, None)
-    given = ("--file", "small.toml", "--url", URL, "--forge", forge.kind, *words)
+    keys = ("--attest-key", str(signers.attest), "--key", signers.key)
+    given = ("--file", "small.toml", "--url", URL, "--forge", forge.kind, *keys)
     return Rehearsal(root, bare, forge, environment, given, folder / "tasks.log")

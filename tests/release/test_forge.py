@@ -341,9 +341,15 @@ def test_what_is_no_project(forge: Stand, project: str) -> None:
         chosen(forge, project)
 
 
-def test_which_forge_it_is_comes_from_the_host() -> None:
-    with pytest.raises(UserError, match="the remote does not tell its forge"):
-        forges.choose("", "git.example.org", PROJECT, TAG, VERSION)
+def test_no_host_gets_a_token_that_nobody_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_TOKEN", TOKEN)
+    monkeypatch.delenv("GITHUB_API_URL", raising=False)
+    found = forges.choose("", "github.com", PROJECT, TAG, VERSION)
+    assert found is not None
+    assert found._api.base == "https://api.github.com"  # type: ignore[attr-defined]
+    for host in ("git.example.org", "github.com.example.org", "gitlab.example.org", ""):
+        with pytest.raises(UserError, match="the remote does not tell its forge"):
+            forges.choose("", host, PROJECT, TAG, VERSION)
     with pytest.raises(UserError, match="--forge hub is not known"):
         forges.choose("hub", "github.com", PROJECT, TAG, VERSION)
     assert forges.choose("none", "github.com", PROJECT, TAG, VERSION) is None

@@ -15,11 +15,11 @@ from tarpit_builder.attest import verdict
 from tarpit_builder.attest.check import Policy
 from tarpit_builder.console import Console
 from tarpit_builder.errors import NetworkError, UserError
-from tarpit_builder.release import PublishOptions, publish_release
+from tarpit_builder.release import PublishOptions, preview, publish_release
 from tests.mirror import serve
 from tests.release import forges
 from tests.release.forges import TOKEN, GitHub, GitLab
-from tests.release.kit import MATRIX, TAG, VERSION, Rehearsal, git, git_server, rehearsal
+from tests.release.kit import MATRIX, TAG, VERSION, Rehearsal, Signers, git, git_server, rehearsal
 from tests.signing.kit import pair
 
 STEPS = ("checks", "commit", "matrix", "attest", "repository", "assets", "tag", "push", "release")
@@ -79,8 +79,6 @@ def demand_idle(rehearsed: Rehearsal) -> None:
     assert (again.returncode, again.stdout.count("nothing was changed")) == (0, 1), again.stderr
     assert rehearsed.state() == before
     assert rehearsed.tasks()[tasks:] == ["release"]
-    shown = rehearsed.preview()
-    assert [line.split()[0] for line in shown.splitlines()[-len(STEPS) :]] == ["✓"] * len(STEPS)
     # Also where nothing is left of what was made.
     (rehearsed.root / "dist").rename(rehearsed.root.with_name("lost"))
     again = rehearsed.run()
@@ -91,10 +89,8 @@ def demand_idle(rehearsed: Rehearsal) -> None:
 @pytest.mark.docker
 @pytest.mark.parametrize("forge", [GitHub], indirect=True)
 def test_from_the_changelog_to_what_users_download_killed_at_every_step_or_not(
-    rehearsed: Rehearsal, forge: GitHub, tmp_path: Path, base: Path, signers: tuple[str, ...]
+    rehearsed: Rehearsal, forge: GitHub, tmp_path: Path, base: Path, signers: Signers
 ) -> None:
-    shown = rehearsed.preview()
-    assert [line.split()[0] for line in shown.splitlines()[-len(STEPS) :]] == ["–"] * len(STEPS)
     failed = rehearsed.run(REHEARSAL_FAILS="check-patches")
     assert failed.returncode == 1
     assert "1.1.0 is not ready: invoke check-patches fails" in failed.stderr
@@ -117,9 +113,9 @@ def test_from_the_changelog_to_what_users_download_killed_at_every_step_or_not(
     served.mkdir(parents=True)
     results = shutil.copytree(rehearsed.work() / "results", other / "built")
     gitlab = GitLab(lambda: {TAG})
-    words = (*signers, "--built", str(results))
     with git_server(served) as server, forges.serve(gitlab):
-        one = rehearsal(other, base, server, served, gitlab, words)
+        one = rehearsal(other, base, server, served, gitlab, signers)
+        one.words += ("--built", str(results))
         done = one.run()
         assert done.returncode == 0, done.stderr
         assert not {"matrix", "build", "verify"} & set(one.tasks())
@@ -161,18 +157,15 @@ def test_what_is_not_proven_is_not_released(rehearsed: Rehearsal) -> None:
 
 
 @pytest.fixture
-def options(
-    tmp_path: Path, signers: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> PublishOptions:
+def options(tmp_path: Path, signers: Signers, monkeypatch: pytest.MonkeyPatch) -> PublishOptions:
     """Options with which nothing is missing."""
     monkeypatch.setenv("TARPIT_DIST", str(tmp_path / "dist"))
     monkeypatch.setenv("TARPIT_CACHE", str(tmp_path / "cache"))
     (tmp_path / "small.toml").write_text(MATRIX)
-    given = dict(zip(signers[::2], signers[1::2], strict=True))
     return PublishOptions(
-        attest_key=given["--attest-key"],
-        key=given["--key"],
-        gpg_home=Path(given["--gpg-home"]),
+        attest_key=str(signers.attest),
+        key=signers.key,
+        gpg_home=signers.home,
         url="https://packages.example.org/tarpit",
         forge="none",
         file=tmp_path / "small.toml",
@@ -260,6 +253,34 @@ def test_another_tag_of_the_same_commit(
     git(checkout, "tag", "--delete", "v1.0.0")
     git(checkout, "tag", "-a", "-m", "two", "v1.0.0")
     assert "origin has another tag v1.0.0 of the same commit" in refusal(checkout, options, "1.0.0")
+
+
+@pytest.mark.usefixtures("remote")
+def test_what_was_pushed_without_a_forge_is_out(checkout: Path, options: PublishOptions) -> None:
+    git(checkout, "tag", "-a", "-m", "one", "v1.0.0")
+    git(checkout, "push", "-q", "origin", "v1.0.0")
+    done = publish_release("1.0.0", checkout, options)
+    assert done.text() == "v1.0.0 is released; nothing was changed"
+    shown = preview("1.0.0", checkout, options).splitlines()[-len(STEPS) :]
+    there = [line.split()[1] for line in shown if line[0] == "✓"]
+    assert there == ["commit", "tag", "push", "release"]
+
+
+@pytest.mark.usefixtures("remote")
+def test_what_would_be_done_is_shown_and_nothing_is(
+    checkout: Path, options: PublishOptions, tmp_path: Path
+) -> None:
+    git(checkout, "remote", "set-url", "origin", "git://127.0.0.1:9/x.git")
+    said = preview(VERSION, checkout, replace(options, forge="github"))
+    assert "+## 1.1.0 — " in said
+    shown = said.splitlines()[-len(STEPS) :]
+    assert [tuple(line.split()[:2]) for line in shown] == [("–", step) for step in STEPS]
+    assert not (tmp_path / "dist").exists()
+    assert git(checkout, "status", "--porcelain") == ""
+    # What a step would meet is said beside it.
+    said = preview("1.0.0", checkout, replace(options, forge="github"))
+    assert "push branch and tag (git ls-remote fails for the remote origin" in said
+    assert "publish the release ('x' is no project of GitHub)" in said
 
 
 @pytest.mark.usefixtures("remote")
