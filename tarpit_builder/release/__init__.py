@@ -1,6 +1,7 @@
 """A release, from a changelog to what users download: ``invoke release``.
 
-``drafting`` writes it down as a commit with a tag, ``checks`` are what must pass first.
+``drafting`` says what it will be, ``checks`` are what must pass first, and ``committing`` writes it
+down as a commit with a tag.
 ``publishing`` takes all steps up to a release on GitHub or GitLab, those of ``steps`` and
 ``outward``, each of which first looks whether it is done: ``course`` is what they share, ``proven``
 judges the results of the matrix, ``assets`` packs what users download, ``remote`` pushes, and
@@ -8,7 +9,8 @@ judges the results of the matrix, ``assets`` packs what users download, ``remote
 """
 
 from tarpit_builder.release.checks import CHECKS, run_checks
-from tarpit_builder.release.drafting import CHANGELOG, INIT, Draft, draft, write
+from tarpit_builder.release.committing import write
+from tarpit_builder.release.drafting import CHANGELOG, INIT, Draft, draft
 from tarpit_builder.release.options import PublishOptions, matrix_words
 from tarpit_builder.release.publishing import Published, preview, publish_release
 

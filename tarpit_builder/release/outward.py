@@ -5,7 +5,7 @@ from __future__ import annotations
 from tarpit_builder import digests
 from tarpit_builder.errors import UserError
 from tarpit_builder.publish import settings
-from tarpit_builder.release import assets, drafting, forge
+from tarpit_builder.release import assets, committing, forge
 from tarpit_builder.release.course import Course
 from tarpit_builder.release.forge import Notes
 
@@ -24,7 +24,7 @@ class Tag:
         if course.remote.look(course.made.tag).tag:
             course.remote.fetch_tag(course.made.tag)
         else:
-            drafting.tag(course.made, sign=course.options.sign)
+            committing.tag(course.made, sign=course.options.sign)
 
 
 class Push:

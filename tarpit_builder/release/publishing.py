@@ -15,7 +15,7 @@ from tarpit_builder.console import Console, format_table
 from tarpit_builder.container import locked
 from tarpit_builder.errors import CheckFailedError, TarpitError, UserError
 from tarpit_builder.publish import settings
-from tarpit_builder.release import drafting
+from tarpit_builder.release import committing, drafting
 from tarpit_builder.release.course import Course
 from tarpit_builder.release.drafting import Draft
 from tarpit_builder.release.forge import Seen
@@ -63,7 +63,7 @@ def publish_release(version: str, root: Path, options: PublishOptions) -> Publis
     """
     options.check()
     with locked(f"release-{digests.digest([str(root.resolve())])[:16]}"):
-        drafting.restore(root, version)
+        committing.restore(root, version)
         made = drafting.draft(version, root, skip=options.skip, tagged=True)
         course = Course(made, options, Console())
         out = demand_ready(course)

@@ -16,7 +16,7 @@ from tarpit_builder.errors import CheckFailedError, TarpitError
 from tarpit_builder.leftovers import scratch
 from tarpit_builder.publish import attestations, audit, choose, demand_valid, incoming
 from tarpit_builder.publish.audit import KEY
-from tarpit_builder.release import assets, checks, drafting, proven
+from tarpit_builder.release import assets, checks, committing, drafting, proven
 from tarpit_builder.release.course import Course
 from tarpit_builder.release.options import MATRIX
 from tarpit_builder.signing import certificate as certificates
@@ -72,7 +72,7 @@ class Commit:
     def take(self, course: Course) -> None:
         """Write it."""
         made = course.made
-        drafting.commit(made)
+        committing.commit(made)
         course.made = drafting.draft(made.version, made.root, skip=course.options.skip, tagged=True)
 
 

@@ -18,7 +18,7 @@ from tarpit_builder.errors import CheckFailedError, InfrastructureError, UserErr
 from tarpit_builder.matrix import Cell, Outcome, Result
 from tarpit_builder.matrix import outcome as outcomes
 from tarpit_builder.matrix.outcome import Proof
-from tarpit_builder.release import assets, drafting, proven
+from tarpit_builder.release import assets, committing, proven
 from tarpit_builder.release.remote import Remote
 from tarpit_builder.request import Request
 from tests.attest.kit import ABI, key_pair, package_set
@@ -189,7 +189,7 @@ def half_written(checkout: Path) -> release.Draft:
 
 def test_what_a_killed_run_has_written_is_taken_back(checkout: Path) -> None:
     draft = half_written(checkout)
-    drafting.restore(checkout, VERSION)
+    committing.restore(checkout, VERSION)
     assert git(checkout, "status", "--porcelain") == ""
     assert release.draft(VERSION, checkout).files == draft.files
 
@@ -199,16 +199,26 @@ def test_what_somebody_has_written_stays(checkout: Path, name: str) -> None:
     half_written(checkout)
     with (checkout / name).open("a") as file:
         file.write("Mine.\n")
-    drafting.restore(checkout, VERSION)
+    committing.restore(checkout, VERSION)
     assert "Mine." in (checkout / name).read_text()
     with pytest.raises(UserError, match="not committed"):
         release.draft(VERSION, checkout)
 
 
+@pytest.mark.parametrize("text", ["# Changelog\n", "# Changelog\n\n## 1.1.0 — 2030-99-99\n"])
+def test_a_changelog_that_is_being_written_stays(checkout: Path, text: str) -> None:
+    file = checkout / release.CHANGELOG
+    file.write_text(text)
+    git(checkout, "commit", "-qam", "Nothing")
+    file.write_text(f"{text}\nMine.\n")
+    committing.restore(checkout, VERSION)
+    assert "Mine." in file.read_text()
+
+
 def test_a_lock_that_git_left_is_named(checkout: Path) -> None:
     (checkout / ".git/index.lock").write_text("")
     with pytest.raises(InfrastructureError, match=r"index\.lock is there.*remove that file"):
-        drafting.commit(release.draft(VERSION, checkout))
+        committing.commit(release.draft(VERSION, checkout))
 
 
 @pytest.mark.parametrize(
