@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 CONNECT, READ, WHOLE = 30, 120, 300  # seconds: to connect and between two reads; for an answer
 LARGEST = 16 << 20  # bytes of an answer
 PAGE, PAGES = 100, 50  # entries of a page, and pages that are read
-ATTEMPTS, PAUSE, LONGEST = 3, 1.0, 60.0  # of what may be repeated; seconds between, and at most
+ATTEMPTS, PAUSE = 3, 1.0  # of what may be repeated; seconds in between
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 AGAIN = "the same command again goes on where this one stopped"
 
@@ -50,6 +51,12 @@ class Api:
         self._token = token(variable, title, needs)
         self._header, self._value = header, f"{scheme}{self._token}"
         self._accept = dict(accept or {})
+        try:
+            _ = urlsplit(self.base).port
+        except ValueError as error:
+            raise UserError(
+                f"the address of the API of {title} is none", hint="write it like https://HOST/PATH"
+            ) from error
         self.demand_safe(self.base)
 
     def demand_safe(self, url: str) -> None:
@@ -57,11 +64,16 @@ class Api:
 
         :raises UserError: if not so.
         """
-        ours, theirs = urlsplit(self.base), urlsplit(url)
+        ours = urlsplit(self.base)
+        try:
+            theirs = urlsplit(url)
+            same_port = theirs.port == ours.port
+        except ValueError as error:
+            raise self.unexpected(url) from error
         host, api = theirs.hostname or "", ours.hostname or ""
         # uploads.github.com belongs to api.github.com
         family = api.removeprefix("api.") if api.startswith("api.") else ""
-        if host != api and not (family and host == f"uploads.{family}"):
+        if not (host == api and same_port) and not (family and host == f"uploads.{family}"):
             raise UserError(
                 f"{self.title} at {api} names another host, {host}, to send the token to",
                 hint="see what answers there",
@@ -119,37 +131,37 @@ class Api:
         :raises NetworkError: if nothing comes, or the server fails.
         :raises InfrastructureError: if there is no more room.
         """
-        import requests
-
         url = path if "://" in path else f"{self.base}/{path}"
         self.demand_safe(url)
-        headers = {"User-Agent": f"tarpit-builder/{__version__}", **self._accept}
-        try:
-            with requests.Session() as session:
-                session.auth = self._sign  # a function, so that no ~/.netrc comes between
-                stream = file.open("rb") if file else None
-                try:
-                    if stream:
-                        headers["Content-Type"] = "application/octet-stream"
-                    with session.request(
-                        method, url, params=query, json=document, data=stream, headers=headers,
-                        stream=True, allow_redirects=False, timeout=(CONNECT, READ),
-                    ) as response:  # fmt: skip
-                        status, data = response.status_code, self._body(response)
-                finally:
-                    if stream:
-                        stream.close()
-        except requests.RequestException as error:
-            raise NetworkError(
-                f"{self.title} at {urlsplit(url).hostname} does not answer: "
-                f"{self._plain(type(error).__name__)}",
-                hint=f"see whether this machine reaches it; {AGAIN}",
-            ) from None  # whose text may have the request in it
+        with ExitStack() as stack:
+            stream = stack.enter_context(file.open("rb")) if file else None
+            status, data = self._exchange(method, url, params=query, json=document, data=stream)
         if status in none:
             return None
         if not 200 <= status < 300:
             raise self._refusal(status, data, path.partition("?")[0])
         return data
+
+    def _exchange(self, method: str, url: str, **content: Any) -> tuple[int, Any]:
+        """The status and the document that are answered; *content* is as requests takes it."""
+        import requests
+
+        headers = {"User-Agent": f"tarpit-builder/{__version__}", **self._accept}
+        if content["data"]:
+            headers["Content-Type"] = "application/octet-stream"
+        try:
+            with requests.Session() as session:
+                session.auth = self._sign  # a function, so that no ~/.netrc comes between
+                with session.request(
+                    method, url, headers=headers, stream=True, allow_redirects=False,
+                    timeout=(CONNECT, READ), **content,
+                ) as response:  # fmt: skip
+                    return response.status_code, self._body(response)
+        except requests.RequestException as error:
+            raise NetworkError(
+                f"{self.title} at {urlsplit(url).hostname} does not answer: {type(error).__name__}",
+                hint=f"see whether this machine reaches it; {AGAIN}",
+            ) from None  # whose text may have the request in it
 
     def unexpected(self, path: str) -> NetworkError:
         """What to raise of an answer that is none of the API's."""

@@ -60,15 +60,15 @@ def restore(root: Path, version: str) -> None:
     if not changed or not changed <= {CHANGELOG, INIT}:
         return
     with refusals():
-        before = [
+        changelog, init = (
             repository.git.show(f"HEAD:{name}", strip_newline_in_stdout=False)
             for name in (CHANGELOG, INIT)
-        ]
+        )
     text = (root / CHANGELOG).read_text(encoding="utf-8")
     day = re.search(rf"^## {re.escape(version)} — (\S+)$", text, re.M)
     try:
         today = date.fromisoformat(day[1]) if day else datetime.now(UTC).date()
-        written = files_of(*before, version, today)
+        written = files_of(changelog, init, version, today)
     except (UserError, ValueError):
         return  # it is somebody else's
     if all((root / name).read_text(encoding="utf-8") == written[name] for name in changed):

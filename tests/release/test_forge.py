@@ -290,6 +290,13 @@ def test_token_needs_tls_but_on_loopback(forge: Stand, monkeypatch: pytest.Monke
         chosen(forge)
 
 
+@pytest.mark.parametrize("address", ["http://[/", "https://127.0.0.1:99999/", "file:///etc", "x"])
+def test_address_that_is_none(forge: Stand, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(forge.variables[1], address)
+    with pytest.raises(UserError):
+        chosen(forge)
+
+
 def test_token_goes_to_no_other_host(forge: Stand, files: dict[str, Path]) -> None:
     ours = chosen(forge)
     ours.look()
@@ -298,10 +305,18 @@ def test_token_goes_to_no_other_host(forge: Stand, files: dict[str, Path]) -> No
         forge.releases[0]["upload_url"] = "http://localhost:9/assets{?name}"
         with pytest.raises(UserError, match="names another host, localhost"):
             publish(forge, files)
+        for broken in ("http://127.0.0.1:99999/{?name}", "http://[/", 7):
+            forge.releases[0]["upload_url"] = broken
+            with pytest.raises((NetworkError, UserError)):
+                publish(forge, files)
     made = ours._api  # type: ignore[attr-defined]
     made.base = "https://api.github.com"
     made.demand_safe("https://uploads.github.com/x")
-    for url in ("https://github.com.example.org", "https://uploads.github.com.example.org/"):
+    for url in (
+        "https://github.com.example.org",
+        "https://uploads.github.com.example.org/",
+        "https://api.github.com:8443/",
+    ):
         with pytest.raises(UserError, match="names another host"):
             made.demand_safe(url)
     with pytest.raises(UserError, match="without TLS"):
