@@ -55,11 +55,15 @@ SCRIPTS = paths.PROJECT / "containers" / "proof"
 
 @dataclass(frozen=True, slots=True)
 class BootFiles:
-    """What QEMU is given, and the release that it should turn out to be (empty if unknown)."""
+    """What QEMU is given, and the release that it should turn out to be (empty if unknown).
+
+    *absent* are those of :data:`MODULES` that a kernel's packages do not have, not even built in.
+    """
 
     kernel: Path
     initrd: Path
     release: str
+    absent: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +185,7 @@ class Assembly:
                 out.write(bytes(-out.tell() % 4))
                 with layer.open("rb") as stream:
                     shutil.copyfileobj(stream, out, 1 << 20)
-        return BootFiles(kernel, initrd, release)
+        return BootFiles(kernel, initrd, release, _absent(folder))
 
     def bare(self, kernel: Path, files: Mapping[str, Path], work: Path) -> BootFiles:
         """Boot files from the folder of a kernel, the agent and *files* (path in the guest → file).
@@ -272,6 +276,15 @@ class Assembly:
         names = (path.name for path in packages)
         parts: list[str | Path] = [self._recipe.tag, script, kernel, *names, *packages]
         return self._layer("overlay", digest(parts), make)
+
+
+def _absent(kernel: Path) -> frozenset[str]:
+    """The modules that the kernel in that folder does not have, as ``kernel.sh`` says."""
+    try:
+        lines = (kernel / "absent").read_text().splitlines()
+    except FileNotFoundError:
+        return frozenset()
+    return frozenset(line.removeprefix("absent ") for line in lines)
 
 
 def nodes(*, trailer: bool = True) -> bytes:

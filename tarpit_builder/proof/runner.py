@@ -69,12 +69,14 @@ class Part:
 
 
 def units(groups: Iterable[Group], backends: Sequence[str]) -> list[Unit]:
-    """Every one of *groups* for each of *backends* that it is repeated for."""
+    """Every one of *groups* for each of *backends* that it is repeated for.
+
+    One to which that makes no difference is judged by whichever there is.
+    """
     return [
         Unit(group, backend)
         for group in groups
-        for backend in group.backends
-        if backend in backends
+        for backend in ([b for b in group.backends if b in backends] or backends[:1])
     ]
 
 

@@ -23,6 +23,9 @@ from tarpit_builder.proof.runner import Part, Runner, Setup, Unit, units
 from tarpit_builder.proof.wire import Recorder
 
 WORK_BYTES = 400 << 20
+TABLES = {"legacy": "ip_tables", "nft": "nft_compat"}
+"""The module that a backend of iptables cannot do without; from Linux 6.17 on, kernels with
+PREEMPT_RT have no ``ip_tables``."""
 OVERHEAD = 256  # MiB that the QEMU and the judge of a guest take
 
 
@@ -121,10 +124,17 @@ def verify(
     began = time.monotonic()
     options.check()
     emulator(subject.land.arch)
-    wanted = units(registry.select(options.groups(subject)), subject.backends)
+    groups = registry.select(options.groups(subject))
     with scratch("proof") as work:
         require_space(work, WORK_BYTES)
         boot = assemble(subject, engine, console, work)
+        backends = tuple(b for b in subject.backends if TABLES[b] not in boot.absent)
+        if not backends:
+            raise UserError(
+                f"{boot.release} has no tables for iptables, of either kind",
+                hint="see tarpit(4): the device needs none, but is proven on other kernels",
+            )
+        wanted = units(groups, backends)
         proven = {path.name: digests.file(path) for path in subject.packages}
         booted = {path.name: digests.file(path) for path in subject.kernel_packages}
         booted[boot.kernel.name] = digests.file(boot.kernel)
@@ -139,7 +149,10 @@ def verify(
         seconds=time.monotonic() - began,
         results=tuple(result for part in parts for result in part.results),
         ladder=next((part.ladder for part in parts if part.ladder), ()),
-        notes=tuple(note for part in parts for note in part.notes),
+        notes=(
+            *(note for part in parts for note in part.notes),
+            *(f"no iptables-{b} on this kernel" for b in subject.backends if b not in backends),
+        ),
         given=subject.given,
         held=next((part.held for part in parts if part.held), ()),
         figures=tuple(figure for part in parts for figure in part.figures),

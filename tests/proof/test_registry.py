@@ -6,6 +6,7 @@ import pytest
 
 from tarpit_builder.errors import UserError
 from tarpit_builder.proof import registry
+from tarpit_builder.proof.runner import units
 
 
 def test_every_section_of_the_contract_is_judged() -> None:
@@ -24,6 +25,19 @@ def test_groups_and_checks_can_be_told_apart() -> None:
 
 def test_smoke_comes_first() -> None:
     assert registry.groups()[0].name == "smoke"
+
+
+def test_a_backend_that_is_not_there_is_stood_in_for_where_it_makes_no_difference() -> None:
+    chosen = registry.select(("smoke", "wire"))
+    assert [(unit.group.name, unit.backend) for unit in units(chosen, registry.BACKENDS)] == [
+        ("smoke", "legacy"),
+        ("wire", "legacy"),
+        ("wire", "nft"),
+    ]
+    assert [(unit.group.name, unit.backend) for unit in units(chosen, ("nft",))] == [
+        ("smoke", "nft"),
+        ("wire", "nft"),
+    ]
 
 
 def test_only_selects() -> None:

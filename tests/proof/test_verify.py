@@ -52,6 +52,22 @@ def test_smoke_set_passes_on_debians_kernels(suite: str, processors: int, tmp_pa
     assert f"Linux {report['kernel']}: passed (8 pass)" in run.stdout
 
 
+@pytest.mark.slow
+def test_kernel_without_iptables_legacy_is_judged_by_the_other(tmp_path: Path) -> None:
+    """From 6.17 on, PREEMPT_RT excludes NETFILTER_XTABLES_LEGACY."""
+    run = subprocess.run(
+        [*VERIFY, "--kernel", "debian:sid", "--flavour", "rt", "--only", "smoke", "--only", "wire",
+         "--json", tmp_path / "report.json"],
+        cwd=paths.PROJECT, env={**os.environ, "CI": "true", "TARPIT_DIST": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    judged = {row["backend"] for row in report["results"] if row["group"] == "wire"}
+    assert judged == {"nft"}
+    assert "no iptables-legacy on this kernel" in report["notes"]
+
+
 def test_interrupted_proof_leaves_no_machine(tmp_path: Path) -> None:
     environment = {**os.environ, "CI": "true", "TARPIT_JOBS": "2"}
     arguments = ["--kernel", "debian:bookworm", "--only", "smoke", "--only", "wire"]
