@@ -759,6 +759,11 @@ def sign(
             "name one of --key, --export and --signatures",
             hint="--key FILE signs here; --export and later --signatures are for a key elsewhere",
         )
+    if not (export or certificate):
+        raise UserError(
+            "no certificate was named, which belongs to the key and is what users enroll",
+            hint=f"add --certificate FILE; key and certificate are made by: {certificates.MAKE}",
+        )
     folder = report.output(export, "--export", folder=True)
     chosen = sign.choose(paths.dist_dir(), only or ())
     if folder:

@@ -40,7 +40,7 @@ from tarpit_builder.errors import (
 )
 from tarpit_builder.leftovers import scratch_for_others
 from tarpit_builder.sources import signatures
-from tarpit_builder.sources.mirrors import Mirrors
+from tarpit_builder.sources.mirrors import Mirrors, moment
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -125,8 +125,12 @@ class Recipe:
 
     @property
     def identity(self) -> str:
-        """The tag as if by no mirror: which one packages came by says nothing about them."""
-        return replace(self, apt_sources=(), mirror="", keyring="").tag
+        """The tag as if by no mirror: which one packages came by says nothing about them.
+
+        What does is the moment that a snapshot of the archive shows.
+        """
+        moments = tuple(sorted(set(map(moment, self.apt_sources)) - {""}))
+        return replace(self, apt_sources=moments, mirror="", keyring="").tag
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,6 @@ class Signed:
 
     folder: Path
     package: str
-    modules: tuple[str, ...]
     fresh: bool
 
 
@@ -237,7 +236,7 @@ def _signed(
         for item in manifest["outputs"]
         if item["file"].startswith(f"{MODULES}-") and item["file"].endswith(BINARY)
     ]
-    return Signed(one.folder, package, tuple(made), fresh)
+    return Signed(one.folder, package, fresh)
 
 
 def _complete(one: Unsigned, beside: Files, stage: Path) -> None:

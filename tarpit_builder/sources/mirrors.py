@@ -24,6 +24,10 @@ from tarpit_builder.errors import ToolMissingError, UserError
 MAIN = "http://ftp.debian.org/debian"
 SECURITY = "http://security.debian.org/debian-security"
 POCKETS = {"", "updates", "security", "backports", "proposed-updates"}
+SNAPSHOT = re.compile(
+    r"/archive/(?P<archive>debian)(-security)?/(?P<moment>\d{8}T\d{6}Z)(?=[/ ]|$)"
+)
+"""What the address of an archive at snapshot.debian.org, or one like it, ends in."""
 QUERY = ("--format", "$(REPO_URI)\t$(RELEASE)\t$(COMPONENT)\t$(ORIGIN)", "Created-By: Packages")
 
 
@@ -59,9 +63,8 @@ class Mirrors:
         asked = (named, "asked for with --mirror, or in invoke.yaml")
         debian = suites.distributions()[suites.DEBIAN]
         main = _choose(debian, [asked, _named("TARPIT_DEBIAN_MIRROR")], MAIN, security=False)
-        security = _choose(
-            debian, [_named("TARPIT_DEBIAN_SECURITY_MIRROR")], SECURITY, security=True
-        )
+        updates = [_named("TARPIT_DEBIAN_SECURITY_MIRROR"), _of_same_moment(main[0])]
+        security = _choose(debian, updates, SECURITY, security=True)
         return cls(
             main[0],
             security[0],
@@ -135,6 +138,14 @@ class Mirrors:
         return tuple(f"deb {url} {name} {components}" for url, name in map(self.of, names))
 
 
+def moment(text: str) -> str:
+    """The moment whose state the archive in *text*, an address or a line of apt's sources, shows;
+    ``""`` if it is that of today.
+    """
+    found = SNAPSHOT.search(text)
+    return found["moment"] if found else ""
+
+
 def apt_proxy() -> str:
     """The proxy that apt is set to for http, if any; downloads here heed ``http_proxy`` only."""
     text = _run("apt-config", "shell", "PROXY", "Acquire::http::Proxy")
@@ -144,6 +155,15 @@ def apt_proxy() -> str:
 
 def _named(variable: str) -> tuple[str, str]:
     return os.environ.get(variable, ""), f"{variable} names it"
+
+
+def _of_same_moment(main: str) -> tuple[str, str]:
+    """Security updates as they were when *main* was as it shows, if it is a snapshot."""
+    found = SNAPSHOT.search(main)
+    if not found:
+        return "", ""
+    end = found.end("archive")
+    return f"{main[:end]}-security{main[end:]}", f"{main} is of that moment, too"
 
 
 def _choose(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tarpit_builder import suites
+from tarpit_builder.container import Recipe
 from tarpit_builder.sources import mirrors
 from tarpit_builder.sources.mirrors import Mirrors, apt_proxy
 
@@ -204,3 +206,32 @@ def test_proxy_of_apt_is_known(apt: Apt, root: Path) -> None:
     assert apt_proxy() == "http://proxy.example:3142"
     place.write_text('Acquire::http::Proxy "DIRECT";\n')
     assert apt_proxy() == ""
+
+
+# -- the archive as it was -------------------------------------------------------------------------
+
+DAY = "20261130T000000Z"
+
+
+@pytest.mark.parametrize("host", ["http://snapshot.debian.org", "http://192.0.2.1:8000/cache"])
+def test_security_updates_are_of_the_same_moment(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TARPIT_DEBIAN_SECURITY_MIRROR", raising=False)
+    found = Mirrors.choose(f"{host}/archive/debian/{DAY}/")
+    assert found.main == f"{host}/archive/debian/{DAY}"
+    assert found.security == f"{host}/archive/debian-security/{DAY}"
+    assert mirrors.moment(found.security) == DAY
+    assert mirrors.moment(Mirrors.choose("http://192.0.2.1/debian").security) == ""
+
+
+def test_images_of_two_moments_are_two_and_of_two_mirrors_one() -> None:
+    def identity(mirror: str) -> str:
+        found = Mirrors(main=mirror, security=mirror)
+        suite = suites.known()["trixie"]
+        return Recipe("bare", "trixie", "amd64", found.apt_sources(suite), found.main).identity
+
+    day, other = (f"http://192.0.2.1/archive/debian/{d}" for d in (DAY, "20261201T000000Z"))
+    assert identity(day) == identity(day.replace("192.0.2.1", "198.51.100.1"))
+    assert len({identity(day), identity(other), identity("http://192.0.2.1/debian")}) == 3
+    assert identity("http://192.0.2.1/debian") == identity("http://198.51.100.1/debian")
