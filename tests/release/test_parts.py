@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import tarfile
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -134,10 +135,10 @@ def test_archive_has_what_a_stranger_needs_and_the_same_bytes_again(
     (tmp_path / "a.tar.gz").write_bytes(first)
     with tarfile.open(tmp_path / "a.tar.gz") as archive:
         assert {member.mtime for member in archive} == {1_000_000}
-        archive.extractall(tmp_path / "user", filter="data")
-    assert not (tmp_path / "user" / ABI / "build.log").exists()
+    subprocess.run(["tar", "-xf", "a.tar.gz"], cwd=tmp_path, check=True)
+    assert not (tmp_path / ABI / "build.log").exists()
     with keys.trusted((pub,)) as trusted:
-        assert check.check(tmp_path / "user" / ABI, trusted, Policy()).passed == 2
+        assert check.check(tmp_path / ABI, trusted, Policy()).passed == 2
 
 
 def made(results: Path, tmp_path: Path) -> Path:
