@@ -217,7 +217,6 @@ def test_killed_while_it_reads_an_index(
     assert temporaries(tmp_path) == []
 
 
-@pytest.mark.slow
 @pytest.mark.docker
 def test_a_bootstrap_that_outlives_its_run_keeps_its_folder_until_it_ends(tmp_path: Path) -> None:
     """The real mmdebstrap, which goes on when whoever started it is killed."""
@@ -230,12 +229,12 @@ def test_a_bootstrap_that_outlives_its_run_keeps_its_folder_until_it_ends(tmp_pa
         process.wait()
     assert run("cache").returncode == 0
     assert any(base.glob("tarpit-builder-base-*/mmdebstrap.*"))
-    await_that(lambda: run("cache").returncode == 0 and temporaries(tmp_path) == [])
+    await_that(lambda: run("cache").returncode == 0 and not any(base.glob("tarpit-builder-*")))
 
 
 def await_that(what: Callable[[], bool]) -> None:
     """Return once *what* holds."""
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + 300
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.2)
