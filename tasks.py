@@ -352,7 +352,7 @@ def bench(
             given.mirror, given.kernel_git, given.iptables_git, offline=given.offline
         )
         found = (
-            cells.measure_memory(chosen, places)
+            cells.measure_memory(chosen, console, places)
             if memory
             else cells.measure(chosen, archive, console, places, cold=cold)
         )

@@ -37,7 +37,7 @@ class Cell:
 
     request: Request
     minutes: float = 30
-    memory: int = 4096
+    memory: int = 2048
     allowed: str = ""
 
     @property

@@ -133,7 +133,7 @@ def test_without_an_engine_nothing_more_is_started(
 
 
 def test_cell_that_needs_more_memory_than_there_is(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="may need 4096 MiB, more than --memory 1000"):
+    with pytest.raises(UserError, match="may need 2048 MiB, more than --memory 1000"):
         matrix.run([CLOUD], RunOptions(memory=1000, dist=tmp_path))
 
 
