@@ -368,13 +368,19 @@ class Archive:
             )
         listing, sha256, size = entry
         kept = self.store.root / "debian" / f"{sha256}.json"
+        # Without the address of the mirror, which may be another one the next time.
+        base = f"{self.mirrors.of(pocket)[0]}/"
         if kept.is_file():
-            packages = tuple(Package(**row) for row in json.loads(kept.read_text()))
+            packages = tuple(
+                Package(**{**row, "url": _below(base, row["url"])})
+                for row in json.loads(kept.read_text())
+            )
         else:
             packages = self._read_index(pocket, listing, sha256, size)
             if self.write:
+                rows = [{**asdict(one), "url": one.url.removeprefix(base)} for one in packages]
                 with paths.replacing(kept) as partial:
-                    partial.write_text(json.dumps([asdict(package) for package in packages]))
+                    partial.write_text(json.dumps(rows))
         index = Index(pocket, packages, _expiry(release), stale)
         self._indexes[pocket, arch] = index
         return index
@@ -632,6 +638,11 @@ def _package(stanza: str, base: str, suite: str) -> Package | None:
         )
     except (KeyError, ValueError):
         return None
+
+
+def _below(base: str, url: str) -> str:
+    """*url*, which is one already where an older release has kept it."""
+    return url if "://" in url else base + url
 
 
 def _named(indexes: Iterable[Index], name: str) -> list[Package]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,21 @@ def test_changed_archive_is_noticed_by_the_next_run(archive: Archive, fake: Fake
     release = fake.root / "debian-security/dists/trixie-security/InRelease"
     _touch_later(release)
     assert again(archive).newest(TRIXIE, "", "amd64").abi == newer
+
+
+def test_what_another_mirror_has_is_fetched_from_there(archive: Archive) -> None:
+    """Though it has the same index, which is not read again: the first may drop a file."""
+    before = archive.newest(TRIXIE, "", "amd64")
+    mirrors = archive.mirrors
+    moved = replace(
+        mirrors,
+        main=mirrors.main.replace("127.0.0.1", "localhost"),
+        security=mirrors.security.replace("127.0.0.1", "localhost"),
+    )
+    after = Archive(archive.store, moved, Console(quiet=True)).newest(TRIXIE, "", "amd64")
+    for old, new in zip(before.packages, after.packages, strict=True):
+        assert new == replace(old, url=old.url.replace("127.0.0.1", "localhost"))
+        assert new.url != old.url
 
 
 def test_an_older_index_than_the_last_is_not_used(
