@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -385,13 +386,16 @@ def _receive(repository: git.Git, path: Path, most: int, location: str, *argumen
     _sweep(path)
     command = [repository.GIT_PYTHON_GIT_EXECUTABLE, *FETCH, location, *arguments]
     process = repository.execute(
-        command, as_process=True, with_stdout=False, start_new_session=True
+        command,
+        as_process=True,
+        with_stdout=False,
+        start_new_session=True,
+        # Before git is there: a child that it had started by then would have no limit.
+        preexec_fn=partial(resource.setrlimit, resource.RLIMIT_FSIZE, (most, most)),
     )
     program = process.proc
     assert program and program.stderr
     try:
-        with suppress(ProcessLookupError):  # before its children begin to write
-            resource.prlimit(program.pid, resource.RLIMIT_FSIZE, (most, most))
         told = program.stderr.read(SPEECH)
         talks = len(told) == SPEECH
         status = None if talks else program.wait()

@@ -114,8 +114,11 @@ class GitServer(BaseHTTPRequestHandler):
                 block = b"\1" + block
             else:
                 block = b"\2" + b"a message\n" * 6000
-            while True:
+            for _ in range(ENDLESS // len(block)):
                 self.wfile.write(_packets(block))
+
+
+ENDLESS = 1 << 30  # bytes: more than is taken, and less than fills this machine's disk
 
 
 @pytest.mark.parametrize(("endless", "message"), [("pack", "bytes"), ("messages", "of messages")])
