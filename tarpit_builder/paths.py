@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tarpit_builder import leftovers
-from tarpit_builder.errors import InfrastructureError
+from tarpit_builder.errors import InfrastructureError, UserError
 
 PROJECT = Path(__file__).resolve().parent.parent
 """The checkout: ``dkms/``, ``patches/`` and ``containers/`` are looked up here."""
@@ -125,3 +125,16 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise explain_os_error(error, path) from error
+
+
+def small_file(path: Path, most: int, what: str, hint: str) -> bytes:
+    """The content of the file *path* that the user named, of at most *most* bytes.
+
+    :raises UserError: if it cannot be read, or, with *hint*, if it is none with *what*.
+    """
+    try:
+        if path.is_file() and path.stat().st_size <= most:
+            return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}", hint="see who may") from error
+    raise UserError(f"{path} is no file with {what}", hint=hint)

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tarpit_builder import paths
 from tarpit_builder.errors import InfrastructureError, TarpitError, ToolMissingError, UserError
 from tarpit_builder.leftovers import scratch
 
@@ -194,14 +195,7 @@ def _passphrase(name: str) -> str:
 
 
 def _content(path: Path) -> bytes:
-    try:
-        if path.is_file() and path.stat().st_size <= LARGEST:
-            return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}", hint="see who may") from error
-    raise UserError(
-        f"{path} is no file with a key", hint=f"name one; a new key is made by: {MAKE_KEY}"
-    )
+    return paths.small_file(path, LARGEST, "a key", f"name one; a new key is made by: {MAKE_KEY}")
 
 
 def _pem(data: bytes, path: Path) -> Key:

@@ -166,12 +166,12 @@ def build_environment(abi: str, arch: str, compiler: str) -> dict[str, str]:
 
 def build_scripts() -> Files:
     """The scripts that run inside the build container."""
-    return Files({path.name: path for path in sorted(SCRIPTS.glob("*.sh"))})
+    return _scripts(SCRIPTS)
 
 
 def signing_scripts() -> Files:
     """The script that puts signatures into modules, in the same container."""
-    return Files({path.name: path for path in sorted(SIGNING.glob("*.sh"))})
+    return _scripts(SIGNING)
 
 
 def debian_changelog(source: str, packages: PackageSet, past: Sequence[Release]) -> str:
@@ -198,6 +198,10 @@ def header_packages() -> tuple[str, ...]:
     """The metapackages whose headers follow a kernel image from version to version."""
     debian = (end for row in architectures.known().values() for end in row.kernels)
     return tuple(f"linux-headers-{end}" for end in (*debian, *_rules()["headers"]["others"]))
+
+
+def _scripts(folder: Path) -> Files:
+    return Files({path.name: path for path in sorted(folder.glob("*.sh"))})
 
 
 @cache

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tarpit_builder import digests
+from tarpit_builder import digests, paths
 from tarpit_builder.errors import UserError
 
 LARGEST = 1 << 16  # bytes of a certificate's file
@@ -104,12 +104,5 @@ def _demand_suitable(found: object, path: Path) -> None:
 
 
 def _content(path: Path) -> bytes:
-    try:
-        if path.is_file() and path.stat().st_size <= LARGEST:
-            return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}", hint="see who may") from error
-    raise UserError(
-        f"{path} is no file with a certificate",
-        hint=f"name one with --certificate; key and certificate are made by: {MAKE}",
-    )
+    hint = f"name one with --certificate; key and certificate are made by: {MAKE}"
+    return paths.small_file(path, LARGEST, "a certificate", hint)

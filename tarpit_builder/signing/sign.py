@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tarpit_builder import build, builder, digests, paths
 from tarpit_builder.attest import package_set, pinned
+from tarpit_builder.attest.package_set import PACKAGE
 from tarpit_builder.build import LOG, MANIFEST, finished, holding
 from tarpit_builder.console import format_table
 from tarpit_builder.container import Engine, Files
@@ -33,7 +34,6 @@ SIGNED = "-signed"
 """What the folder of a signed package set is called after that of the other."""
 
 CERTIFICATE = "certificate.der"
-BINARY = ".deb"
 LEFT_OUT = ".changes"
 """A list of what was built, by digest: of a signed set it would not be true."""
 
@@ -100,7 +100,7 @@ def choose(dist: Path, only: Sequence[str] = ()) -> tuple[Unsigned, ...]:
         if name.endswith(SIGNED) or (only and not any(fnmatch.fnmatch(name, o) for o in only)):
             continue
         of = package_set.load(path.parent)
-        packages = [n for n in of.outputs if n.startswith(f"{MODULES}-") and n.endswith(BINARY)]
+        packages = [n for n in of.outputs if n.startswith(f"{MODULES}-") and n.endswith(PACKAGE)]
         # What a distribution's kernel trusts is up to whoever runs it; a kernel of one's own has
         # a key of its own.
         if len(packages) != 1 or "suite" not in of.plan:
@@ -234,7 +234,7 @@ def _signed(
     [package] = [
         item["file"]
         for item in manifest["outputs"]
-        if item["file"].startswith(f"{MODULES}-") and item["file"].endswith(BINARY)
+        if item["file"].startswith(f"{MODULES}-") and item["file"].endswith(PACKAGE)
     ]
     return Signed(one.folder, package, fresh)
 
