@@ -312,7 +312,12 @@ def kernels(
         "matrix": "the whole of matrix.toml instead, with one and with two cells at once",
         "memory": "with --matrix: what each cell takes of the memory instead, built and booted",
         "packets": "instead what answers cost in the kernel, beside REJECT, DROP and peers",
-        "only": "with --matrix: cells whose name fits this pattern (may be repeated)",
+        "load": "instead what many held connections and a flood cost a host, beside others",
+        "clients": "with --load: connections from sockets, default 100,000",
+        "frames": "with --load: connections without sockets, default 1,000,000",
+        "seconds": "with --load: how long they are held, default 1200 of the guest's time",
+        "flood": "with --load: SYNs through the guest's card, default 1,000,000",
+        "only": "with --matrix: cells whose name fits, with --load: contenders (may be repeated)",
     },
 )
 def bench(
@@ -323,6 +328,11 @@ def bench(
     matrix: bool = False,
     memory: bool = False,
     packets: bool = False,
+    load: bool = False,
+    clients: int = 100_000,
+    frames: int = 1_000_000,
+    seconds: int = 1200,
+    flood: int = 1_000_000,
     only: Words = None,
 ) -> None:
     """Measure builds, and DKMS against xtables-addons or, for a release of kernel.org, sources."""
@@ -331,10 +341,10 @@ def bench(
     from tarpit_builder.console import Console
     from tarpit_builder.errors import UserError
 
-    if packets and (cold or json or matrix):
+    if (packets or load) and (cold or json or matrix or (packets and load)):
         raise UserError(
-            "--packets goes with none of --cold, --json and --matrix",
-            hint="invoke verify --only cost --json FILE writes the figures of a proof",
+            "--packets and --load go with none of --cold, --json and --matrix, nor together",
+            hint="the figures are in dist/bench/ as JSON",
         )
     console = Console()
     archive = given.archive(console)
@@ -344,6 +354,12 @@ def bench(
         counted = answers.run(request, archive, console)
         print("\n".join(counted.notes) if not counted.exit_code else counted.table())
         raise SystemExit(counted.exit_code)
+    if load:
+        from tarpit_builder import load as loads
+
+        much = loads.LoadOptions(clients, frames, seconds, flood, tuple(only or ()))
+        print(loads.run(request, much, archive, console).tables())
+        return
     if matrix:
         from tarpit_builder import matrix as cells
 

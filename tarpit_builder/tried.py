@@ -24,6 +24,7 @@ WHAT = {
     "analyze": "Static analysis (`invoke analyze`)",
     "debug": "Debug kernels (`invoke verify --debug`)",
     "fuzz": "Fuzzing (`invoke fuzz`)",
+    "load": "Load (`invoke bench --load`)",
 }
 """Every kind of trial: what SECURITY.md calls it.  A kind that is not here cannot be noted."""
 

@@ -78,6 +78,7 @@ echo 'root:x:0:' > $root/etc/group
 
 sh "$source/agent.sh" "$source" $root/init
 sh "$source/agent.sh" "$source" $root/usr/bin/tarpit-fuzz fuzz
+sh "$source/agent.sh" "$source" $root/usr/bin/tarpit-load load
 
 cd $root
 find . -print0 | LC_ALL=C sort -z | cpio --quiet -0 -o -H newc --owner=+0:+0 > /out/rootfs.cpio

@@ -230,7 +230,9 @@ class Assembly:
             )
 
     def _rootfs(self) -> Path:
-        scripts = (SCRIPTS / name for name in ("rootfs.sh", "agent.sh", "agent.c", "fuzz.c"))
+        scripts = (
+            SCRIPTS / name for name in ("rootfs.sh", "agent.sh", "agent.c", "fuzz.c", "load.c")
+        )
 
         def make(stage: Path) -> None:
             with self._console.stage(f"user land of {self._land.suite}"):

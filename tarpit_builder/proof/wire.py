@@ -100,7 +100,7 @@ class Wire:
         """Put a frame on the wire."""
         if self._recorder:
             self._recorder.add(frame, self.index, time.time())
-        self._write(struct.pack(">I", len(frame)) + frame)
+        self.write(struct.pack(">I", len(frame)) + frame)
 
     def send(self, packets: Iterable[bytes], *, vlan: int | None = None, mac: str = "") -> None:
         """Put IP packets on the wire, addressed to the guest's card unless *mac* says else."""
@@ -108,7 +108,8 @@ class Wire:
             destination = mac or self.guest_mac
             self.send_frame(segment.frame(packet, src=self.mac, dst=destination, vlan=vlan))
 
-    def _write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
+        """Put frames on the wire that are as QEMU takes them, each with its length before it."""
         view = memoryview(data)
         while view:
             try:
