@@ -24,11 +24,12 @@ from tarpit_builder.proof.checks import held, modes, shapes, state, storms, wire
 from tarpit_builder.proof.checks.life import Traffic
 from tarpit_builder.proof.checks.routes import bridge, expect_on, ip, of_ports, restore_eth1
 from tarpit_builder.proof.device import TABLE, Device, ingress, name_of
+from tarpit_builder.proof.guest import ETH_P_ALL, GuestSocket
 from tarpit_builder.proof.lab import MODES, PORT, Deviation, Lab, Unavailable
 from tarpit_builder.proof.namespaces import Pair
 from tarpit_builder.proof.network import CLIENT, SIDES, UNUSED
 from tarpit_builder.proof.registry import Check, Group
-from tarpit_builder.proof.segment import Segment
+from tarpit_builder.proof.segment import Segment, parse
 
 device = Group(
     "device",
@@ -46,6 +47,10 @@ NOBODY = {4: "10.1.0.77", 6: "2001:db8:1::77"}
 """Addresses in eth0's segment that nobody has."""
 ASKER = {4: "10.1.0.254", 6: "2001:db8:1::fe"}
 STRANGER = "02:00:00:00:00:aa"
+BIG = 150_000
+"""Bytes of a packet that no header has a length for."""
+ANSWER = 200  # bytes that none of our answers has
+SO_RCVBUFFORCE = 33
 
 
 def of(lab: Lab) -> Device:
@@ -178,6 +183,40 @@ def by_tc(lab: Lab, family: int) -> None:
         lab.guest.run("tc", "qdisc", "del", "dev", "eth0", "clsact")
 
 
+@device.check(
+    "tc: a tagged frame that somebody else looks at is answered under its tag", section="6"
+)
+def tagged_by_tc(lab: Lab, family: int) -> None:
+    lab.clear()
+    ip(lab, "link set eth0 promisc on")
+    if lab.guest.attempt("tc", "qdisc", "add", "dev", "eth0", "clsact").status:
+        raise Unavailable("this kernel has no clsact")
+    rule = "filter add dev eth0 ingress protocol 802.1q flower vlan_id 5"
+    try:
+        action = f"action mirred egress redirect dev {name_of('tarpit')}"
+        if lab.guest.attempt("tc", *rule.split(), *action.split()).status:
+            raise Unavailable("this kernel has no flower, or no mirred")
+        with tap(lab, "eth0") as watching:
+            question = syn(lab, family, tags=(5,))
+            expect_turned(lab, question, exchange(lab, question))
+            seen = [Ether(data) for data in watching.drain()]
+        if not any(TCP in each and each.dst == question.dst for each in seen):
+            raise Deviation("the tap saw nothing of the question")
+    finally:
+        lab.guest.run("tc", "qdisc", "del", "dev", "eth0", "clsact")
+
+
+@contextmanager
+def tap(lab: Lab, interface: str) -> Iterator[GuestSocket]:
+    """Somebody else who looks at all that comes in and goes out."""
+    sock = lab.guest.socket(socket.AF_PACKET, socket.SOCK_RAW, lab.guest.htons(ETH_P_ALL))
+    sock.bind(lab.guest.packet_address(lab.network.index(interface)))
+    try:
+        yield sock
+    finally:
+        sock.close()
+
+
 @contextmanager
 def routed(lab: Lab, family: int) -> Iterator[None]:
     """The subnet behind eth1 belongs to the device."""
@@ -250,6 +289,33 @@ def offloaded(lab: Lab, family: int) -> None:
         rule = f"add rule {TABLE} v meta length > {shapes.LARGE} fwd to {name_of('tarpit')}"
         of(lab).nft(*ingress("v", pair.here), rule)
         shapes.answered_whole(lab, pair, family)
+
+
+@device.check(
+    "more than 64 kB in one packet, whose header has no length for it (BIG TCP)", section="6"
+)
+def big(lab: Lab, family: int) -> None:
+    with Pair(lab) as pair:
+        for netns, interface in (("", pair.here), (pair.netns, pair.there)):
+            sizes = " ".join(f"{name} {BIG}" for name in ("gso_max_size", "gso_ipv4_max_size"))
+            command = f"link set dev {interface} {sizes}"
+            if lab.guest.attempt("ip", *command.split(), netns=netns).status:
+                raise Unavailable("this kernel or user land knows no packets of more than 64 kB")
+        lab.clear()
+        rule = f"add rule {TABLE} v meta length > {shapes.MOST} fwd to {name_of('tarpit')}"
+        of(lab).nft(*ingress("v", pair.here), rule)
+        shapes.let_send_at_once(lab, pair, family, segments=BIG // 1500)
+        before = of(lab).counted(name_of("tarpit"))
+        with tap(lab, pair.here) as watching:
+            watching.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
+            shapes.upload(lab, pair, family, b"z" * 2 * BIG)
+            small = (data for data in watching.drain(ANSWER) if len(data) < ANSWER)
+            seen = [each for each in map(parse, small) if each and not each.window]
+        counted = state.grown(before, of(lab).counted(name_of("tarpit")))
+        if not counted:
+            raise Unavailable("this kernel sent no packet of more than 64 kB")
+        if set(counted) != {"hold"} or not seen:
+            raise Deviation(f"counted {counted}", seen[:4])
 
 
 @device.check("a route by a gateway that does not exist: one neighbour for all", section="6")
@@ -485,6 +551,15 @@ def counted(lab: Lab, family: int) -> None:
         raise Deviation(f"rx_bytes grew by {now['rx_bytes'] - totals['rx_bytes']}")
 
 
+@device.check("ethtool -i says whose driver it is, and which version", section="6")
+def driver(lab: Lab) -> None:
+    shown = lab.guest.run("ethtool", "-i", name_of("tarpit")).splitlines()
+    said = dict(line.split(": ", 1) for line in shown if ": " in line)
+    version = lab.guest.read("/sys/module/tarpit/version").strip()
+    if (said.get("driver"), said.get("version")) != ("tarpit", version):
+        raise Deviation(f"ethtool says {said}, the module is tarpit {version}")
+
+
 # -- what must not happen ------------------------------------------------------------------------
 
 
@@ -512,6 +587,7 @@ def garbage(lab: Lab) -> None:
             Ether(src=outer.src, dst=outer.dst, type=kind) / Raw(b"\xff" * 60)
             for kind in (0x0800, 0x86DD, 0x0806, 0x8100, 0x88A8, 0x8847, 0x88CC, 100, 0xFFFF)
         ),
+        *(outer / IP(src=CLIENT[4], dst="10.1.0.1", proto=6, len=n) / TCP() for n in (10, 19, 999)),
         outer / IP(src=CLIENT[4], dst="10.1.0.1", proto=17) / Raw(bytes(30)),
         outer / IP(src=CLIENT[4], dst="10.1.0.1", proto=6, flags="MF") / Raw(bytes(24)),
         outer / IP(src=CLIENT[4], dst="10.1.0.1", proto=6, frag=9) / Raw(bytes(24)),

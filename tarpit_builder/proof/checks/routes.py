@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -164,6 +165,26 @@ def vlan(lab: Lab, family: int) -> None:
         ip(lab, "link del eth0.5")
 
 
+@routes.check("IPv6: a client with a link-local address is answered on its link")
+def link_local(lab: Lab) -> None:
+    if 6 not in lab.families:
+        raise Unavailable("there is no IPv6")
+    lab.tarpit(families=(6,))
+    neighbour = "fe80::9"
+    for wire in lab.wires:
+        here = f"fe80::ff:fe00:{wire.index + 1}"  # of the card's own address, RFC 4291, appendix A
+        saved, wire.guest_addresses = wire.guest_addresses, [*wire.guest_addresses, here]
+        try:
+            for flags, expected, window in (("S", "SA", 5), ("PA", "A", 0)):
+                wire.settle(neighbour, here)  # and the guest knows its neighbour
+                flow = Flow(neighbour, here, 2000 + wire.index, 25)
+                probe = lab.probe(6, flags, flow=flow)
+                replies = lab.answers(probe, card=wire.index)
+                expect_on(lab, probe, replies, wire.index, flags=expected, window=window)
+        finally:
+            wire.guest_addresses = saved
+
+
 @routes.check("VRF: the reply stays in the routing table of the interface")
 def vrf(lab: Lab, family: int) -> None:
     try_ip(lab, f"link add red type vrf table {TABLE}", "VRF")
@@ -276,6 +297,33 @@ def bridged_forward(lab: Lab, family: int) -> None:
             expect_on(lab, probe, seen, sender, flags="SA", window=5)
 
 
+@routes.check(
+    "bridge: what comes in a header of PPPoE, which could not be put back, gets no answer"
+)
+def bridged_pppoe(lab: Lab, family: int) -> None:
+    show_bridged(lab, "filter-pppoe-tagged")
+    session = struct.pack(">BBH", 0x11, 0, 7)  # RFC 2516, 4: version and type, code, session
+    base = "2001:db8:2::" if family == 6 else "10.2.0."
+    for each in lab.wires:
+        each.hosts = [f"{base}7{each.index}"]
+    with bridge(lab, "eth1", "eth0"):
+        lab.tarpit(chain="FORWARD", families=(family,))
+        probe = lab.probe(family, "S", flow=lab.flow(family, src=f"{base}71", dst=f"{base}70"))
+        packet = probe.packet()
+        inner = struct.pack(">HH", len(packet) + 2, 0x57 if family == 6 else 0x21) + packet
+        wire = lab.wires[1]
+        wire.send_frame(
+            bytes.fromhex((lab.wires[0].mac + wire.mac).replace(":", "") + "8864") + session + inner
+        )
+        wire.settle(f"{base}71", SIDES[1].guest(family))
+        seen = [segment for each in lab.wires for segment in each.take()]
+        lab.expect_silence(probe, seen, "a SYN in PPPoE")
+        listed = lab.guest.run(lab.program(family), *lab.tools.wait, "-nvxL", "FORWARD")
+        hits = [line.split()[0] for line in listed.splitlines() if "TARPIT" in line]
+        if hits != ["1"]:
+            raise Unavailable(f"this kernel does not show what is in PPPoE ({hits} packets)")
+
+
 @routes.check("bridge that filters VLANs: the reply has the tag of the port that it leaves by")
 def filtered_forward(lab: Lab, family: int) -> None:
     show_bridged(lab, "filter-vlan-tagged")
@@ -304,3 +352,20 @@ def filtered_forward(lab: Lab, family: int) -> None:
             expect_on(lab, probe, seen, into, flags="SA", window=5)
             if seen[0].vlan != tag:
                 raise Deviation(f"tag {seen[0].vlan} instead of {tag}", [probe, *seen])
+
+
+@routes.check("bridge: a module that has asked one lets go of it when it is unloaded")
+def bridge_released(lab: Lab) -> None:
+    filtered_forward(lab, 4)
+    lab.clear()
+    guest = lab.guest
+    if "bridge" not in guest.modules():
+        raise Unavailable("the bridge is a part of this kernel's image")
+    try:
+        guest.rmmod("br_netfilter")
+        lab.unload()
+        guest.rmmod("bridge")  # refused, if somebody has kept a reference
+    except BlockingIOError:
+        raise Deviation("the bridge is in use still") from None
+    finally:
+        lab.require_module()

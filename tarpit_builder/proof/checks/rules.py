@@ -20,6 +20,7 @@ rules = Group(
         "unknown settings",
         "counters copy to user failed",
         "tarpit_check: ",  # how many of its messages were left out
+        "net_ratelimit: ",
     ),
 )
 
@@ -226,16 +227,39 @@ def binary(lab: Lab, family: int) -> None:
         raise Deviation("revision 1 was accepted with settings that nobody knows")
 
 
+@rules.check(
+    "the binary interface: the kernel itself refuses other tables, and rules without -p tcp",
+    section="2",
+)
+def binary_places(lab: Lab, family: int) -> None:
+    if lab.backend == "nft":
+        raise Unavailable("the nft backend hands the same structure on: legacy shows it")
+    level = SOL_IPV6 if family == 6 else SOL_IP
+    stand_in = ("-j", "MARK", "--set-mark", "0")  # its settings are as long as ours
+    for table, chain, protocol, allowed in (
+        ("raw", "PREROUTING", TCP, False),
+        ("mangle", "INPUT", (), False),
+        ("mangle", "INPUT", TCP, True),
+    ):
+        lab.clear()
+        require_table(lab, family, table)
+        lab.rule(family, "-t", table, "-A", chain, *protocol, *stand_in)
+        error = replace_target(lab, family, level, 1, bytes(8), table, b"MARK")
+        if (error is None) is not allowed:
+            what = "accepted" if error is None else f"refused: {error}"
+            raise Deviation(f"{table} {chain} {' '.join(protocol) or 'without -p'}: {what}")
+
+
 def raw_socket(lab: Lab, family: int):  # type: ignore[no-untyped-def]
     """The kind of socket that legacy iptables talks to the kernel through."""
     kind = socket.AF_INET6 if family == 6 else socket.AF_INET
     return lab.guest.socket(kind, socket.SOCK_RAW, socket.IPPROTO_RAW)
 
 
-def entries(lab: Lab, family: int, level: int) -> tuple[bytes, bytes]:
-    """``ipt_getinfo`` and the entries of the filter table, as the kernel hands them out."""
+def entries(lab: Lab, family: int, level: int, table: str) -> tuple[bytes, bytes]:
+    """``ipt_getinfo`` and the entries of a table, as the kernel hands them out."""
     sock = raw_socket(lab, family)
-    name = b"filter".ljust(32, b"\0")
+    name = table.encode().ljust(32, b"\0")
     info = sock.getsockopt(level, IPT_SO_GET_INFO, 84, name + bytes(52))
     order = lab.guest.c.mark
     size = struct.unpack_from(f"{order}I", info, 80)[0]
@@ -245,22 +269,32 @@ def entries(lab: Lab, family: int, level: int) -> tuple[bytes, bytes]:
     return info, whole[40:]
 
 
-def target_of(lab: Lab, family: int, level: int) -> tuple[bytes, int, int, int]:
-    """The filter table, where TARPIT's data is in it, its size, and the target's revision."""
-    _, table = entries(lab, family, level)
+def target_of(
+    lab: Lab, family: int, level: int, table: str = "filter", name: bytes = b"TARPIT"
+) -> tuple[bytes, int, int, int]:
+    """A table, where the data of the target *name* is in it, its size, and its revision."""
+    _, whole = entries(lab, family, level, table)
     # struct xt_entry_target: size, name[29], revision, data
-    at = table.index(b"TARPIT\0") - 2
-    size = struct.unpack_from(f"{lab.guest.c.mark}H", table, at)[0]
-    return table, at + 32, size - 32, table[at + 31]
+    at = whole.index(name + b"\0") - 2
+    size = struct.unpack_from(f"{lab.guest.c.mark}H", whole, at)[0]
+    return whole, at + 32, size - 32, whole[at + 31]
 
 
-def replace_target(lab: Lab, family: int, level: int, revision: int, data: bytes) -> OSError | None:
-    """Put the table back with another target; the error, or None if it was accepted."""
+def replace_target(
+    lab: Lab,
+    family: int,
+    level: int,
+    revision: int,
+    data: bytes,
+    table: str = "filter",
+    name: bytes = b"TARPIT",
+) -> OSError | None:
+    """Put a table back with ours in place of a target; the error, or None if it was accepted."""
     c = lab.guest.c
-    info, _ = entries(lab, family, level)
-    table, at, _, _ = target_of(lab, family, level)
-    changed = bytearray(table)
-    changed[at - 1 : at + len(data)] = bytes([revision]) + data
+    info, _ = entries(lab, family, level, table)
+    whole, at, _, _ = target_of(lab, family, level, table, name)
+    changed = bytearray(whole)
+    changed[at - 30 : at + len(data)] = b"TARPIT".ljust(29, b"\0") + bytes([revision]) + data
     hooks_and_numbers = info[32:84]  # valid_hooks, hook_entry[5], underflow[5], num, size
     valid, *rest = struct.unpack(f"{c.mark}13I", hooks_and_numbers)
     entry, underflow, count, size = rest[0:5], rest[5:10], rest[10], rest[11]

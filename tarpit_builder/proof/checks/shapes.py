@@ -214,6 +214,8 @@ def offloaded(lab: Lab, family: int) -> None:
 
 LARGE = 20000
 """Bytes that no packet on a wire has."""
+MOST = 65535
+"""Bytes that the header of a packet can say that it has."""
 
 
 def answered_whole(lab: Lab, pair: Pair, family: int) -> None:
@@ -236,10 +238,10 @@ def answered_whole(lab: Lab, pair: Pair, family: int) -> None:
         raise Deviation("the reply is not a bare ACK", [reply])
 
 
-def let_send_at_once(lab: Lab, pair: Pair, family: int) -> None:
-    """What makes a sender send 64 kB in one go: room to send and to receive, and no pacing."""
+def let_send_at_once(lab: Lab, pair: Pair, family: int, segments: int = 44) -> None:
+    """What makes a sender send 64 kB in one go, or so many segments: room, and no pacing."""
     lab.guest.sysctl("net.ipv4.tcp_rmem", "2000000 2000000 4000000")
-    lab.guest.sysctl("net.ipv4.tcp_min_tso_segs", 44, netns=pair.netns)
+    lab.guest.sysctl("net.ipv4.tcp_min_tso_segs", segments, netns=pair.netns)
     network = "fd03::/64 proto kernel metric 256" if family == 6 else "10.3.0.0/24"
     route = f"-{family} -n {pair.netns} route replace {network} dev {pair.there} initcwnd 200"
     lab.guest.run("ip", *route.split())
