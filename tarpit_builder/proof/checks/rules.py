@@ -235,7 +235,9 @@ def binary_places(lab: Lab, family: int) -> None:
     if lab.backend == "nft":
         raise Unavailable("the nft backend hands the same structure on: legacy shows it")
     level = SOL_IPV6 if family == 6 else SOL_IP
-    stand_in = ("-j", "MARK", "--set-mark", "0")  # its settings are as long as ours
+    stand_in = ("-j", "MARK", "--set-mark", "0")
+    lab.tarpit(families=(family,))
+    _, _, ours, _ = target_of(lab, family, level)
     for table, chain, protocol, allowed in (
         ("raw", "PREROUTING", TCP, False),
         ("mangle", "INPUT", (), False),
@@ -244,6 +246,9 @@ def binary_places(lab: Lab, family: int) -> None:
         lab.clear()
         require_table(lab, family, table)
         lab.rule(family, "-t", table, "-A", chain, *protocol, *stand_in)
+        _, _, size, _ = target_of(lab, family, level, table, b"MARK")
+        if size != ours:
+            raise Unavailable(f"MARK's settings have {size} bytes here, ours {ours}")
         error = replace_target(lab, family, level, 1, bytes(8), table, b"MARK")
         if (error is None) is not allowed:
             what = "accepted" if error is None else f"refused: {error}"
