@@ -946,6 +946,9 @@ int main(void)
 		device("/dev/kmsg", 1, 11);
 		device(SERIAL_PORT, 4, 65);
 	}
+	/* What an init does; nft of before 1.0 reads its standard input by that name. */
+	if (symlink("/proc/self/fd/0", "/dev/stdin") < 0 && errno != EEXIST)
+		die("/dev/stdin");
 	mount("debugfs", "/sys/kernel/debug", "debugfs", 0, NULL);	/* a debugging kernel has it */
 	mount_or_die("tmpfs", "/run");
 	mount_or_die("tmpfs", "/tmp");
