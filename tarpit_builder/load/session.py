@@ -157,7 +157,7 @@ class LoadReport:
         return [(name, run) for name, run in found if run]
 
     def _frames(self) -> str:
-        header = ("connections without sockets", *COMMON, "probe answered", *SERVED)
+        header = ("without sockets", *COMMON, "probe answered", *SERVED)
         rows = [
             [name, *_common(run), f"{run.ended['held']:,}", *_served(run)]
             for name, run in self._runs("frames")
@@ -165,8 +165,8 @@ class LoadReport:
         return format_table(rows, header=header) if rows else ""
 
     def _clients(self) -> str:
-        held = f"held after {self.options.seconds} s"
-        header = ("connections of real clients", *COMMON, held, "% busy meanwhile", *SERVED)
+        held = f"held {self.options.seconds} s"
+        header = ("real clients", *COMMON, held, "% busy meanwhile", *SERVED)
         rows = [
             [
                 name,
@@ -193,20 +193,19 @@ class LoadReport:
                     f"{run.grown('memory', 'before', 'after'):,}",
                     f"{run.service['flooded']['count']:,}",
                     f"{run.service['flooded']['failed']:,}",
-                    *_times(run.service["flooded"]),
+                    _time(run.service["flooded"]),
                 ]
             )
         header = (
-            f"{self.options.flood:,} SYNs through the card",
+            "SYN flood",
             "per second",
             "% softirq",
             "sockets",
             "tracked",
             "kB",
-            "answers of the service",
-            "none",
-            "µs",
-            "95 %",
+            "service answers",
+            "fails",
+            "µs (95 %)",
         )
         return format_table(rows, header=header) if rows else ""
 
@@ -230,7 +229,7 @@ class LoadReport:
 
 
 COMMON = ("tried", "accepted", "bytes each", "sockets", "tracked", "µs each")
-SERVED = ("service, µs", "95 %", "loaded, µs", "95 %")
+SERVED = ("service idle", "loaded, µs (95 %)")
 
 
 def _common(run: Run) -> tuple[str, ...]:
@@ -248,14 +247,14 @@ def _common(run: Run) -> tuple[str, ...]:
 
 def _served(run: Run) -> tuple[str, ...]:
     """The columns :data:`SERVED`."""
-    return (*_times(run.service["idle"]), *_times(run.service["loaded"]))
+    return _time(run.service["idle"]), _time(run.service["loaded"])
 
 
-def _times(service: Numbers) -> tuple[str, str]:
+def _time(service: Numbers) -> str:
     """Median and 95th percentile, in µs."""
     if not service.get("median"):
-        return "-", "-"
-    return f"{service['median'] / 1e3:,.0f}", f"{service['high'] / 1e3:,.0f}"
+        return "-"
+    return f"{service['median'] / 1e3:,.0f} ({service['high'] / 1e3:,.0f})"
 
 
 def run(
