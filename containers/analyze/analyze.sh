@@ -11,7 +11,7 @@ abi=$1 compiler=$2
 shift 2
 headers=/usr/src/linux-headers-$abi
 scripts=/usr/share/linux/scripts
-userland="containers/proof/agent.c containers/upstream/modprobe.c"
+userland="containers/proof/agent.c containers/proof/fuzz.c containers/proof/load.c containers/upstream/modprobe.c"
 modules="xt_TARPIT tarpit"
 cp -r /src /build/tree
 cd /build/tree

@@ -101,6 +101,15 @@ static void enter(const char *netns)
 		close(fd);
 }
 
+static int new_socket(int family, int type)
+{
+	int fd = socket(family, type, 0);
+
+	if (fd < 0)
+		die("socket");
+	return fd;
+}
+
 static void *allocate(size_t count, size_t size)
 {
 	void *memory = malloc(count * size);
@@ -170,7 +179,7 @@ static void put_state(const char *when)
 static void serve(void)
 {
 	struct sockaddr_in name = { .sin_family = AF_INET, .sin_port = htons(SERVICE_PORT) };
-	int one = 1, listening = socket(AF_INET, SOCK_STREAM, 0), fd;
+	int one = 1, listening = new_socket(AF_INET, SOCK_STREAM), fd;
 	char text[64];
 	ssize_t n;
 
@@ -186,7 +195,8 @@ static void serve(void)
 			continue;
 		n = read(fd, text, sizeof(text));
 		if (n > 0 && write(fd, text, n) == n)
-			n = read(fd, text, sizeof(text));	/* until the other side ends it */
+			while (read(fd, text, sizeof(text)) > 0)
+				;	/* until the other side ends it */
 		close(fd);
 	}
 }
@@ -203,7 +213,7 @@ static uint64_t question(in_addr_t service)
 {
 	struct sockaddr_in name = { AF_INET, htons(SERVICE_PORT), { service }, { 0 } };
 	struct timeval patience = { 5, 0 };
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	int fd = new_socket(AF_INET, SOCK_STREAM);
 	uint64_t began = now(), took = UINT64_MAX;
 	char text[64] = "";
 
@@ -301,10 +311,8 @@ static void begin(int events, struct client *clients, unsigned int number, in_ad
 	struct sockaddr_in name = { AF_INET, htons(port), { address }, { 0 } };
 	struct epoll_event event = { EPOLLOUT | EPOLLRDHUP, { .u32 = number } };
 	struct linger reset = { 1, 0 };
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	int fd = new_socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK);
 
-	if (fd < 0)
-		die("socket");
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 	clients[number].fd = fd;
 	if (connect(fd, (void *)&name, sizeof(name)) < 0 && errno != EINPROGRESS) {
@@ -334,8 +342,13 @@ static void make_clients(unsigned int count, int port, uint64_t keep, in_addr_t 
 	uint64_t until;
 
 	demand_files(count);
-	for (int target = 0; target < nr; target++)
-		*strchr(targets[target], '=') = 0;
+	for (int target = 0; target < nr; target++) {
+		char *mark = strchr(targets[target], '=');
+
+		if (!mark)
+			die(targets[target]);
+		*mark = 0;
+	}
 	ask("idle", service, targets[0]);
 	put_state("idle");
 	for (i = 0; i < count; i++) {
@@ -364,6 +377,7 @@ static void make_clients(unsigned int count, int port, uint64_t keep, in_addr_t 
 	for (i = 0; i < count; i++)
 		kept += clients[i].fd >= 0 && clients[i].up && is_established(clients[i].fd);
 	printf("done tried=%u established=%u refused=%u lost=%u held=%u\n", count, established, refused, lost, kept);
+	free(clients);
 }
 
 /* --- frames --- */
@@ -512,7 +526,7 @@ static void open_wire(const char *netns, const char *interface)
 	int one = 1, space = 16 << 20;
 
 	enter(netns);
-	wire = socket(AF_PACKET, SOCK_RAW, 0);
+	wire = new_socket(AF_PACKET, SOCK_RAW);
 	name.sll_ifindex = if_nametoindex(interface);
 	if (setsockopt(wire, SOL_PACKET, PACKET_QDISC_BYPASS, &one, sizeof(one)) < 0 ||
 	    setsockopt(wire, SOL_SOCKET, SO_RCVBUFFORCE, &space, sizeof(space)) < 0 ||
