@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import random
+import re
 import socket
 import struct
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -132,6 +133,11 @@ class Lab:
         self._touched: set[tuple[str, int, str]] = set()
 
     @property
+    def processors(self) -> int:
+        """How many the guest's kernel works with, whatever the machine has."""
+        return len(re.findall(r"^cpu\d", self.guest.read("/proc/stat"), re.MULTILINE))
+
+    @property
     def kernel(self) -> KernelVersion:
         """The release that the guest's kernel says it is, or was made from."""
         return KernelVersion.of_name(self.guest.release)
@@ -145,6 +151,12 @@ class Lab:
             raise InfrastructureError(
                 "the guest has no network card",
                 hint="this kernel's packages hold no driver for QEMU's virtio or e1000 card",
+            )
+        asked = self.machine.spec.cpus
+        if asked > 1 and self.processors != asked:
+            raise InfrastructureError(
+                f"the guest works with {self.processors} of its {asked} processors",
+                hint="this kernel cannot be proven with --smp; try --smp 1",
             )
         self.network = network.configure(self.guest)
         self.pin_neighbours()
