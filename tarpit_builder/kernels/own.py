@@ -166,7 +166,7 @@ class OwnKernel(Userland):
             boot_seconds=debug.boot_seconds,
             memory=debug.memory,
             arguments=debug.arguments,
-            tools=replace(subject.tools, leaks=debug.leaks),
+            tools=replace(subject.tools, leaks=debug.leaks, watched=not debug.on_request),
         )
 
 

@@ -84,7 +84,8 @@ class Tools:
     for (empty for the usual one), *device* the file of the device's module where it is another than
     the usual one, *peer* the file of another module of that name, which is to be
     compared, *hop_limits* what the kernel itself puts into packets that it sends, *leaks* whether
-    the kernel finds what is not freed.
+    the kernel finds what is not freed, *watched* whether it looks for mistakes, so that what a
+    packet costs in it says nothing of others.
     """
 
     module: str = "xt_TARPIT"
@@ -98,6 +99,7 @@ class Tools:
     peer: str = ""
     hop_limits: tuple[int, ...] = (64,)
     leaks: bool = False
+    watched: bool = False
 
 
 class Lab:
