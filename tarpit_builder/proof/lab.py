@@ -25,6 +25,7 @@ from tarpit_builder.versions import KernelVersion
 PORT = 25
 QUEUE = 100  # frames sent before asking whether they arrived; a card's queue holds 256
 KMEMLEAK = "/sys/kernel/debug/kmemleak"
+GONE = re.compile(r"\] 0x[0-9a-f]{16}\b")  # a caller of which there is no symbol any more
 GCOV = "/sys/kernel/debug/gcov/build/module"  # where it was compiled
 MODES = ("tarpit", "honeypot", "reset", "stall")
 EXPECTED_MESSAGES = (
@@ -382,8 +383,8 @@ class Lab:
         said = without_foreign_races(lines)
         return [line for line in said if not any(known in line for known in expected)]
 
-    def leaks(self) -> list[str]:
-        """What the module allocated and nothing points to any more, with who did so.
+    def lost(self) -> list[str]:
+        """What anybody allocated and nothing points to any more, with who did so.
 
         A scan tells of what is five seconds old, and had the same content at the scan before
         (mm/kmemleak.c).  To be asked of a kernel that looks for it.
@@ -392,7 +393,11 @@ class Lab:
         for _ in range(2):
             self.guest.write(KMEMLEAK, "scan", seconds=300)  # all of its memory, in emulation
         reports = self.guest.read(KMEMLEAK).split("unreferenced object")[1:]
-        return [" ".join(report.split()) for report in reports if OURS.search(report)]
+        return [" ".join(report.split()) for report in reports]
+
+    def leaks(self) -> list[str]:
+        """What of that the module allocated: its name is in the report, or its code is gone."""
+        return [report for report in self.lost() if OURS.search(report) or GONE.search(report)]
 
     def counters(self) -> dict[str, bytes]:
         """How often each part of an instrumented module was executed, by name of its ``.gcda``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 
-from tarpit_builder.proof.lab import MODES, Deviation, Lab, Unavailable
+from tarpit_builder.proof.lab import KMEMLEAK, MODES, Deviation, Lab, Unavailable
 from tarpit_builder.proof.namespaces import Pair
 from tarpit_builder.proof.network import CLIENT, Configurator
 from tarpit_builder.proof.registry import Group
@@ -16,7 +16,6 @@ life = Group("life", "loading, unloading, namespaces", order=80)
 ROUNDS = 20
 NAMESPACES = 10
 SIGKILL = 9
-KMEMLEAK = "/sys/kernel/debug/kmemleak"
 
 
 class Traffic:
@@ -146,9 +145,5 @@ def leaks(lab: Lab) -> None:
         lab.clear()
     lab.unload()
     lab.require_module()
-    for _ in range(2):  # what was on its way during the first scan is not found by the second
-        lab.guest.sleep(6)  # younger objects are left alone
-        lab.guest.write(KMEMLEAK, "scan")
-    found = lab.guest.read(KMEMLEAK)
-    if found:
-        raise Deviation(f"kmemleak found:\n{found}")
+    if found := lab.lost():
+        raise Deviation("\n".join(["kmemleak found:", *found]))
