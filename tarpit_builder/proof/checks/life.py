@@ -19,12 +19,15 @@ SIGKILL = 9
 
 
 class Traffic:
-    """A context in which the second namespace keeps sending SYNs and data."""
+    """A context in which the second namespace keeps sending SYNs and data.
+
+    A sender for each processor: where it sends is where the packet is dealt with.
+    """
 
     def __init__(self, lab: Lab, pair: Pair) -> None:
         self._lab = lab
         self._pair = pair
-        self._job = -1
+        self._jobs: list[int] = []
 
     def __enter__(self) -> Traffic:
         lab, pair = self._lab, self._pair
@@ -43,12 +46,13 @@ class Traffic:
         )
         there = Configurator(lab.guest, netns=pair.netns)
         self._socket.bind(lab.guest.packet_address(there.index(pair.there)))
-        self._job = self._socket.spawn_flood(frames)
+        self._jobs = [self._socket.spawn_flood(frames) for _ in range(lab.machine.spec.cpus)]
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._lab.machine.running:
-            self._lab.guest.wait(self._job, seconds=5, kill=SIGKILL)
+            for job in self._jobs:
+                self._lab.guest.wait(job, seconds=5, kill=SIGKILL)
             self._socket.close()
 
     def sent(self) -> int:
