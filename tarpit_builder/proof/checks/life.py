@@ -15,6 +15,8 @@ life = Group("life", "loading, unloading, namespaces", order=80)
 
 ROUNDS = 20
 NAMESPACES = 10
+BUSY, BUSY_WATCHED = 1, 15
+"""Seconds of traffic on all processors; KCSAN looks at a few packets of a thousand."""
 SIGKILL = 9
 
 
@@ -133,6 +135,19 @@ def changing(lab: Lab, family: int) -> None:
     lab.tarpit(families=(family,))
     probe = lab.probe(family, "S", flow=lab.flow(family, src=CLIENT[family]))
     lab.expect(probe, lab.answers(probe), "SYN", flags="SA", window=5)
+
+
+@life.check("packets are answered on all processors at once", section="5")
+def crowded(lab: Lab) -> None:
+    with Pair(lab) as pair, Traffic(lab, pair) as traffic:
+        lab.tarpit()
+        before = traffic.sent()
+        lab.guest.sleep(BUSY_WATCHED if lab.tools.watched else BUSY)
+        if traffic.sent() - before < ROUNDS:
+            raise Unavailable("there was no traffic")
+    for family in lab.families:
+        probe = lab.probe(family, "S")
+        lab.expect(probe, lab.answers(probe), "SYN", flags="SA", window=5)
 
 
 @life.check("a kernel that looks for leaks (CONFIG_DEBUG_KMEMLEAK) finds none", section="5")
