@@ -165,8 +165,9 @@ class OwnKernel(Userland):
             subject,
             boot_seconds=debug.boot_seconds,
             memory=debug.memory,
+            cpus=debug.cpus,
             arguments=debug.arguments,
-            tools=replace(subject.tools, leaks=debug.leaks),
+            tools=replace(subject.tools, leaks=debug.leaks, watched=not debug.on_request),
         )
 
 

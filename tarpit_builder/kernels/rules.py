@@ -61,8 +61,8 @@ class DebugRule:
 
     *instrument* are make's variables that have the module tell which of it was executed; *leaks*
     says that the kernel finds what is not freed, *on_request* that it finds no mistakes and has to
-    be named; *memory*, in MiB, *boot_seconds* and the kernel's
-    *arguments* are what a guest with it takes.
+    be named; *memory*, in MiB, *cpus*, *boot_seconds* and the kernel's *arguments* are what a guest
+    with it takes.
     """
 
     releases: VersionRange[KernelVersion]
@@ -72,6 +72,7 @@ class DebugRule:
     leaks: bool
     on_request: bool
     memory: int
+    cpus: int
     boot_seconds: float
     arguments: str
     reason: str
@@ -100,6 +101,7 @@ def debug(kind: str) -> DebugRule:
         leaks=row.get("leaks", False),
         on_request=row.get("on_request", False),
         memory=row["memory"],
+        cpus=row.get("cpus", 1),
         boot_seconds=row["boot_seconds"],
         arguments=row["arguments"],
         reason=row["reason"],

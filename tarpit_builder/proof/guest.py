@@ -6,6 +6,7 @@ Everything the guest does, it does because a method here was called, and one aft
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import socket
 import struct
@@ -21,6 +22,10 @@ PROTOCOL = 2
 ETH_P_ALL = 0x0003
 BLOCK = 1024
 GRACE = 15.0  # seconds that the agent gets beyond what an operation itself may take
+
+LOG_HEAD = re.compile(r"^<\d+>(?:\[ *\d+\.\d+\] ?)?(?:\[ *[TC]\d+\] ?)?")
+"""What stands before a message of the kernel: its level and, where the kernel is built or told so,
+the time and who said it.  A message may have brackets of its own: the name of a module."""
 
 Value = int | bytes | str
 
@@ -317,7 +322,7 @@ class Guest:
         (text,) = self.call(Request(Op.KLOG))
         assert isinstance(text, bytes)
         lines = text.decode(errors="replace").splitlines()
-        return [line.split("] ", 1)[-1] if line.startswith("<") else line for line in lines]
+        return [LOG_HEAD.sub("", line) for line in lines]
 
     # -- sockets -----------------------------------------------------------------------------
 

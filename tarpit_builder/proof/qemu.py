@@ -181,7 +181,9 @@ class Machine:
         hardware = emulator(spec.arch)
         console, agent, *cards = (sock.fileno() for sock in self._theirs)
         command = [hardware.emulator, "-nodefaults", "-no-user-config", "-no-reboot"]
-        command += ["-display", "none", "-m", str(spec.memory), "-smp", str(spec.cpus)]
+        command += ["-display", "none", "-m", str(spec.memory)]
+        # A kernel without ACPI has processors from SeaBIOS' table, which names one of each socket.
+        command += ["-smp", f"{spec.cpus},sockets={spec.cpus}"]
         command += ["-machine", f"{hardware.machine},accel={spec.accel}"]
         command += ["-cpu", "host" if spec.accel == "kvm" else hardware.cpu]
         command += ["-kernel", str(spec.kernel), "-initrd", str(spec.initrd)]

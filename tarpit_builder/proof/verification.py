@@ -39,7 +39,7 @@ class Subject:
     *packages* are those under proof: ``.deb``, or bare ``.ko`` and ``.so``; *given* says that they
     are not known to be our own.  *groups* of checks can be judged on it (none named: all), with
     these *backends* of iptables; *boot_seconds* a boot may take.  A guest gets at least *memory*
-    MiB, and its kernel *arguments*.
+    MiB and *cpus* processors, and its kernel *arguments*.
     """
 
     land: UserLand
@@ -53,6 +53,7 @@ class Subject:
     backends: tuple[str, ...] = registry.BACKENDS
     boot_seconds: float = 90.0
     memory: int = 512
+    cpus: int = 1
     arguments: str = ""
     tools: Tools = field(default_factory=Tools)
 
@@ -123,6 +124,7 @@ def verify(
     """
     began = time.monotonic()
     options.check()
+    options = replace(options, cpus=max(options.cpus, subject.cpus))
     emulator(subject.land.arch)
     groups = registry.select(options.groups(subject))
     with scratch("proof") as work:

@@ -26,6 +26,11 @@ def test_every_kind_has_its_configuration() -> None:
         assert f"CONFIG_{kind.upper()}=y" in text
 
 
+def test_races_are_looked_for_where_there_are_two_processors() -> None:
+    assert rules.debug("kcsan").cpus == 2
+    assert "CONFIG_KCSAN_EARLY_ENABLE=y" in (SCRIPTS / "kcsan.config").read_text()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_release_gets_it_into_its_name_and_configuration(archive: Archive, kind: str) -> None:
     request = Request("6.12.19", debug=kind, trust_on_first_use=True)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 # Mutants as modules for a kernel that is built from source: /out/NAME.ko, and /out/original.ko.  Source in /src,
-# patches in /mutants; for the rest see containers/upstream/configure.sh.
+# patches in /mutants; INSTRUMENT as in lib.sh, for the rest see containers/upstream/configure.sh.
 set -eu
 # shellcheck source=containers/upstream/lib.sh
 . /scripts/lib.sh
@@ -17,7 +17,8 @@ for mutant in original /mutants/*.patch; do
 	mkdir /build/module
 	cp -r /src/. /build/module
 	[ "$name" = original ] || patch -s -p1 -d /build/module < "$mutant"
-	run_make M=/build/module modules > /build/make.log 2>&1 || { echo "$name does not compile"; tail -n 20 /build/make.log; exit 1; }
+	# shellcheck disable=SC2086
+	run_make M=/build/module ${INSTRUMENT:-} modules > /build/make.log 2>&1 || { echo "$name does not compile"; tail -n 20 /build/make.log; exit 1; }
 	finish /build/module/xt_TARPIT.ko
 	cp /build/module/xt_TARPIT.ko "/out/$name.ko"
 	echo "built $name"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -17,13 +18,13 @@ from tarpit_builder import paths
 from tarpit_builder import plan as planning
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input
-from tarpit_builder.kernels import steps
+from tarpit_builder.kernels import rules, steps
 from tarpit_builder.kernels.own import OwnKernel
 from tarpit_builder.kernels.source import SCRIPTS, for_modules, layer_input
 from tarpit_builder.packaging import contents
 from tarpit_builder.packaging.contents import MODULE
 from tarpit_builder.proof import registry
-from tarpit_builder.proof.lab import Tools
+from tarpit_builder.proof.guest import LOG_HEAD
 from tarpit_builder.proof.qemu import complaints, without_foreign_races
 from tarpit_builder.proof.report import Verdict
 from tarpit_builder.proof.runner import Runner, units
@@ -35,6 +36,8 @@ from tarpit_builder.sources.store import Store
 
 HERE = Path(__file__).parent
 MUTANTS = sorted((HERE / "debug").glob("*.patch"))
+GONE = {"kasan": {"CONFIG_REFCOUNT_FULL=y", "CONFIG_UBSAN_SANITIZE_ALL=y"}}
+"""What earlier kernels than trixie's had to be asked for."""
 
 
 def told(patch: Path, what: str) -> str:
@@ -89,6 +92,19 @@ def test_a_race_that_is_still_being_told_of_is_waited_for() -> None:
     assert not list(complaints(lines))
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("<3>BUG: KCSAN: data-race in f [m] / g [m]", "BUG: KCSAN: data-race in f [m] / g [m]"),
+        ("<6>[    1.234567] f [m] says", "f [m] says"),
+        ("<6>[    1.234567][   T12] f [m] says", "f [m] says"),
+        ("<4> f+0x1/0x2 [m] from g", " f+0x1/0x2 [m] from g"),
+    ],
+)
+def test_a_message_of_the_kernel_is_read_whole(line: str, message: str) -> None:
+    assert LOG_HEAD.sub("", line) == message
+
+
 class Bench:
     """A debug kernel with its mutants, built once."""
 
@@ -113,7 +129,11 @@ class Bench:
                 Input("/src", [contents.module_source(MODULE)]),
                 Input("/mutants", [Files({patch.name: patch for patch in mutants})]),
             ),
-            environment={"KARCH": source.karch, "SUFFIX": source.suffix},
+            environment={
+                "KARCH": source.karch,
+                "SUFFIX": source.suffix,
+                "INSTRUMENT": rules.debug(kind).instrument,
+            },
             title=f"mutants for {plan.name}",
         )
         built = workshop.kept(f"mutants-{kind}", step, *source.fetch(console))
@@ -122,24 +142,25 @@ class Bench:
         userland.build(workshop, extension)
         found = [*extension.glob("*.deb"), *built.glob("*.ko")]
         subject = userland.subject(workshop, tuple(found), None, "")
-        self.boot = assemble(subject, engine, console, work)
-        self.setup = setup(subject, VerifyOptions(cpus=2), self.boot)
+        assert subject.kernel_image
+        self.config = (subject.kernel_image / "config").read_text()
+        boot = assemble(subject, engine, console, work)
+        self.runner = Runner(setup(subject, VerifyOptions(cpus=2), boot), console)
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Runner]]:
-    """A machine of each kind of kernel, booted anew only where a mutant has made it ill."""
-    runners: list[Runner] = []
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Bench]]:
+    """Each kind of kernel, made when it is asked for."""
+    made: list[Bench] = []
 
     @cache
-    def of(kind: str) -> Runner:
-        made = Bench(kind, tmp_path_factory.mktemp(kind))
-        runners.append(Runner(made.setup, Console()))
-        return runners[-1]
+    def of(kind: str) -> Bench:
+        made.append(Bench(kind, tmp_path_factory.mktemp(kind)))
+        return made[-1]
 
     yield of
-    for runner in runners:
-        runner.end()
+    for one in made:
+        one.runner.end()
 
 
 def test_every_mutant_says_what_it_is_about() -> None:
@@ -149,15 +170,23 @@ def test_every_mutant_says_what_it_is_about() -> None:
         re.compile(told(patch, "Said"))
 
 
+@pytest.mark.docker
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", rules.debug_kinds())
+def test_kernel_has_what_its_kind_is_made_of(bench: Callable[[str], Bench], kind: str) -> None:
+    asked = (SCRIPTS / rules.debug(kind).config).read_text()
+    settings = set(re.findall(r"^CONFIG_\w+=.+$", asked, re.MULTILINE))
+    assert settings - set(bench(kind).config.splitlines()) == GONE.get(kind, set())
+
+
 @pytest.mark.boot
 @pytest.mark.docker
 @pytest.mark.slow
 @pytest.mark.parametrize("patch", MUTANTS, ids=lambda patch: patch.stem)
-def test_mistake_is_found_by_its_tool(bench: Callable[[str], Runner], patch: Path) -> None:
-    runner = bench(told(patch, "Debug"))
-    leaks = runner.setup.tools.leaks
+def test_mistake_is_found_by_its_tool(bench: Callable[[str], Bench], patch: Path) -> None:
+    runner = bench(told(patch, "Debug")).runner
     runner.end()
-    runner.use(Tools(file=patch.stem, leaks=leaks))
+    runner.use(replace(runner.setup.tools, file=patch.stem))
     (part,) = runner.run(units(registry.select((told(patch, "Caught-by"),)), ("legacy",)))
     failures = [result for result in part.results if result.outcome is Verdict.FAIL]
     said = [f"{result.name}: {result.detail}" for result in failures]
