@@ -215,7 +215,7 @@ class LoadReport:
         if not entry or not entry.frames or not entry.clients:
             return "the target was not among the contenders"
         without, real = entry.frames, entry.clients
-        more = {name: without.grown(name, "idle", "loaded") for name in KEPT}
+        more = {name: max(0, without.grown(name, "idle", "loaded")) for name in KEPT}
         return (
             f"{real.ended['held']:,} of {real.ended['tried']:,} real clients held for "
             f"{self.options.seconds} s; {without.ended['held']:,} of {without.ended['tried']:,} "
