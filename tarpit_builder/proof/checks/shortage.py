@@ -22,6 +22,7 @@ shortage = Group(
     "shortage",
     "when something runs out",
     order=45,
+    fresh=True,
     provokes=("nf_conntrack: table full", "nf_conntrack: nf_conntrack: table full"),
 )
 
