@@ -21,6 +21,7 @@ rules = Group(
         "counters copy to user failed",
         "tarpit_check: ",  # how many of its messages were left out
         "net_ratelimit: ",
+        "xt_TARPIT: only valid ",
     ),
 )
 
@@ -30,6 +31,9 @@ TCP = ("-p", "tcp")
 
 IPT_SO_SET_REPLACE, IPT_SO_GET_INFO, IPT_SO_GET_ENTRIES = 64, 64, 65
 SOL_IPV6, SOL_IP = 41, 0
+FLAGS6 = 32 + 168 - 131
+"""How far before a target's data the flags of a rule of IPv6 are, which say that it has a protocol:
+the target's head, and struct ip6t_entry where no match is between, less the place of ipv6.flags."""
 
 
 def attempt(lab: Lab, family: int, table: str, chain: str, *args: str) -> str | None:
@@ -239,12 +243,15 @@ def binary_places(lab: Lab, family: int) -> None:
     lab.tarpit(families=(family,))
     _, _, ours, _ = target_of(lab, family, level)
     for table, chain, protocol, allowed in (
-        ("raw", "PREROUTING", TCP, False),
+        ("raw", "trap", TCP, False),  # that nobody calls, so that no hook forbids it
+        ("nat", "INPUT", TCP, False),
         ("mangle", "INPUT", (), False),
         ("mangle", "INPUT", TCP, True),
     ):
         lab.clear()
         require_table(lab, family, table)
+        if chain == "trap":
+            lab.rule(family, "-t", table, "-N", chain)
         lab.rule(family, "-t", table, "-A", chain, *protocol, *stand_in)
         _, _, size, _ = target_of(lab, family, level, table, b"MARK")
         if size != ours:
@@ -253,6 +260,19 @@ def binary_places(lab: Lab, family: int) -> None:
         if (error is None) is not allowed:
             what = "accepted" if error is None else f"refused: {error}"
             raise Deviation(f"{table} {chain} {' '.join(protocol) or 'without -p'}: {what}")
+
+
+@rules.check("the binary interface: IPv6 with a protocol that does not count", section="2")
+def binary_flag(lab: Lab) -> None:
+    if lab.backend == "nft" or 6 not in lab.families:
+        raise Unavailable("only legacy's rules of IPv6 have a flag for that")
+    lab.clear()
+    lab.tarpit(families=(6,))
+    if replace_target(lab, 6, SOL_IPV6, 1, bytes(8), cleared=FLAGS6) is None:
+        # Newer kernels set the flag themselves where there is a protocol.
+        whole, at, _, _ = target_of(lab, 6, SOL_IPV6)
+        if not whole[at - FLAGS6]:
+            raise Deviation("accepted, though the rule is for any protocol")
 
 
 def raw_socket(lab: Lab, family: int):  # type: ignore[no-untyped-def]
@@ -293,12 +313,19 @@ def replace_target(
     data: bytes,
     table: str = "filter",
     name: bytes = b"TARPIT",
+    *,
+    cleared: int = 0,
 ) -> OSError | None:
-    """Put a table back with ours in place of a target; the error, or None if it was accepted."""
+    """Put a table back with ours in place of a target; the error, or None if it was accepted.
+
+    :param cleared: how far before the target's data a byte is that becomes 0.
+    """
     c = lab.guest.c
     info, _ = entries(lab, family, level, table)
     whole, at, _, _ = target_of(lab, family, level, table, name)
     changed = bytearray(whole)
+    if cleared:
+        changed[at - cleared] = 0
     changed[at - 30 : at + len(data)] = b"TARPIT".ljust(29, b"\0") + bytes([revision]) + data
     hooks_and_numbers = info[32:84]  # valid_hooks, hook_entry[5], underflow[5], num, size
     valid, *rest = struct.unpack(f"{c.mark}13I", hooks_and_numbers)
