@@ -342,9 +342,10 @@ def bench(
     from tarpit_builder.errors import UserError
 
     if (packets or load) and (cold or json or matrix or (packets and load)):
+        alone, other = ("--packets", "--load") if packets else ("--load", "--packets")
         raise UserError(
-            "--packets and --load go with none of --cold, --json and --matrix, nor together",
-            hint="the figures are in dist/bench/ as JSON",
+            f"{alone} goes with none of --cold, --json, --matrix and {other}",
+            hint="the figures are in dist/bench/, as JSON",
         )
     console = Console()
     archive = given.archive(console)

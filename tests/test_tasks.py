@@ -167,7 +167,12 @@ def test_readme_commands_work(command: str) -> None:
 
 
 @pytest.mark.parametrize("other", ["--cold", "--json", "--matrix"])
-def test_packets_are_counted_alone(other: str) -> None:
-    done = invoke("bench", "--packets", other)
+@pytest.mark.parametrize("alone", ["--packets", "--load"])
+def test_packets_and_load_are_measured_alone(alone: str, other: str) -> None:
+    done = invoke("bench", alone, other)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: --packets goes with none of")
+    assert done.stderr.startswith(f"error: {alone} goes with none of")
+
+
+def test_packets_and_load_are_not_measured_together() -> None:
+    assert invoke("bench", "--packets", "--load").returncode == 2
