@@ -24,7 +24,6 @@ from tarpit_builder.proof.checks import held, modes, shapes, state, storms, wire
 from tarpit_builder.proof.checks.life import Traffic
 from tarpit_builder.proof.checks.routes import bridge, expect_on, ip, of_ports, restore_eth1
 from tarpit_builder.proof.device import TABLE, Device, ingress, name_of
-from tarpit_builder.proof.guest import ETH_P_ALL, GuestSocket
 from tarpit_builder.proof.lab import MODES, PORT, Deviation, Lab, Unavailable
 from tarpit_builder.proof.namespaces import Pair
 from tarpit_builder.proof.network import CLIENT, SIDES, UNUSED
@@ -162,25 +161,39 @@ def tagged(lab: Lab, family: int) -> None:
         raise Deviation(f"four tags: {len(answers)} answers")
 
 
+@contextmanager
+def redirected(lab: Lab, match: str, name: str) -> Iterator[None]:
+    """With tc redirecting to the device *name* what *match* admits of what comes in by eth0.
+
+    nft hands on a packet of its own, where there is a tap; tc does not.
+
+    :raises Unavailable: if this kernel cannot.
+    """
+    if lab.guest.attempt("tc", "qdisc", "add", "dev", "eth0", "clsact").status:
+        raise Unavailable("this kernel has no clsact")
+    try:
+        rule = f"filter add dev eth0 ingress {match} action mirred egress redirect dev {name}"
+        if lab.guest.attempt("tc", *rule.split()).status:
+            raise Unavailable("this kernel has no flower, or no mirred")
+        yield
+    finally:
+        lab.guest.run("tc", "qdisc", "del", "dev", "eth0", "clsact")
+
+
+def tcp_of(family: int) -> str:
+    """A match of tc for all TCP of *family*."""
+    return f"protocol {'ipv6' if family == 6 else 'ip'} flower ip_proto tcp"
+
+
 @device.check("tc: mirred's redirect at ingress does as nft's fwd", section="6")
 def by_tc(lab: Lab, family: int) -> None:
     lab.clear()
-    if lab.guest.attempt("tc", "qdisc", "add", "dev", "eth0", "clsact").status:
-        raise Unavailable("this kernel has no clsact")
-    protocol = "ipv6" if family == 6 else "ip"
-    rule = f"filter add dev eth0 ingress protocol {protocol} flower ip_proto tcp dst_port {PORT}"
-    try:
-        action = f"action mirred egress redirect dev {name_of('tarpit')}"
-        if lab.guest.attempt("tc", *rule.split(), *action.split()).status:
-            raise Unavailable("this kernel has no flower, or no mirred")
+    with redirected(lab, f"{tcp_of(family)} dst_port {PORT}", name_of("tarpit")):
         question = syn(lab, family)
         expect_turned(lab, question, exchange(lab, question))
         probe = lab.probe(family, "PA", payload=b"x" * 1400)
         lab.expect(probe, lab.answers(probe), "data", flags="A", window=0)
-        # nft hands on a packet of its own, where there is a tap; tc does not.
         shapes.shared(lab, family)
-    finally:
-        lab.guest.run("tc", "qdisc", "del", "dev", "eth0", "clsact")
 
 
 @device.check(
@@ -189,32 +202,13 @@ def by_tc(lab: Lab, family: int) -> None:
 def tagged_by_tc(lab: Lab, family: int) -> None:
     lab.clear()
     ip(lab, "link set eth0 promisc on")
-    if lab.guest.attempt("tc", "qdisc", "add", "dev", "eth0", "clsact").status:
-        raise Unavailable("this kernel has no clsact")
-    rule = "filter add dev eth0 ingress protocol 802.1q flower vlan_id 5"
-    try:
-        action = f"action mirred egress redirect dev {name_of('tarpit')}"
-        if lab.guest.attempt("tc", *rule.split(), *action.split()).status:
-            raise Unavailable("this kernel has no flower, or no mirred")
-        with tap(lab, "eth0") as watching:
+    with redirected(lab, "protocol 802.1q flower vlan_id 5", name_of("tarpit")):
+        with shapes.tap(lab, "eth0") as watching:
             question = syn(lab, family, tags=(5,))
             expect_turned(lab, question, exchange(lab, question))
             seen = [Ether(data) for data in watching.drain()]
         if not any(TCP in each and each.dst == question.dst for each in seen):
             raise Deviation("the tap saw nothing of the question")
-    finally:
-        lab.guest.run("tc", "qdisc", "del", "dev", "eth0", "clsact")
-
-
-@contextmanager
-def tap(lab: Lab, interface: str) -> Iterator[GuestSocket]:
-    """Somebody else who looks at all that comes in and goes out."""
-    sock = lab.guest.socket(socket.AF_PACKET, socket.SOCK_RAW, lab.guest.htons(ETH_P_ALL))
-    sock.bind(lab.guest.packet_address(lab.network.index(interface)))
-    try:
-        yield sock
-    finally:
-        sock.close()
 
 
 @contextmanager
@@ -306,7 +300,7 @@ def big(lab: Lab, family: int) -> None:
         of(lab).nft(*ingress("v", pair.here), rule)
         shapes.let_send_at_once(lab, pair, family, segments=BIG // 1500)
         before = of(lab).counted(name_of("tarpit"))
-        with tap(lab, pair.here) as watching:
+        with shapes.tap(lab, pair.here) as watching:
             watching.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
             shapes.upload(lab, pair, family, b"z" * 2 * BIG)
             small = (data for data in watching.drain(ANSWER) if len(data) < ANSWER)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from scapy.layers.inet import IP, IPOption_NOP, IPOption_Router_Alert, fragment
 from scapy.layers.inet6 import (
@@ -14,7 +16,7 @@ from scapy.layers.inet6 import (
 )
 
 from tarpit_builder.proof.checks.wire import establish
-from tarpit_builder.proof.guest import ETH_P_ALL
+from tarpit_builder.proof.guest import ETH_P_ALL, GuestSocket
 from tarpit_builder.proof.lab import Deviation, Lab, Unavailable
 from tarpit_builder.proof.namespaces import Pair
 from tarpit_builder.proof.network import UNUSED
@@ -162,27 +164,34 @@ def headers(lab: Lab, family: int) -> None:
             lab.expect(probe, lab.send([packet]), what, flags=expected, window=window)
 
 
+@contextmanager
+def tap(lab: Lab, interface: str) -> Iterator[GuestSocket]:
+    """Somebody else who looks at all that comes in and goes out, as tcpdump does."""
+    sock = lab.guest.socket(socket.AF_PACKET, socket.SOCK_RAW, lab.guest.htons(ETH_P_ALL))
+    sock.bind(lab.guest.packet_address(lab.network.index(interface)))
+    try:
+        yield sock
+    finally:
+        sock.close()
+
+
 @shapes.check("a packet that somebody else looks at (tcpdump) is not changed")
 def shared(lab: Lab, family: int) -> None:
-    tap = lab.guest.socket(socket.AF_PACKET, socket.SOCK_RAW, lab.guest.htons(ETH_P_ALL))
-    tap.bind(lab.guest.packet_address(lab.network.index("eth0")))
-    try:
-        tap.drain()
+    with tap(lab, "eth0") as watching:
+        watching.drain()
         syn, accepted = establish(lab, family)
         sent = [syn]
         for payload in (b"", b"x", b"x" * 200, b"x" * 1400):
             probe = Segment(syn.flow, "A", syn.end, accepted.end, payload=payload)
             lab.expect(probe, lab.answers(probe), "ACK", flags="A", window=0, ack=syn.end)
             sent.append(probe)
-        seen = tap.drain()
+        seen = watching.drain()
         wire = lab.wires[0]
         for probe in sent:
             expected = frame(probe.packet(), src=wire.mac, dst=wire.guest_mac)
             if expected not in seen:
                 strange = [s for s in map(parse, seen) if s and s.flow.dport == probe.flow.dport]
                 raise Deviation("the tap saw another packet than was sent", [probe, *strange])
-    finally:
-        tap.close()
 
 
 @shapes.check("segments that GRO puts together are answered as one or each for itself")
@@ -252,15 +261,14 @@ def upload(lab: Lab, pair: Pair, family: int, data: bytes) -> list[bytes]:
     server = lab.client(family)
     server.bind(lab.guest.sockaddr(pair.address(family), 80))
     server.listen()
-    tap = lab.guest.socket(socket.AF_PACKET, socket.SOCK_RAW, lab.guest.htons(ETH_P_ALL))
-    tap.bind(lab.guest.packet_address(lab.network.index(pair.here)))
-    client = lab.client(family, netns=pair.netns)
-    client.connect(lab.guest.sockaddr(pair.address(family), 80), seconds=5)
-    peer = server.accept(seconds=5)
-    client.send(data)
-    lab.guest.sleep(0.3)
-    frames = tap.drain()
-    for sock in (client, peer, server, tap):
+    with tap(lab, pair.here) as watching:
+        client = lab.client(family, netns=pair.netns)
+        client.connect(lab.guest.sockaddr(pair.address(family), 80), seconds=5)
+        peer = server.accept(seconds=5)
+        client.send(data)
+        lab.guest.sleep(0.3)
+        frames = watching.drain()
+    for sock in (client, peer, server):
         sock.close()
     return frames
 

@@ -6,15 +6,15 @@ source): those that the module makes, or the kernel on its behalf, are told by t
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from tarpit_builder.proof import device
+from tarpit_builder.proof.checks.device import redirected, tcp_of
+from tarpit_builder.proof.checks.shapes import tap
 from tarpit_builder.proof.checks.state import CONNTRACK_COUNT, Tracked, conntrack_count
 from tarpit_builder.proof.checks.wire import establish
 from tarpit_builder.proof.lab import Deviation, Lab, Unavailable
-from tarpit_builder.proof.network import Configurator
 from tarpit_builder.proof.registry import Group
 from tarpit_builder.proof.segment import Segment
 
@@ -117,35 +117,21 @@ def failing(lab: Lab, module: str, percent: int) -> Iterator[None]:
             guest.write(f"{DEBUGFS}/{fault}/probability", "0")
 
 
-@contextmanager
-def watched(lab: Lab) -> Iterator[None]:
-    """With somebody else who sees each packet, so that none can be turned round in place."""
-    sock = lab.guest.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-    sock.bind(lab.guest.packet_address(Configurator(lab.guest).index("eth0")))
-    try:
-        yield
-    finally:
-        sock.close()
-
-
 def answered(lab: Lab, family: int, probes: Sequence[Segment]) -> int:
     """How many of *probes* were; each answer is the right one."""
+    seen = lab.converse({str(number): probe for number, probe in enumerate(probes)})
     count = 0
-    for probe, replies in zip(probes, _each(lab, probes), strict=True):
+    for probe, replies in zip(probes, seen.values(), strict=True):
         if replies:
             lab.expect(probe, replies, "SYN", flags="SA", window=5, ack=probe.end)
             count += 1
     return count
 
 
-def _each(lab: Lab, probes: Sequence[Segment]) -> list[list[Segment]]:
-    return list(lab.converse({str(n): probe for n, probe in enumerate(probes)}).values())
-
-
 def judge(lab: Lab, family: int, module: str) -> None:
     """Answers are right or missing while memory is short, and all there afterwards."""
     lab.answers(lab.probe(family, "S"))  # what is allocated once is allocated now
-    with watched(lab):
+    with tap(lab, "eth0"):  # so that no packet can be turned round in place
         with failing(lab, module, 100):
             probe = lab.probe(family, "S")
             lab.expect_silence(probe, lab.answers(probe), "SYN without memory for an answer")
@@ -173,19 +159,9 @@ def device_without_memory(lab: Lab, family: int) -> None:
     lab.judge_device(judged=True)
     assert lab.device
     try:
-        # nft hands on a packet of its own, where there is a tap; tc does not.
         lab.device.make(NAME)
-        if lab.guest.attempt("tc", "qdisc", "add", "dev", "eth0", "clsact").status:
-            raise Unavailable("this kernel has no clsact")
-        protocol = "ipv6" if family == 6 else "ip"
-        rule = f"filter add dev eth0 ingress protocol {protocol} flower ip_proto tcp"
-        try:
-            action = f"action mirred egress redirect dev {NAME}"
-            if lab.guest.attempt("tc", *rule.split(), *action.split()).status:
-                raise Unavailable("this kernel has no flower, or no mirred")
+        with redirected(lab, tcp_of(family), NAME):
             judge(lab, family, device.MODULE)
-        finally:
-            lab.guest.run("tc", "qdisc", "del", "dev", "eth0", "clsact")
     finally:
         lab.judge_device(judged=False)
 
