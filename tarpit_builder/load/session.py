@@ -26,6 +26,7 @@ from tarpit_builder.load.host import (
     Host,
     named,
 )
+from tarpit_builder.packets import RESULTS
 from tarpit_builder.proof import VerifyOptions
 from tarpit_builder.proof.lab import Unavailable
 from tarpit_builder.proof.network import SIDES
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from tarpit_builder.request import Request
     from tarpit_builder.sources.debian import Archive
 
-RESULTS = "bench"  # below dist/
 GROUP = Group(
     "load",
     "many connections",
@@ -53,7 +53,9 @@ GROUP = Group(
 )
 """The guest's clock counts instructions, and moves on to the next timer when there is nothing to
 do: figures do not depend on what else this machine does, and held connections take no time."""
+LESS = "fewer --clients or --frames take less memory"
 MOST_SECONDS = 100_000.0  # of the guest's time, or of this machine's, for one run
+LIMITS = {"clients": 200_000, "frames": 10_000_000, "seconds": 86_400, "flood": 100_000_000}
 KEPT = ("sockets", "tracked", "memory")
 PATIENCE = 300.0  # seconds of this machine's time for what is under way in a flood
 DISTINCT = 20_000  # SYNs of a flood, which come again and again
@@ -75,7 +77,7 @@ class LoadOptions:
 
         :raises UserError: naming what is wrong.
         """
-        for name, most in (("clients", 200_000), ("frames", 10_000_000), ("flood", 100_000_000)):
+        for name, most in LIMITS.items():
             if getattr(self, name) not in range(1, most + 1):
                 raise UserError(
                     f"--{name} {getattr(self, name)}: not sensible", hint=f"1 to {most:,}"
@@ -110,7 +112,7 @@ class Run:
         if not found["done"]:
             raise InfrastructureError(
                 "the load program in the guest ended early",
-                hint="--log FILE keeps the console; was it out of memory?",
+                hint=LESS,
             )
         return cls(found["state"], found["service"], found["done"][""])
 
@@ -350,7 +352,7 @@ def _program(host: Host, *words: object) -> Run:
     if done.status:
         raise InfrastructureError(
             f"in the guest, {done.stderr.strip() or 'load was killed'}",
-            hint="fewer --clients or --frames take less memory",
+            hint=LESS,
         )
     return Run.parse(done.stdout)
 

@@ -57,7 +57,7 @@ def test_contenders_are_named_as_the_table_has_them() -> None:
         named(("TARPITT",))
 
 
-@pytest.mark.parametrize("name", ["clients", "frames", "flood"])
+@pytest.mark.parametrize("name", ["clients", "frames", "seconds", "flood"])
 def test_numbers_that_make_no_sense_are_refused(name: str) -> None:
     options = LoadOptions()
     object.__setattr__(options, name, 0)
