@@ -270,7 +270,9 @@ static void tarpit_stamp(struct tarpit_segment *reply,
  * differ by one, so timestamps tell them apart; and should a client that has
  * not heard all that we said be mistaken, there is no exchange that is faster
  * than keepalives are. A FIN waits behind a shut window, where its sender may
- * wait for ever.
+ * wait for ever. If he knows all our numbers already, as he has been told that
+ * his data arrived, one of them must grow, or Linux as of 6.1 does not believe
+ * that the window shrank (tcp_may_update_window()).
  */
 static bool tarpit_stall(struct tarpit_segment *reply, const struct tcphdr *oth,
 			 unsigned int payload, u32 isn,
@@ -294,6 +296,8 @@ static bool tarpit_stall(struct tarpit_segment *reply, const struct tcphdr *oth,
 	reply->th.ack_seq = htonl(isn + 1 + taken);
 	if (!oth->fin)
 		reply->th.window = htons(TARPIT_WINDOW_HOST - taken);
+	else if (!payload && taken)
+		reply->th.seq = htonl(ntohl(oth->ack_seq) + 1);
 	if (opts->stamps) {
 		value = opts->now + taken;
 		if ((s32)(opts->echo - value) > 0)

@@ -762,6 +762,7 @@ static void judge_held(struct verdict *v, const struct flow *flow, enum mode mod
 		}
 		v->any_window = false;
 		v->window = fin ? 0 : WINDOW_HOST - taken;
+		v->seq += fin && !payload && taken;
 	}
 	v->ack = flow->isn + 1 + taken;
 }

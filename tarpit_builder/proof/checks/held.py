@@ -33,10 +33,6 @@ FIN_WAIT_1 = 4
 RTO_MIN, RTO_MAX = 0.2, 120.0  # seconds
 LATENCY = "20ms"
 PATIENT = KernelVersion.parse("5.10")
-SHUTS = KernelVersion.parse("6.12")
-"""From where on a client was seen to take a window that shuts without a number that grows; 6.1 does
-not."""
-HALF_CLOSED = ("a request, then shutdown(SHUT_WR)", "a request and shutdown(SHUT_WR) at once")
 RETRIES = "net.ipv4.tcp_retries2"
 """After how many retransmissions a client gives up."""
 STAMPS = "net.ipv4.tcp_timestamps"
@@ -341,28 +337,12 @@ def stalled_clients() -> list[Client]:
     ]
 
 
-def expect_stalled(lab: Lab, clients: Iterable[Client], *, half_closed: int) -> None:
-    """Nobody lost a connection; with an older kernel, who :data:`HALF_CLOSED` after a request that
-    was taken keeps it for so many seconds.
-
-    Its FIN is answered by a window of 0 with the same numbers as the open window before.  That
-    kernel does not take it, as tcp_may_update_window() wanted a number that grows or a window that
-    does, and gives up as in a connection that is dead, after tcp_retries2 attempts.
-    """
-    old = lab.kernel < SHUTS
-    expect_held([one for one in clients if not (old and one.label in HALF_CLOSED)])
-    if old:
-        gone = [one for one in clients if one.label in HALF_CLOSED and one.lasted < half_closed]
-        if gone:
-            raise Deviation("\n".join(f"{one.label}: gone after {one.lasted} s" for one in gone))
-
-
 @held.check(f"--stall holds live clients for {WATCHED // 60} minutes of their time", section="2")
 def stall_live(lab: Lab, family: int) -> None:
     with RealClients(lab, family, "stall") as world:
         clients = stalled_clients()
         world.watch(clients, WATCHED)
-        expect_stalled(lab, clients, half_closed=900)
+        expect_held(clients)
 
 
 @held.check("so does it clients far away that give up early (tcp_retries2=4)", section="2")
@@ -372,7 +352,7 @@ def stall_distant(lab: Lab, family: int) -> None:
         clients = stalled_clients()
         with world.sysctl(RETRIES, 4):
             world.watch(clients, WATCHED)
-        expect_stalled(lab, clients, half_closed=0)
+        expect_held(clients)
 
 
 @held.check("a client that closed stays as long as with --tarpit", section="2")
