@@ -2,16 +2,21 @@
 /*
  * Hostile frames for the target and the device, and a judge of what comes back.
  *
- *	fuzz TAP --seed S --first N --count N [--lenient] [--tracked] [--bridge] [--no-device] [--dump [--dry]]
- *		[--print] < GENOMES
+ *	fuzz INTERFACE --seed S --first N --count N [--lenient] [--tracked] [--bridge] [--pieces] [--tunnels] [--wire]
+ *		[--no-device] [--dump [--dry]] [--print] < GENOMES
  *
  * A case is a few frames of one flow, made from a genome: a string of bytes that are used up one after the other to
  * choose among what headers can be; where none is left, the first choice, the ordinary one, is taken.  So any bytes are
  * a case, to change one is to change one choice, and the shorter a genome, the simpler its case.  Case number N of seed S
  * is one of the GENOMES (a line of hexadecimal digits each), mutated; it depends on nothing else, and can be had again.
  *
- * Frames go into TAP, a persistent tap device with IFF_VNET_HDR, and are dealt with before write(2) returns; what the
- * kernel sent in turn is then read from TAP.  /sys/kernel/debug/kcov, if it is there, tells which code was executed.
+ * Some are questions for an address, by ARP or neighbour solicitation, and with --tunnels some are sent through one.
+ *
+ * Frames go into INTERFACE, a persistent tap device with IFF_VNET_HDR, and are dealt with before write(2) returns; what the
+ * kernel sent in turn is then read from it.  With --pieces, frames are in several pieces, and may be put together with
+ * others before they are dealt with (IFF_NAPI, IFF_NAPI_FRAGS), so that nobody can tell which answer belongs to what.
+ * With --wire, INTERFACE is a card, whose other end is the host's card; a SYN after each frame tells, by its answer, that
+ * the frame was dealt with.  /sys/kernel/debug/kcov, if it is there, tells which code was executed.
  *
  * What is expected of the answers is written down here a second time, from the contract and not from the module:
  * tarpit_builder/fuzzing/world.py makes the rules that this file knows by their ports.
@@ -26,6 +31,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
+#include <netpacket/packet.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -34,13 +40,19 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
-/* From linux/if_tun.h and linux/virtio_net.h, which musl does not bring along */
+/* From linux/if_tun.h, linux/if_packet.h and linux/virtio_net.h, which musl does not bring along */
 #define TUNSETIFF	_IOW('T', 202, int)
 #define IFF_TAP		0x0002
+#define IFF_NAPI	0x0010
+#define IFF_NAPI_FRAGS	0x0020
 #define IFF_NO_PI	0x1000
 #define IFF_VNET_HDR	0x4000
+#define VNET_HDR	15	/* PACKET_VNET_HDR */
+#define ETH_P_ALL	3
 
 #define VIRTIO_NET_HDR_F_NEEDS_CSUM	1
 #define VIRTIO_NET_HDR_F_DATA_VALID	2
@@ -65,6 +77,8 @@ struct virtio_net_hdr {
 #define MAX_GENOME	192
 #define MAX_GENOMES	8192
 #define MAX_FRAME	65000
+#define MAX_PIECES	16
+#define MAX_PIECE	4096	/* a page */
 #define MAX_FRAMES	4	/* of a case */
 #define MAX_WRONG	20	/* then a run has seen enough */
 
@@ -95,9 +109,18 @@ struct frame {
 	unsigned int len;
 };
 
+/* What a case is about, by its first choice; an odd one is of IPv6. */
+#define KIND_TUNNEL	12	/* and 13: segments through a tunnel */
+#define KIND_QUESTION	14	/* and 15: for an address */
+enum tunnel { NO_TUNNEL, GRE, SIT, VXLAN, TUNNELS };
+#define VXLAN_PORT	4789
+#define SETTLE_PORT	999	/* of no flow */
+
 /* What a flow keeps from frame to frame */
 struct flow {
 	int family;
+	bool asks;
+	enum tunnel tunnel;
 	uint8_t saddr[16], daddr[16];
 	uint16_t sport, dport;
 	uint32_t isn, theirs;	/* theirs: what the other side's next byte is, once it has said so */
@@ -113,7 +136,8 @@ struct verdict {
 	uint8_t flags;
 	uint32_t seq, ack;
 	uint16_t window;
-	bool near_ack, any_window, same_vlan;
+	uint32_t ack_range, seq_range;	/* how much less and more it may be */
+	bool any_window, same_vlan;
 	unsigned int tcp_len;	/* of the question's header */
 	unsigned int ip_len;
 };
@@ -124,9 +148,9 @@ static unsigned int genomes;
 static const struct genome *at;
 static unsigned int used;
 
-static int tap;
-static unsigned int number;	/* of the tap device */
-static bool lenient, tracked, bridge, no_device, dump, dry;
+static int port;
+static unsigned int number;	/* of the port */
+static bool lenient, tracked, bridge, pieces, tunnels, wire, no_device, dump, dry;
 static uint64_t *cover;
 static uint8_t edges[EDGES];
 static unsigned int edge_count;
@@ -483,6 +507,31 @@ static uint8_t choose_flags(unsigned int turn)
 	return byte();
 }
 
+/* Our hardware address */
+static void set_here(uint8_t *where)
+{
+	set16(where, 0x0200);
+	set16(where + 2, 0);
+	set16(where + 4, 0x0a00 + number);
+}
+
+/* A length that lies, what comes behind, and what does not come at all */
+static unsigned int damage(struct frame *f, unsigned int total)
+{
+	unsigned int n;
+
+	if (rarely(20))
+		total = rarely(2) ? word() : total + choose(9) - 4;
+	if (rarely(12))
+		for (n = choose(32); n; n--)
+			put8(f, rarely(2) ? byte() : 0);
+	if (rarely(24))
+		f->len -= byte() % f->len;
+	if (f->len < 15)
+		f->len = 15;
+	return total;
+}
+
 /* Segment number turn of flow, in all its wrappings */
 static void make(struct frame *f, struct flow *flow, unsigned int turn)
 {
@@ -491,15 +540,9 @@ static void make(struct frame *f, struct flow *flow, unsigned int turn)
 	uint32_t seq, ack, total;
 	uint16_t window;
 
-	memset(&f->vnet, 0, sizeof(f->vnet));
-	f->len = 0;
-
 	/* Link */
 	put16(f, 0x0200);
-	if (bridge)
-		put32(f, 0x0000bb00 + number);
-	else
-		put32(f, 0x00000a00 + number);
+	put32(f, (bridge ? 0x0000bb00 : 0x00000a00) + number);
 	/* A bridge has its own host take note of what is for all, and conntrack with it: since 6.8 that stays. */
 	if (rarely(48) && !(bridge && tracked))
 		memset(f->data, 0xff, 6);
@@ -574,21 +617,11 @@ static void make(struct frame *f, struct flow *flow, unsigned int turn)
 		put8(f, i);
 	end = f->len;
 
-	/* Lengths */
-	total = end - ip;
-	if (rarely(20))
-		total = rarely(2) ? word() : total + choose(9) - 4;
+	total = damage(f, end - ip);
 	if (flow->family == 4)
 		set16(f->data + ip + 2, total);
 	else
 		set16(f->data + ip + 4, total - 40);
-	if (rarely(12))		/* padding */
-		for (i = choose(32); i; i--)
-			put8(f, rarely(2) ? byte() : 0);
-	if (rarely(24))		/* cut short */
-		f->len -= byte() % f->len;
-	if (f->len < 15)
-		f->len = 15;
 
 	/* Checksums, and what the card says of them */
 	checksum_kind = choose(24);
@@ -623,6 +656,145 @@ static void make(struct frame *f, struct flow *flow, unsigned int turn)
 		if (checksum_kind == 17)
 			f->data[tcp + 16] ^= 1 + choose(255);
 	}
+}
+
+/* An address that the rule names, or none that anybody should be told of */
+static void choose_target(struct flow *flow)
+{
+	uint8_t *a = flow->daddr;
+
+	set_address(a, flow->family, 9, 9, flow->family == 4 ? number << 8 | 128 | choose(128) : 3U + byte());
+	switch (choose(24)) {
+	case 23: memset(a, 0xff, 16); break;
+	case 22: a[0] = flow->family == 6 ? 0xff : 224; break;
+	case 21: memset(a, 0, 16); a[flow->family == 6 ? 15 : 0] = flow->family == 6 ? 1 : 127; break;
+	case 20: memcpy(a, flow->saddr, 16); break;
+	case 19: a[flow->family == 6 ? 13 : 2] = byte(); break;
+	}
+}
+
+static void put_link(struct frame *f, unsigned int type, const uint8_t *group)
+{
+	static const uint8_t all[6] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
+	unsigned int n;
+
+	switch (choose(4)) {
+	default:
+		put(f, group, 6);
+		break;
+	case 2:
+		put(f, all, 6);
+		break;
+	case 3:
+		put16(f, 0x0200);
+		put32(f, 0x00000a00 + number);
+		break;
+	}
+	put16(f, rarely(24) ? word() : 0x0200);
+	put32(f, 0x00000900 + number);
+	for (n = rarely(12) ? 1 + choose(3) : 0; n; n--) {
+		put16(f, 0x8100);
+		put16(f, rarely(4) ? word() : 5);
+	}
+	put16(f, rarely(64) ? word() : type);
+}
+
+static void make_arp(struct frame *f, const struct flow *flow)
+{
+	static const uint8_t all[6] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
+	unsigned int n;
+
+	put_link(f, 0x0806, all);
+	put16(f, rarely(24) ? word() : 1);
+	put16(f, rarely(24) ? word() : 0x0800);
+	put8(f, rarely(24) ? byte() : 6);
+	put8(f, rarely(24) ? byte() : 4);
+	put16(f, rarely(8) ? choose(16) : 1);
+	put(f, f->data + 6, 6);
+	if (rarely(12))
+		f->data[f->len - 1 - choose(6)] ^= 1 << choose(8);
+	put(f, flow->saddr, 4);
+	for (n = 0; n < 6; n++)
+		put8(f, rarely(12) ? byte() : 0);
+	put(f, flow->daddr, 4);
+	damage(f, 0);
+}
+
+static void make_solicitation(struct frame *f, const struct flow *flow)
+{
+	uint8_t to[16] = { 0xff, 2, [11] = 1, [12] = 0xff }, group[6] = { 0x33, 0x33 };
+	static const uint8_t counts[] = { 1, 0, 2, 3 };
+	unsigned int ip, icmp, end, n;
+	uint32_t total;
+
+	memcpy(to + 13, flow->daddr + 13, 3);
+	memcpy(group + 2, to + 12, 4);
+	put_link(f, 0x86dd, group);
+	ip = f->len;
+	put32(f, 0x60000000);
+	put16(f, 0);
+	put8(f, 58);
+	put8(f, rarely(12) ? byte() : 255);
+	put(f, flow->saddr, 16);
+	switch (choose(8)) {
+	case 7: to[13] ^= byte(); break;
+	case 6: memcpy(to, flow->daddr, 16); break;
+	case 5: memset(to + 2, 0, 14); to[15] = 1; break;
+	}
+	put(f, to, 16);
+	extension_headers(f, ip + 6, 58);
+	icmp = f->len;
+	put8(f, rarely(12) ? byte() : 135);
+	put8(f, rarely(12) ? byte() : 0);
+	put16(f, 0);
+	put32(f, rarely(12) ? number32() : 0);
+	put(f, flow->daddr, 16);
+	for (n = counts[choose(4)]; n; n--) {
+		put8(f, rarely(4) ? byte() : 1);
+		put8(f, rarely(4) ? choose(4) : 1);
+		put(f, f->data + 6, rarely(8) ? choose(6) : 6);
+	}
+	end = f->len;
+	total = damage(f, end - ip);
+	set16(f->data + ip + 4, total - 40);
+	if (f->len < end || rarely(16))
+		return;
+	total = sum(sum(sum(58 + end - icmp, flow->saddr, 16), to, 16), f->data + icmp, end - icmp);
+	set16(f->data + icmp + 2, ~fold(total));
+}
+
+/* The same frame on its way through a tunnel that ends here */
+static void wrap(struct frame *f, enum tunnel tunnel)
+{
+	static struct frame inner;
+	unsigned int type = get16(f->data + 12), from = tunnel == VXLAN ? 0 : 14, len, protocol;
+
+	inner = *f;
+	f->len = 12;
+	put16(f, 0x0800);
+	len = 20 + inner.len - from + (tunnel == GRE ? 4 : tunnel == VXLAN ? 16 : 0);
+	protocol = tunnel == GRE ? 47 : tunnel == VXLAN ? 17 : type == 0x0800 ? 4 : type == 0x86dd ? 41 : 255;
+	put16(f, 0x4500);
+	put16(f, len);
+	put32(f, 0);
+	put8(f, 64);
+	put8(f, protocol);
+	put16(f, 0);
+	put32(f, 0x0a090002 | number << 8);
+	put32(f, 0x0a090001 | number << 8);
+	set16(f->data + 24, ~fold(sum(0, f->data + 14, 20)));
+	if (tunnel == GRE) {
+		put16(f, 0);
+		put16(f, type);
+	} else if (tunnel == VXLAN) {
+		put16(f, 40000);
+		put16(f, VXLAN_PORT);
+		put16(f, len - 20);
+		put16(f, 0);
+		put32(f, 0x08000000);
+		put32(f, number << 8);
+	}
+	put(f, inner.data + from, inner.len - from);
 }
 
 /* --- judgement ------------------------------------------------------------------------------------------------------- */
@@ -749,8 +921,9 @@ static void judge_held(struct verdict *v, const struct flow *flow, enum mode mod
 	v->any_window = mode == STALL;
 	if (!flow->accepted || v->seq != flow->theirs || begin > 65536) {
 		/* Not ours, but for an accident of numbers */
-		v->near_ack = true;
-		v->ack = seq;
+		v->ack = seq + payload + 1;
+		v->ack_range = 65536 + payload + 1;
+		v->seq_range = mode == STALL && fin;
 		return;
 	}
 	if (mode == STALL) {
@@ -806,7 +979,8 @@ static void judge(const struct frame *f, const struct flow *flow, struct verdict
 		    p.hops < 2 || !is_client(&p, p.saddr) || !(is_here(&p, p.daddr) || is_beyond(&p, p.daddr)) ||
 		    p.ip_len > 1500 ? MAY : MUST;
 	v->judged = !f->vnet.gso_type;	/* each of its segments may get an answer of its own */
-	v->same_vlan = way == DEVICE;	/* the others go where the routes say */
+	/* The others go where the routes say; and a packet socket is not told the tag among the data. */
+	v->same_vlan = way == DEVICE && !wire;
 
 	payload = p.payload;
 	flags = tcp[13] & (SYN | FIN | RST | ACK);
@@ -841,6 +1015,126 @@ static void judge(const struct frame *f, const struct flow *flow, struct verdict
 	}
 }
 
+/* Skip the tags of a frame: where its type is, or 0 if it ends before. */
+static unsigned int type_at(const uint8_t *data, unsigned int len)
+{
+	unsigned int at = 12;
+
+	while (at + 2 <= len && (get16(data + at) == 0x8100 || get16(data + at) == 0x88a8))
+		at += 4;
+	return at + 2 <= len ? at : 0;
+}
+
+static bool is_loopback(int family, const uint8_t *a)
+{
+	static const uint8_t loopback[16] = { [15] = 1 };
+
+	return family == 4 ? a[0] == 127 : !memcmp(a, loopback, 16);
+}
+
+/* Does the rule name the address? */
+static bool is_named(int family, const uint8_t *a)
+{
+	uint8_t named[16];
+
+	set_address(named, family, 9, 9, family == 4 ? number << 8 | 128 : 0);
+	return family == 4 ? !memcmp(a, named, 3) && a[3] & 128 : !memcmp(a, named, 14);
+}
+
+/* RFC 826: who may be told */
+static bool is_arp_request(const uint8_t *data, unsigned int len, unsigned int at)
+{
+	static const uint8_t head[] = { 0, 1, 8, 0, 6, 4, 0, 1 };
+	struct parsed p = { .family = 4 };
+	const uint8_t *arp = data + at;
+
+	return len >= at + 28 && !memcmp(arp, head, 8) && !memcmp(arp + 8, data + 6, 6) && is_unicast(&p, arp + 14) &&
+	       is_unicast(&p, arp + 24) && !is_loopback(4, arp + 14) && !is_loopback(4, arp + 24) &&
+	       memcmp(arp + 14, arp + 24, 4);
+}
+
+/* RFC 4861, 7.1.1, the same */
+static bool is_solicitation(const uint8_t *data, unsigned int len, unsigned int at)
+{
+	static const uint8_t nodes[13] = { 0xff, 2, [11] = 1, [12] = 0xff };
+	const uint8_t *ip = data + at, *icmp = ip + 40;
+	struct parsed p = { .family = 6 };
+	unsigned int size, option;
+
+	if (len < at + 64 || ip[0] >> 4 != 6 || ip[6] != 58 || ip[7] != 255)
+		return false;
+	size = get16(ip + 4);
+	if (size < 24 || len < at + 40 + size || icmp[0] != 135 || icmp[1])
+		return false;
+	if (fold(sum(sum(58 + size, ip + 8, 32), icmp, size)) != 0xffff)
+		return false;
+	for (option = 24; option < size; option += icmp[option + 1] * 8)
+		if (option + 2 > size || !icmp[option + 1])
+			return false;
+	if (!is_unicast(&p, ip + 8) || !is_unicast(&p, icmp + 8) || is_loopback(6, icmp + 8))
+		return false;
+	return !memcmp(ip + 24, icmp + 8, 16) || (!memcmp(ip + 24, nodes, 13) && !memcmp(ip + 37, icmp + 21, 3));
+}
+
+static void judge_question(const struct frame *f, struct verdict *v)
+{
+	unsigned int at = type_at(f->data, f->len), type, from;
+	static const uint8_t nobody[6];
+	int family;
+
+	memset(v, 0, sizeof(*v));
+	v->expect = MAY;
+	if (lenient || !at)
+		return;
+	type = get16(f->data + at);
+	at += 2;
+	if (type != 0x0806 && type != 0x86dd)
+		return;
+	family = type == 0x0806 ? 4 : 6;
+	from = at + (family == 4 ? 24 : 48);
+	/* Of others, the host may know, too; and what has headers in between, no rule finds. */
+	if (f->len < from + (family == 4 ? 4 : 16) || !is_named(family, f->data + from) ||
+	    (family == 6 && f->data[at + 6] != 58))
+		return;
+	v->judged = at == 14 || !wire;
+	if (!(family == 4 ? is_arp_request : is_solicitation)(f->data, f->len, at) || f->data[6] & 1 ||
+	    !memcmp(f->data + 6, nobody, 6))
+		v->expect = NEVER;
+	else if (at == 14)
+		v->expect = MUST;
+}
+
+/* Why what a question got is wrong; NULL if it is not. */
+static const char *compare_answer(const struct frame *f, const struct verdict *v, const uint8_t *reply,
+				  unsigned int len)
+{
+	const uint8_t here[6] = { 2, 0, 0, 0, 0x0a, number };
+	unsigned int at = type_at(f->data, f->len) + 2;
+	const uint8_t *asked = f->data + at, *said = reply + at;
+
+	if (v->expect == NEVER)
+		return "tells who must not be told";
+	if (reply[0] & 1)
+		return "tells a group";
+	if (!v->judged)
+		return NULL;
+	if (memcmp(reply, f->data + 6, 6) || memcmp(reply + 6, here, 6) || memcmp(reply + 12, f->data + 12, at - 12))
+		return "tells another";
+	if (get16(f->data + at - 2) == 0x0806) {
+		if (len != at + 28 || memcmp(said, asked, 7) || said[7] != 2)
+			return "sends an answer of ARP that is none";
+		return memcmp(said + 8, here, 6) || memcmp(said + 14, asked + 24, 4) ||
+		       memcmp(said + 18, asked + 8, 10) ? "tells another address" : NULL;
+	}
+	if (len != at + 72 || said[0] != 0x60 || get16(said + 4) != 32 || said[6] != 58 || said[7] != 255 ||
+	    fold(sum(sum(58 + 32, said + 8, 32), said + 40, 32)) != 0xffff)
+		return "sends an advertisement that is none";
+	if (said[40] != 136 || said[41] || get32(said + 44) != 0x60000000 || said[64] != 2 || said[65] != 1)
+		return "advertises something else";
+	return memcmp(said + 8, asked + 48, 16) || memcmp(said + 24, asked + 8, 16) ||
+	       memcmp(said + 48, asked + 48, 16) || memcmp(said + 66, here, 6) ? "advertises another address" : NULL;
+}
+
 /* Why the answer is wrong; NULL if it is not. */
 static const char *compare(const struct frame *f, const struct verdict *v, const uint8_t *reply, unsigned int len)
 {
@@ -872,9 +1166,9 @@ static const char *compare(const struct frame *f, const struct verdict *v, const
 		return "sends more than it got";
 	if (tcp[13] != v->flags)
 		return "sends other flags";
-	if (v->flags != (SYN | ACK) && get32(tcp + 4) != v->seq)
+	if (v->flags != (SYN | ACK) && get32(tcp + 4) - v->seq > v->seq_range)
 		return "sends another sequence number";
-	if (v->near_ack ? v->ack - get32(tcp + 8) > 65536 : get32(tcp + 8) != v->ack)
+	if (v->ack - get32(tcp + 8) > v->ack_range)
 		return "acknowledges something else";
 	if (!v->any_window && get16(tcp + 14) != v->window)
 		return "opens another window";
@@ -916,94 +1210,222 @@ static bool note_coverage(void)
 	return fresh;
 }
 
-/* Is there TCP in it, or what pretends to be? The host's own neighbour discovery is not our business. */
-static bool is_ours(const uint8_t *data, unsigned int len)
+/* Is there TCP in it, or what pretends to be, or an answer to a question?  The host's own neighbour discovery is not our
+ * business.
+ */
+static bool is_ours(const uint8_t *data, unsigned int len, bool asked)
 {
-	unsigned int at = 12;
+	unsigned int at = type_at(data, len), type;
 
-	while (at + 2 < len && (get16(data + at) == 0x8100 || get16(data + at) == 0x88a8))
-		at += 4;
-	if (at + 22 > len)
+	if (!at || at + 22 > len)
 		return false;
-	if (get16(data + at) == 0x0800)
-		return data[at + 2 + 9] == 6;
-	return get16(data + at) == 0x86dd && data[at + 2 + 6] == 6;
+	type = get16(data + at);
+	if (asked && type == 0x0806)
+		return get16(data + at + 8) == 2;
+	if (asked && type == 0x86dd)
+		return data[at + 8] == 58 && len > at + 42 && data[at + 42] == 136;
+	if (asked)
+		return false;
+	return type == 0x0800 ? data[at + 11] == 6 : type == 0x86dd && data[at + 8] == 6;
 }
 
-static int receive(struct frame *reply)
+/* The next frame that came back; false if there is none. */
+static bool take(struct frame *reply)
 {
-	for (;;) {
-		ssize_t len = read(tap, reply, sizeof(reply->vnet) + sizeof(reply->data));
+	struct sockaddr_ll from;
+	socklen_t size;
+	ssize_t len;
 
-		if (len < 0) {
-			if (errno == EINTR)
-				continue;
-			return 0;
-		}
-		reply->len = len - sizeof(reply->vnet);
-		if (is_ours(reply->data, reply->len))
-			return 1;
+	do {
+		size = sizeof(from);
+		from.sll_pkttype = PACKET_HOST;
+		len = wire ? recvfrom(port, reply, sizeof(reply->vnet) + sizeof(reply->data), 0,
+				      (struct sockaddr *)&from, &size) :
+			     read(port, reply, sizeof(reply->vnet) + sizeof(reply->data));
+	} while ((len < 0 && errno == EINTR) || (len >= 0 && wire && from.sll_pkttype == PACKET_OUTGOING));
+	if (len < (ssize_t)sizeof(reply->vnet))
+		return false;
+	reply->len = len - sizeof(reply->vnet);
+	return true;
+}
+
+/* The same, of those that are answers */
+static bool receive(struct frame *reply, bool asked)
+{
+	while (take(reply))
+		if (is_ours(reply->data, reply->len, asked))
+			return true;
+	return false;
+}
+
+static bool wait_for_more(int milliseconds)
+{
+	struct pollfd wait = { .fd = port, .events = POLLIN };
+
+	return poll(&wait, 1, milliseconds) > 0;
+}
+
+/* Send a frame, as one or in pieces: the flow tells how long they are. */
+static ssize_t send_frame(struct frame *f, const struct flow *flow)
+{
+	struct iovec vector[2 + MAX_PIECES] = { { &f->vnet, sizeof(f->vnet) } };
+	unsigned int n = 1, at = 0, len = 14 + flow->sport % 128;
+
+	if (!pieces)
+		return write(port, f, sizeof(f->vnet) + f->len);
+	for (; at < f->len && n < 2 + MAX_PIECES; at += len, n++) {
+		if (n > 1)
+			len = 1 + (flow->sport * n) % MAX_PIECE;
+		if (len > f->len - at)
+			len = f->len - at;
+		vector[n].iov_base = f->data + at;
+		vector[n].iov_len = len;
 	}
+	return writev(port, vector, n);
+}
+
+/* What comes before the answers to two SYNs of our own: how many there are; the first is in *reply.  What the card's driver
+ * keeps back to put it together with more may come after the answer to one.
+ */
+static unsigned int settle(struct frame *reply, const struct flow *flow)
+{
+	unsigned int answers = 0, left = 2, tries;
+	static struct frame syn, next;
+
+	memset(&syn.vnet, 0, sizeof(syn.vnet));
+	syn.len = 12;
+	set_here(syn.data);
+	set16(syn.data + 6, 0x0200);
+	set16(syn.data + 8, 0);
+	set16(syn.data + 10, 0x0900 + number);
+	put16(&syn, 0x0800);
+	put32(&syn, 0x45000028);
+	put32(&syn, 0);
+	put32(&syn, 0x40060000);
+	put32(&syn, 0x0a400002 + (number << 16));
+	put32(&syn, 0x0a090001 + (number << 8));
+	put16(&syn, SETTLE_PORT);
+	put16(&syn, PORT);
+	put32(&syn, 1);
+	put32(&syn, 0);
+	put32(&syn, 0x50021000);
+	put32(&syn, 0);
+	set16(syn.data + 24, ~fold(sum(0, syn.data + 14, 20)));
+	set16(syn.data + 50, ~fold(sum(sum(6 + 20, syn.data + 26, 8), syn.data + 34, 20)));
+
+	for (tries = lenient ? 2 : 4; tries && left; tries--) {
+		bool settled = false;
+
+		if (write(port, &syn, sizeof(syn.vnet) + syn.len) < 0)
+			continue;
+		while (!settled && wait_for_more(lenient ? 20 : 1000)) {
+			while (!settled && take(&next)) {
+				settled = next.len >= 54 && get16(next.data + 12) == 0x0800 && next.data[23] == 6 &&
+					  get16(next.data + 36) == SETTLE_PORT;
+				if (!settled && is_ours(next.data, next.len, flow->asks) && !answers++)
+					*reply = next;
+			}
+		}
+		left -= settled;
+	}
+	return answers;
+}
+
+/* How many answers there are to what was just sent, up to two; the first is in *reply. */
+static unsigned int gather(struct frame *reply, const struct flow *flow, bool must)
+{
+	static struct frame spare;
+
+	if (wire)
+		return settle(reply, flow);
+	if (!receive(reply, flow->asks) && !(must && wait_for_more(1000) && receive(reply, flow->asks)))
+		return 0;
+	return 1 + receive(&spare, flow->asks);
+}
+
+static void begin(struct flow *flow)
+{
+	unsigned int kind = byte();
+
+	memset(flow, 0, sizeof(*flow));
+	flow->family = kind & 1 ? 6 : 4;
+	flow->asks = !no_device && kind % 16 >= KIND_QUESTION;
+	if (tunnels && kind % 16 / 2 * 2 == KIND_TUNNEL)
+		flow->tunnel = GRE + kind / 16 % (TUNNELS - GRE);
+	flow->dport = PORT + choose(MODES) + 10 * choose(WAYS);
+	flow->sport = 1024 + word() % 60000;
 }
 
 /* Run a case: what was wrong, or NULL.  *fresh tells whether it reached anything new. */
 static const char *attempt(const struct genome *g, bool *fresh)
 {
-	static struct frame f, reply, spare;
+	static struct frame f, sent, reply, spare;
 	const char *wrong = NULL;
-	struct flow flow = { 0 };
 	unsigned int turn, turns;
 	struct verdict v;
+	struct flow flow;
 
 	at = g;
 	used = 0;
 	*fresh = false;
-	flow.family = choose(2) ? 6 : 4;
-	flow.dport = PORT + choose(MODES) + 10 * choose(WAYS);
-	flow.sport = 1024 + word() % 60000;
+	begin(&flow);
 	turns = 1 + choose(MAX_FRAMES);
-	choose_destination(&flow);
+	if (!flow.asks)
+		choose_destination(&flow);
 	choose_source(&flow);
 	if (rarely(40))
 		flow.dport = word();
 	flow.isn = number32();
 
 	for (turn = 0; turn < turns && !wrong; turn++) {
+		struct frame *out = &f;
+		unsigned int count;
 		ssize_t len;
-		int count;
 
-		make(&f, &flow, turn);
-		judge(&f, &flow, &v);
-		while (receive(&spare))
+		memset(&f.vnet, 0, sizeof(f.vnet));
+		f.len = 0;
+		if (flow.asks) {
+			choose_target(&flow);
+			(flow.family == 6 ? make_solicitation : make_arp)(&f, &flow);
+			judge_question(&f, &v);
+		} else {
+			make(&f, &flow, turn);
+			if (flow.tunnel) {
+				memset(&f.vnet, 0, sizeof(f.vnet));
+				set_here(f.data);
+			}
+			judge(&f, &flow, &v);
+		}
+		if (flow.tunnel) {
+			sent = f;
+			out = &sent;
+			wrap(out, flow.tunnel);
+			v.expect = v.expect == MUST ? MAY : v.expect;
+		}
+		while (receive(&spare, flow.asks))
 			;
 		if (cover)
 			__atomic_store_n(&cover[0], 0, __ATOMIC_RELAXED);
 		if (dump)
-			print_frame("frame", f.data, f.len);
+			print_frame("frame", out->data, out->len);
 		if (dry)
 			continue;
-		len = write(tap, &f, sizeof(f.vnet) + f.len);
+		len = send_frame(out, &flow);
 		if (note_coverage())
 			*fresh = true;
 		frames_sent++;
 		if (len < 0)		/* the kernel refuses such a frame at the door */
 			continue;
-		count = receive(&reply);
-		if (!count && v.expect == MUST) {
-			struct pollfd wait = { .fd = tap, .events = POLLIN };
-
-			poll(&wait, 1, 1000);
-			count = receive(&reply);
-		}
+		count = gather(&reply, &flow, v.expect == MUST);
 		if (count)
 			replies_seen++;
 		if (dump && count)
 			print_frame("reply", reply.data, reply.len);
 		/* On its way to the device, a super-packet is cut into what it was made of. */
-		if (count && !f.vnet.gso_type && receive(&spare))
+		if (count > 1 && !f.vnet.gso_type && !pieces)
 			wrong = "answers twice";
 		else if (count)
-			wrong = compare(&f, &v, reply.data, reply.len);
+			wrong = (flow.asks ? compare_answer : compare)(&f, &v, reply.data, reply.len);
 		else if (v.expect == MUST)
 			wrong = "does not answer";
 		if (count && !wrong && v.flags == (SYN | ACK) && v.judged) {
@@ -1046,13 +1468,30 @@ static void open_tap(const char *name)
 {
 	struct ifreq request = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
 
-	tap = open("/dev/net/tun", O_RDWR | O_NONBLOCK);
-	if (tap < 0)
+	if (pieces)
+		request.ifr_flags |= IFF_NAPI | IFF_NAPI_FRAGS;
+
+	port = open("/dev/net/tun", O_RDWR | O_NONBLOCK);
+	if (port < 0)
 		die("/dev/net/tun");
 	strncpy(request.ifr_name, name, IFNAMSIZ - 1);
-	if (ioctl(tap, TUNSETIFF, &request) < 0)
+	if (ioctl(port, TUNSETIFF, &request) < 0)
 		die(name);
-	number = atoi(name + strcspn(name, "0123456789"));
+}
+
+static void open_card(const char *name)
+{
+	struct sockaddr_ll address = {
+		.sll_family = AF_PACKET,
+		.sll_protocol = htons(ETH_P_ALL),
+		.sll_ifindex = if_nametoindex(name),
+	};
+	int one = 1;
+
+	port = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, 0);
+	if (port < 0 || setsockopt(port, SOL_PACKET, VNET_HDR, &one, sizeof(one)) < 0 ||
+	    bind(port, (struct sockaddr *)&address, sizeof(address)) < 0)
+		die(name);
 }
 
 static void open_coverage(void)
@@ -1084,6 +1523,12 @@ int main(int argc, char **argv)
 			lenient = true;
 		else if (!strcmp(argv[i], "--bridge"))
 			bridge = true;
+		else if (!strcmp(argv[i], "--pieces"))
+			pieces = lenient = true;
+		else if (!strcmp(argv[i], "--wire"))
+			wire = true;
+		else if (!strcmp(argv[i], "--tunnels"))
+			tunnels = true;
 		else if (!strcmp(argv[i], "--tracked"))
 			tracked = true;
 		else if (!strcmp(argv[i], "--no-device"))
@@ -1120,7 +1565,8 @@ int main(int argc, char **argv)
 		}
 		return 0;
 	}
-	open_tap(argv[1]);
+	number = atoi(argv[1] + strcspn(argv[1], "0123456789"));
+	(wire ? open_card : open_tap)(argv[1]);
 	open_coverage();
 
 	for (known = 0; known < genomes && wrong < MAX_WRONG; known++) {

@@ -15,7 +15,7 @@ from tarpit_builder.container import Engine
 from tarpit_builder.errors import InfrastructureError, UserError
 from tarpit_builder.fuzzing import corpus
 from tarpit_builder.fuzzing.findings import Finding, smallest
-from tarpit_builder.fuzzing.world import TAPS, Run, World
+from tarpit_builder.fuzzing.world import PORTS, Run, World
 from tarpit_builder.leftovers import scratch
 from tarpit_builder.proof.qemu import MachineDied
 from tarpit_builder.proof.registry import Group
@@ -237,18 +237,19 @@ class _Session:
         try:
             if tracked:
                 self.world.track(on=True)
-            runs = self.world.both(
+            runs = self.world.everywhere(
                 self.genomes,
-                *("--seed", str(seed), "--count", str(count), *as_it_is),
+                *("--seed", str(seed), *as_it_is),
+                count=count,
                 chaos=chaos,
                 seconds=ROUND + SLACK,
             )
             kept = self.world.tracked() if tracked else []
             trouble = self.world.lab.trouble()
-            for tap, run in zip(TAPS, runs, strict=True):
+            for port, run in zip(PORTS, runs, strict=True):
                 self.report.add(run)
                 for genome, wrong in run.wrong.items():
-                    self._wrong(tap, genome, wrong, *as_it_is)
+                    self._wrong(port, genome, wrong, *as_it_is)
             if tracked:
                 self.world.track(on=False)
         except MachineDied as death:
@@ -276,25 +277,25 @@ class _Session:
         self.report.findings.append(finding)
         self.console.say(f"    found: {finding.shown()}")
 
-    def _wrong(self, tap: str, genome: str, wrong: str, *arguments: str) -> None:
+    def _wrong(self, port: str, genome: str, wrong: str, *arguments: str) -> None:
         """A wrong answer, which the same guest gives again to a simpler case."""
         if any(known.wrong == wrong for known in self.report.findings):
             return
 
         def fails(one: str) -> bool:
-            run = self.world.run([one], *arguments, tap=tap)
+            run = self.world.run([one], *arguments, port=port)
             return run.wrong.get(one) == wrong
 
         if not fails(genome):
             self.report.once += 1
-            self.console.say(f"    {wrong}, but not again: {genome} on {tap}")
+            self.console.say(f"    {wrong}, but not again: {genome} on {port}")
             return
         small = smallest(genome, fails, tries=TRIES)
-        command = self.world.command(tap, "--dump", *arguments)
+        command = self.world.command(port, "--dump", *arguments)
         told = self.world.guest.attempt(*command, stdin=World.lines([small])).stdout
         words = [line.split() for line in told.splitlines()]
         frames = [bytes.fromhex(word[1]) for word in words if word[0] in {"frame", "reply"}]
-        self._found(wrong, small, f"on {tap}", frames)
+        self._found(wrong, small, f"on {port}", frames)
 
     def _death(self, wrong: str, seed: int, count: int, *, lenient: bool) -> None:
         """A guest that is dead or ill: find the case, by booting others."""
@@ -303,38 +304,38 @@ class _Session:
             ", rules and devices changing meanwhile" if lenient else ""
         )
         boots = BOOTS
-        for tap in TAPS:
+        for port in PORTS:
             low, high = 0, len(self.genomes) + count
-            if self._survives_first(tap, seed, high):
+            if self._survives_first(port, seed, high):
                 continue
             while high - low > 1 and boots:
                 boots -= 1
                 middle = (low + high) // 2
-                lives = self._survives_first(tap, seed, middle)
+                lives = self._survives_first(port, seed, middle)
                 low, high = (middle, high) if lives else (low, middle)
-            culprit = self._genome(tap, seed, high - 1)
+            culprit = self._genome(port, seed, high - 1)
 
-            def fails(one: str, tap: str = tap) -> bool:
-                return not self._survives(tap, [one])
+            def fails(one: str, port: str = port) -> bool:
+                return not self._survives(port, [one])
 
             if fails(culprit):
                 small = smallest(culprit, fails, tries=boots)
-                frames = self._frames(tap, small)
-                self._found(wrong, small, f"on {tap}", frames)
+                frames = self._frames(port, small)
+                self._found(wrong, small, f"on {port}", frames)
             else:
-                self._found(wrong, how=f"{how}: on {tap}, by the first {high} together")
+                self._found(wrong, how=f"{how}: on {port}, by the first {high} together")
             return
         self._found(wrong, how=f"{how}; not again in a fresh guest")
 
-    def _survives_first(self, tap: str, seed: int, cases: int) -> bool:
+    def _survives_first(self, port: str, seed: int, cases: int) -> bool:
         """Whether a guest lives through so many cases, genomes first."""
         genomes = self.genomes[:cases]
         more = max(cases - len(self.genomes), 0)
-        return self._survives(tap, genomes, "--seed", str(seed), "--count", str(more))
+        return self._survives(port, genomes, "--seed", str(seed), "--count", str(more))
 
-    def _survives(self, tap: str, genomes: Sequence[str], *arguments: str) -> bool:
+    def _survives(self, port: str, genomes: Sequence[str], *arguments: str) -> bool:
         try:
-            self.world.run(genomes, *arguments, tap=tap)
+            self.world.run(genomes, *arguments, port=port)
             well = self.world.lab.trouble() is None
         except (MachineDied, InfrastructureError):
             well = False
@@ -342,20 +343,20 @@ class _Session:
             self._anew()
         return well
 
-    def _genome(self, tap: str, seed: int, case: int) -> str:
+    def _genome(self, port: str, seed: int, case: int) -> str:
         """What case number *case* is, which nobody needs to send for that."""
         if case < len(self.genomes):
             return self.genomes[case]
         number = case - len(self.genomes)
         arguments = ("--seed", str(seed), "--first", str(number), "--count", "1", "--print")
         told = self.world.guest.attempt(
-            *self.world.command(tap, *arguments), stdin=World.lines(self.genomes)
+            *self.world.command(port, *arguments), stdin=World.lines(self.genomes)
         )
         return told.stdout.split()[1]
 
-    def _frames(self, tap: str, genome: str) -> list[bytes]:
+    def _frames(self, port: str, genome: str) -> list[bytes]:
         """The frames of *genome*, as far as they go without an answer."""
-        command = self.world.command(tap, "--dry", "--dump")
+        command = self.world.command(port, "--dry", "--dump")
         told = self.world.guest.attempt(*command, stdin=World.lines([genome])).stdout
         return [bytes.fromhex(line.split()[1]) for line in told.splitlines() if line[:5] == "frame"]
 

@@ -1,6 +1,8 @@
-"""A guest with all ways to the module open: both kinds of iptables, the device, a bridge.
+"""A guest with all ways to the module open: both kinds of iptables, the device, a bridge, tunnels.
 
-The ports, addresses and hardware addresses are those that ``containers/proof/fuzz.c`` knows.
+Frames come in by *ports*: taps, and the first card, whose other end is the second one, in a
+namespace of its own.  TCP ports, addresses and hardware addresses are those that
+``containers/proof/fuzz.c`` knows.
 """
 
 from __future__ import annotations
@@ -8,14 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 
 from tarpit_builder.errors import InfrastructureError
 from tarpit_builder.proof import device
 from tarpit_builder.proof.lab import MODES, Lab
 
 PORT = 1000
-TAPS = ("tap0", "tap1")
-BRIDGED = "tap1"
+PORTS = ("tap0", "tap1", "tap2", "wire3")
+TUNNELLED, BRIDGED, IN_PIECES, WIRE = PORTS
+SLOWER = 20  # times, is the wire
+CABLE = "cable"  # the namespace with its other end
+CARD = "eth0"
 CHAINS = ("INPUT", "FORWARD")
 KCOV = "/sys/kernel/debug/kcov"
 DONE = re.compile(r"^done (\d+) (\d+) (\d+) (\d+) (\d+)$", re.MULTILINE)
@@ -39,6 +45,11 @@ while [ -z "$end" ]; do
 done > /dev/null 2>&1
 """
 """What a host may do while packets come in: rules, namespaces and devices go and come again."""
+
+
+def hardware(number: int) -> str:
+    """The hardware address of the host's side of a port."""
+    return f"02:00:00:00:0a:{number:02x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +110,7 @@ class World:
         self.has_device = False
         self.guided = not self.guest.attempt("sh", "-c", f"test -e {KCOV}").status
         self._links()
+        self.has_tunnels = self._tunnels()
         for backend in ("legacy", "nft"):
             self._rules(backend)
         self._silence()
@@ -119,16 +131,18 @@ class World:
         self._ip("link add beyond type dummy", "link set beyond up")
         self._ip("route add 10.10.0.0/16 dev beyond", "-6 route add fd10::/16 dev beyond")
         self._ip("link add br9 type bridge", "link set br9 up")
-        for number, tap in enumerate(TAPS):
-            self._ip(f"tuntap add dev {tap} mode tap vnet_hdr")
-            self._ip(f"link set {tap} address 02:00:00:00:0a:{number:02x} up")
-            here = tap
-            if tap == BRIDGED:
+        for number, port in enumerate(PORTS):
+            here = self._wire() if port == WIRE else port
+            if port != WIRE:
+                self._ip(f"tuntap add dev {port} mode tap vnet_hdr")
+            self._ip(f"link set {here} address {hardware(number)} up")
+            if port == BRIDGED:
                 here = "br9"
-                self._ip(f"link set {tap} master br9", "link add port9 type dummy")
+                self._ip(f"link set {port} master br9", "link add port9 type dummy")
                 self._ip("link set port9 master br9", "link set port9 up")
             else:
-                self._ip(f"link add link {tap} name {tap}.5 type vlan id 5", f"link set {tap}.5 up")
+                self._ip(f"link add link {here} name {here}.5 type vlan id 5")
+                self._ip(f"link set {here}.5 up")
             mac = f"02:00:00:00:09:{number:02x}"
             self._ip(
                 f"address add 10.9.{number}.1/24 brd + dev {here}",
@@ -140,6 +154,34 @@ class World:
             )
         for name in ("iptables", "ip6tables"):
             guest.sysctl(f"net.bridge.bridge-nf-call-{name}", 1)
+
+    def _wire(self) -> str:
+        """Have the cards be each other's far side; the one that is this host's."""
+        here, there = self.lab.wires[:2]
+        here.join(there)
+        self._ip(
+            f"netns add {CABLE}",
+            f"link set eth{there.index} netns {CABLE}",
+            f"-n {CABLE} link set eth{there.index} name {WIRE} addrgenmode none",
+            f"-n {CABLE} link set {WIRE} promisc on up",  # or the card takes no answers
+            f"link set {CARD} promisc on down",
+            f"address flush dev {CARD}",
+        )
+        return CARD
+
+    def _tunnels(self) -> bool:
+        """One of each kind that ends here; whether the kernel has them all."""
+        number = PORTS.index(TUNNELLED)
+        local = f"local 10.9.{number}.1"
+        links = (
+            f"gre9 type gre {local} ttl 64",
+            f"sit9 type sit mode any {local} ttl 64",
+            f"vxlan9 address {hardware(number)} type vxlan id {number} dstport 4789 {local}",
+        )
+        made = [not self.guest.attempt("ip", "link", "add", *link.split()).status for link in links]
+        for link in compress(links, made):
+            self._ip(f"link set {link.split()[0]} up")
+        return all(made)
 
     def _rules(self, backend: str) -> None:
         """One rule for each mode."""
@@ -172,14 +214,21 @@ class World:
         made = device.Device(guest)
         for mode in MODES:
             made.make(device.name_of(mode), mode)
-        for tap in TAPS:
-            made.nft(*device.ingress(f"in-{tap}", tap))
-        rules = [
-            f"add rule {device.TABLE} in-{tap} tcp dport {PORT + 10 * WAYS['device'] + number} "
-            f"fwd to {device.name_of(mode)}"
-            for tap in TAPS
-            for number, mode in enumerate(MODES)
-        ]
+        rules = []
+        for number, port in enumerate(PORTS):
+            made.nft(*device.ingress(f"in-{port}", CARD if port == WIRE else port))
+            rule = f"add rule {device.TABLE} in-{port}"
+            rules += [
+                f"{rule} tcp dport {PORT + 10 * WAYS['device'] + n} fwd to {device.name_of(mode)}"
+                for n, mode in enumerate(MODES)
+            ]
+            rules += [
+                f"{rule} {asked} fwd to {device.name_of('tarpit')}"
+                for asked in (
+                    f"arp daddr ip 10.9.{number}.128/25",
+                    f"meta l4proto ipv6-icmp @th,64,112 0xfd09{number:04x}{0:020x}",
+                )
+            ]
         guest.write("/run/device.nft", "\n".join(rules) + "\n")
         guest.run("nft", "-f", "/run/device.nft")
         self.has_device = True
@@ -203,34 +252,46 @@ class World:
         self,
         genomes: Sequence[str],
         *arguments: str,
-        tap: str = TAPS[0],
+        port: str = PORTS[0],
         seconds: float = 600.0,
     ) -> Run:
-        """Run the fuzzer on *tap*: each of *genomes* is a case, and more are made of them.
+        """Run the fuzzer on *port*: each of *genomes* is a case, and more are made of them.
 
         :raises InfrastructureError: if it ends early.
         :raises MachineDied: if the guest does not survive it.
         """
         done = self.guest.attempt(
-            *self.command(tap, *arguments), stdin=self.lines(genomes), seconds=seconds
+            *self.command(port, *arguments), stdin=self.lines(genomes), seconds=seconds
         )
         return Run.parse(done.stdout)
 
-    def command(self, tap: str, *arguments: str) -> tuple[str, ...]:
-        """The fuzzer on *tap*."""
-        more = ["--bridge"] if tap == BRIDGED else []
-        more += [] if self.has_device else ["--no-device"]
-        return ("tarpit-fuzz", tap, *arguments, *more)
+    def command(self, port: str, *arguments: str) -> tuple[str, ...]:
+        """The fuzzer on *port*."""
+        where = {
+            TUNNELLED: ["--tunnels"] if self.has_tunnels else [],
+            BRIDGED: ["--bridge"],
+            IN_PIECES: ["--pieces"],
+            WIRE: ["--wire"],
+        }
+        more = [*where[port], *([] if self.has_device else ["--no-device"])]
+        inside = ("ip", "netns", "exec", CABLE) if port == WIRE else ()
+        return (*inside, "tarpit-fuzz", port, *arguments, *more)
 
     @staticmethod
     def lines(genomes: Sequence[str]) -> str:
         """What the fuzzer reads."""
         return "".join(f"{one}\n" for one in genomes)
 
-    def both(
-        self, genomes: Sequence[str], *arguments: str, chaos: bool, seconds: float
+    def everywhere(
+        self,
+        genomes: Sequence[str],
+        *arguments: str,
+        count: int,
+        chaos: bool,
+        seconds: float,
     ) -> list[Run]:
-        """The fuzzer on both taps at once; with *chaos*, while the host does what hosts do.
+        """The fuzzer on all ports at once, with *count* more cases for each that is no slower than
+        others; with *chaos*, while the host does what hosts do.
 
         :raises InfrastructureError: if one ends early.
         :raises MachineDied: if the guest does not survive it.
@@ -238,11 +299,11 @@ class World:
         guest = self.guest
         guest.write("/run/genomes", self.lines(genomes))
         guest.write("/run/chaos", CHAOS)
-        jobs = [
-            f"{' '.join(self.command(tap, *arguments))} < /run/genomes > /run/{tap}.out 2>&1 & "
-            f'jobs="$jobs $!"'
-            for tap in TAPS
-        ]
+        jobs = []
+        for port in PORTS:
+            cases = count // SLOWER if port == WIRE else count
+            command = " ".join(self.command(port, *arguments, "--count", str(cases)))
+            jobs.append(f'{command} < /run/genomes > /run/{port}.out 2>&1 & jobs="$jobs $!"')
         begin, end = ("sh /run/chaos & chaos=$!", "kill $chaos; wait $chaos") if chaos else ("", "")
         guest.attempt("sh", "-c", "\n".join((begin, *jobs, "wait $jobs", end)), seconds=seconds)
-        return [Run.parse(guest.read(f"/run/{tap}.out")) for tap in TAPS]
+        return [Run.parse(guest.read(f"/run/{port}.out")) for port in PORTS]

@@ -34,7 +34,7 @@ MODULES = (
         "vrf",
         "bonding",
     ),
-    *("dummy", "ifb", "tun"),
+    *("dummy", "ifb", "tun", "ip_gre", "sit", "vxlan"),
     # tables
     *("ip_tables", "ip6_tables", "iptable_filter", "iptable_mangle", "iptable_raw"),
     *("iptable_security", "iptable_nat", "ip6table_filter", "ip6table_mangle", "ip6table_raw"),

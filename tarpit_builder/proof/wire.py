@@ -92,6 +92,7 @@ class Wire:
         self._received = bytearray()
         self._pings = itertools.count(1)
         self._answered = 0
+        self._joined: Wire | None = None
         machine.reactor.add(self._sock, self._read)
 
     # -- sending -----------------------------------------------------------------------------
@@ -152,6 +153,10 @@ class Wire:
                 hint="its console log may say why",
             )
 
+    def join(self, other: Wire) -> None:
+        """From now on, whatever comes out of either card goes into the other, and nobody looks."""
+        self._joined, other._joined = other, self
+
     # -- receiving ---------------------------------------------------------------------------
 
     def take(self) -> list[Segment]:
@@ -168,6 +173,9 @@ class Wire:
             data = b""
         if not data:
             self._machine.reactor.remove(self._sock)
+            return
+        if self._joined:
+            self._joined.write(data)
             return
         self._received += data
         frames, at = [], 0

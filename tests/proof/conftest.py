@@ -14,6 +14,7 @@ from tarpit_builder.container import Engine, Files, Input, Recipe, locked, tree
 from tarpit_builder.kernels.suite import Suite
 from tarpit_builder.packaging import contents
 from tarpit_builder.proof.initramfs import Assembly, BootFiles, UserLand, digest
+from tarpit_builder.proof.lab import Tools
 from tarpit_builder.request import Request
 from tarpit_builder.sealed import Workshop
 from tarpit_builder.sources.debian import Archive, Mirrors
@@ -24,8 +25,14 @@ KERNEL = Request("debian:trixie", flavour="cloud")
 
 
 MUTANTS = sorted((HERE / "mutants").glob("*.patch"))
+OF_DEVICE = {patch.stem for patch in MUTANTS if "+++ b/tarpit.c" in patch.read_text()}
 FATAL = {"panics", "hangs"}
 """Mutants that also show what becomes of a run whose machine dies."""
+
+
+def tools_with(module: str) -> Tools:
+    """A guest's, with a mutant or the ``original`` in place of the module of the packages."""
+    return Tools(file="original", device=module) if module in OF_DEVICE else Tools(file=module)
 
 
 @dataclass(frozen=True, slots=True)

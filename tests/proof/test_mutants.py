@@ -14,16 +14,13 @@ import pytest
 
 from tarpit_builder.console import Console
 from tarpit_builder.proof import registry
-from tarpit_builder.proof.lab import MODES, Tools
+from tarpit_builder.proof.lab import MODES
 from tarpit_builder.proof.qemu import MachineSpec
 from tarpit_builder.proof.report import CheckResult, Verdict
 from tarpit_builder.proof.runner import Runner, Setup, units
-from tests.proof.conftest import MUTANTS, Bench
+from tests.proof.conftest import MUTANTS, Bench, tools_with
 
 IN_CI = {"wrong-ack", "no-ipv6", "device-keeps-source"}
-
-
-OF_DEVICE = {patch.stem for patch in MUTANTS if "+++ b/tarpit.c" in patch.read_text()}
 
 
 def group_of(patch: Path) -> str:
@@ -37,14 +34,14 @@ def group_of(patch: Path) -> str:
 def runner(bench: Bench) -> Iterator[Runner]:
     """Machines that are only booted anew where a group asks for it, or a mutant kills one."""
     base = MachineSpec(bench.boot.kernel, bench.boot.initrd)
-    setup = Setup(bench.boot, base, 300, Tools(file="original"))
+    setup = Setup(bench.boot, base, 300, tools_with("original"))
     with Runner(setup, Console()) as runner:
         yield runner
 
 
 def judge(runner: Runner, module: str, group: str, *, fail_fast: bool = True) -> list[CheckResult]:
     """Run *group* with another module, until a check fails or to its end."""
-    runner.use(Tools(file="original", device=module) if module in OF_DEVICE else Tools(file=module))
+    runner.use(tools_with(module))
     runner.setup = replace(runner.setup, fail_fast=fail_fast)
     (part,) = runner.run(units(registry.select((group,)), ("legacy",)))
     return list(part.results)
