@@ -70,8 +70,15 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def needed(session: pytest.Session) -> list[Path]:
     """The mutants that the collected tests need; to compile one takes seconds."""
-    names = {item.callspec.id for item in session.items if hasattr(item, "callspec")} | FATAL
-    return [patch for patch in MUTANTS if patch.stem in names]
+    values = [
+        value
+        for item in session.items
+        if hasattr(item, "callspec")
+        for value in item.callspec.params.values()
+    ]
+    return [
+        patch for patch in MUTANTS if patch in values or patch.stem in values or patch.stem in FATAL
+    ]
 
 
 def build_modules(

@@ -389,6 +389,9 @@ def judge_closed(lab: Lab, family: int, clients: Iterable[Client], *, least: flo
         lab.notes.append(f"IPv{family}, {client.label}: FIN-WAIT-1 for {client.lasted} s")
         others = set(client.states) - {FIN_WAIT_1, 0}
         if client.lasted < least or others:
-            wrong.append(f"{client.label}: gone after {client.lasted} s, other states: {others}")
+            wrong.append(
+                f"{client.label}: gone after {client.lasted} s, with a time-out of {client.rto} s; "
+                f"other states: {others}"
+            )
     if wrong:
         raise Deviation("\n".join(wrong))
