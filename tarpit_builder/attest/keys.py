@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,17 @@ from typing import TYPE_CHECKING
 
 from tarpit_builder import paths
 from tarpit_builder.errors import InfrastructureError, TarpitError, ToolMissingError, UserError
+from tarpit_builder.gnupg import (
+    ARMOUR,
+    CAPABILITIES,
+    EXPIRES,
+    KIND,
+    VALIDITY,
+    VALUE,
+    GnuPGError,
+    gpg,
+    listed,
+)
 from tarpit_builder.leftovers import scratch
 
 if TYPE_CHECKING:
@@ -32,14 +42,10 @@ EXTRAS = {"hv": "vault"}
 """What the library calls the extra of a scheme, where that is not the scheme's own name."""
 
 LARGEST = 1 << 20  # bytes of a file with keys
-ARMOUR = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"
 SECRET = b"PRIVATE KEY"
 MAKE_KEY = "openssl genpkey -algorithm ed25519 -out attest.pem"
 SHOW_KEY = "openssl pkey -in attest.pem -pubout -out attest.pub"
 WEAKEST_RSA = 2048  # bits
-
-# Fields of --with-colons output, from 0; doc/DETAILS of GnuPG.
-_KIND, _VALIDITY, _EXPIRES, _VALUE, _CAPABILITIES = 0, 1, 6, 9, 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +144,7 @@ def _of_gnupg(name: str) -> Signer:
     from tarpit_builder.publish import keys
 
     key = keys.find(name)
-    rows = _listing("--list-secret-keys", key.fingerprint)
+    rows = listed("--list-secret-keys", key.fingerprint)
     usable = [of for of in _each_key(rows) if "s" in of.capabilities and not of.ended]
     chosen = next((of for of in reversed(usable) if of.kind == "ssb"), usable[0])
     try:
@@ -244,9 +250,14 @@ def _openpgp(data: bytes, home: Path, file: Path) -> list[Trusted]:
     from securesystemslib.signer import GPGSigner
 
     home.chmod(0o700)
-    _gpg("--homedir", str(home), "--import", content=data)
+    try:
+        gpg("--import", home=home, content=data, agent=False)
+    except GnuPGError as error:
+        raise UserError(
+            f"GnuPG does not take the key: {error.said}", hint="see `gpg --show-keys FILE`"
+        ) from error
     found = []
-    for of in _each_key(_listing("--list-keys", home=home)):
+    for of in _each_key(listed("--list-keys", home=home, agent=False)):
         if "s" not in of.capabilities:
             continue
         try:
@@ -265,35 +276,12 @@ def _openpgp(data: bytes, home: Path, file: Path) -> list[Trusted]:
 def _each_key(rows: list[list[str]]) -> list[_OpenPgpKey]:
     found = []
     for number, row in enumerate(rows):
-        if row[_KIND] not in {"pub", "sub", "sec", "ssb"}:
+        if row[KIND] not in {"pub", "sub", "sec", "ssb"}:
             continue
-        fingerprint = next(r[_VALUE] for r in rows[number:] if r[_KIND] == "fpr")
-        expires = int(row[_EXPIRES] or 0)
-        ended = "was revoked" if row[_VALIDITY] in {"r", "d", "i"} else ""
-        if row[_VALIDITY] == "e" or (expires and expires <= time.time()):
+        fingerprint = next(r[VALUE] for r in rows[number:] if r[KIND] == "fpr")
+        expires = int(row[EXPIRES] or 0)
+        ended = "was revoked" if row[VALIDITY] in {"r", "d", "i"} else ""
+        if row[VALIDITY] == "e" or (expires and expires <= time.time()):
             ended = f"expired on {datetime.fromtimestamp(expires, UTC):%Y-%m-%d}"
-        found.append(_OpenPgpKey(row[_KIND], fingerprint, row[_CAPABILITIES], ended))
+        found.append(_OpenPgpKey(row[KIND], fingerprint, row[CAPABILITIES], ended))
     return found
-
-
-def _listing(what: str, name: str = "", home: Path | None = None) -> list[list[str]]:
-    place = ("--homedir", str(home)) if home else ()
-    text = _gpg(*place, "--with-colons", what, *(["--", name] if name else []))
-    return [line.split(":") for line in text.decode(errors="replace").splitlines()]
-
-
-def _gpg(*arguments: str, content: bytes = b"") -> bytes:
-    command = ["gpg", "--batch", "--quiet", "--no-tty", *arguments]
-    if "--homedir" in arguments:
-        command.insert(1, "--no-autostart")  # public keys need no agent, which would stay
-    try:
-        run = subprocess.run(command, input=content, capture_output=True, check=False)
-    except FileNotFoundError as error:
-        raise ToolMissingError("gpg is not installed", hint="apt-get install gnupg") from error
-    if run.returncode != 0:
-        lines = run.stderr.decode(errors="replace").strip().splitlines()
-        raise UserError(
-            f"GnuPG does not take the key: {lines[-1] if lines else run.returncode}",
-            hint="see `gpg --show-keys FILE`",
-        )
-    return run.stdout

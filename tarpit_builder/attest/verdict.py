@@ -14,6 +14,7 @@ from tarpit_builder.attest.outcome import Outcome
 from tarpit_builder.build import MANIFEST
 from tarpit_builder.console import Console
 from tarpit_builder.errors import TarpitError, UserError
+from tarpit_builder.gnupg import ARMOUR
 from tarpit_builder.leftovers import scratch
 from tarpit_builder.publish import fetching
 from tarpit_builder.publish.audit import DISTS
@@ -91,5 +92,5 @@ def _folder(
 
 def _openpgp(files: Sequence[Path]) -> bytes | None:
     """The keys of OpenPGP among *files*, which then must have signed a repository as well."""
-    found = [data for file in files if keys.ARMOUR in (data := file.read_bytes())]
+    found = [data for file in files if ARMOUR in (data := file.read_bytes())]
     return b"".join(found) or None

@@ -6,24 +6,30 @@ So a smart card, an agent or a passphrase works as it does anywhere else.
 from __future__ import annotations
 
 import shutil
-import subprocess
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tarpit_builder import paths
-from tarpit_builder.errors import InfrastructureError, SourceError, ToolMissingError, UserError
+from tarpit_builder.errors import SourceError, UserError
+from tarpit_builder.gnupg import (
+    ARMOUR,
+    CAPABILITIES,
+    EXPIRES,
+    KIND,
+    VALIDITY,
+    VALUE,
+    GnuPGError,
+    call,
+    gpg,
+    listed,
+)
 from tarpit_builder.leftovers import scratch
 
 THROWAWAY = "tarpit-builder throw-away key, for trials only"
 THROWAWAY_DAYS = 90
-ARMOUR = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"
-AGENT_ENDS = 2.0  # seconds that an agent may take to end
 SOON = 30 * 86400  # seconds before its end that a key is warned of
-
-# Fields of --with-colons output, from 0; doc/DETAILS of GnuPG.
-_KIND, _VALIDITY, _CREATED, _EXPIRES, _VALUE, _CAPABILITIES = 0, 1, 5, 6, 9, 11
 
 
 class BadSignatureError(SourceError):
@@ -51,9 +57,8 @@ class Key:
 
     def public(self) -> bytes:
         """The public key, as a file for ``Signed-By``."""
-        return _gpg(
-            self.home, "--armor", "--export-options", "export-minimal", "--export", self.fingerprint
-        )
+        minimal = ("--export-options", "export-minimal")
+        return gpg("--armor", *minimal, "--export", self.fingerprint, home=self.home)
 
     def clearsign(self, text: bytes) -> bytes:
         """*text*, signed in line: an ``InRelease``.
@@ -70,10 +75,8 @@ class Key:
         return self._sign("--detach-sign", text)
 
     def _sign(self, how: str, text: bytes) -> bytes:
-        return _gpg(
-            self.home, "--armor", "--digest-algo", "SHA512", "--local-user", self.fingerprint, how,
-            content=text,
-        )  # fmt: skip
+        by = ("--digest-algo", "SHA512", "--local-user", self.fingerprint)
+        return gpg("--armor", *by, how, home=self.home, content=text)
 
 
 def choose(name: str, home: Path | None = None, *, test: bool = False) -> Key:
@@ -109,34 +112,31 @@ def find(name: str, home: Path | None = None) -> Key:
     :raises UserError: if there is none, or several, or it is expired, revoked or cannot sign.
     """
     try:
-        listing = _gpg(home, "--with-colons", "--list-secret-keys", "--", name).decode(
-            errors="replace"
-        )
-    except InfrastructureError as error:
+        rows = listed("--list-secret-keys", name, home=home)
+    except GnuPGError as error:
         raise UserError(
             f"there is no secret key {name!r}",
             hint="gpg --list-secret-keys shows those there are; GNUPGHOME or --gpg-home names "
             "another keyring; --test-key makes one for trials",
         ) from error
-    rows = [line.split(":") for line in listing.splitlines()]
-    if sum(row[_KIND] == "sec" for row in rows) > 1:
+    if sum(row[KIND] == "sec" for row in rows) > 1:
         raise UserError(f"{name!r} fits several secret keys", hint="name one by its fingerprint")
-    primary = next(row for row in rows if row[_KIND] == "sec")
-    fingerprint = next(row[_VALUE] for row in rows if row[_KIND] == "fpr")
-    owner = next((row[_VALUE] for row in rows if row[_KIND] == "uid"), "nobody")
+    primary = next(row for row in rows if row[KIND] == "sec")
+    fingerprint = next(row[VALUE] for row in rows if row[KIND] == "fpr")
+    owner = next((row[VALUE] for row in rows if row[KIND] == "uid"), "nobody")
     short = fingerprint[-16:]
-    expires = int(primary[_EXPIRES] or 0)
-    if primary[_VALIDITY] == "e" or (expires and expires <= time.time()):
+    expires = int(primary[EXPIRES] or 0)
+    if primary[VALIDITY] == "e" or (expires and expires <= time.time()):
         raise UserError(
             f"the key {short} ({owner}) expired on {_day(expires)}",
             hint=f"extend it with `gpg --quick-set-expire {fingerprint} 1y`, or name another --key",
         )
-    if primary[_VALIDITY] in {"r", "d", "i"}:
+    if primary[VALIDITY] in {"r", "d", "i"}:
         state = {"r": "was revoked", "d": "is disabled", "i": "is not valid"}
         raise UserError(
-            f"the key {short} ({owner}) {state[primary[_VALIDITY]]}", hint="name another --key"
+            f"the key {short} ({owner}) {state[primary[VALIDITY]]}", hint="name another --key"
         )
-    if "S" not in primary[_CAPABILITIES]:
+    if "S" not in primary[CAPABILITIES]:
         raise UserError(
             f"the key {short} ({owner}) cannot sign (any more)",
             hint="a signing subkey may have expired: see `gpg --list-secret-keys`, or name another",
@@ -158,8 +158,9 @@ def throwaway(home: Path, *, lifetime: str = f"{THROWAWAY_DAYS}d") -> Key:
     except UserError:
         pass
     for fingerprint in _fingerprints(home):
-        _gpg(home, "--yes", "--delete-secret-and-public-key", fingerprint)
-    _gpg(home, "--passphrase", "", "--quick-generate-key", THROWAWAY, "ed25519", "sign", lifetime)
+        gpg("--yes", "--delete-secret-and-public-key", fingerprint, home=home)
+    how = ("--passphrase", "", "--quick-generate-key")
+    gpg(*how, THROWAWAY, "ed25519", "sign", lifetime, home=home)
     return find(THROWAWAY, home)
 
 
@@ -175,9 +176,9 @@ def verify(signed: Path, public: bytes, *, expired: bool = False) -> tuple[str, 
         keyring, text = folder / "keyring.gpg", folder / "text"
         for block in public.split(ARMOUR)[1:]:
             with keyring.open("ab") as file:
-                file.write(_gpg(folder, "--dearmor", content=ARMOUR + block, agent=False))
+                file.write(gpg("--dearmor", home=folder, content=ARMOUR + block, agent=False))
         command = ["gpgv", "--status-fd", "1", "--keyring", str(keyring), "--output", str(text)]
-        run = _run([*command, str(signed)])
+        run = call([*command, str(signed)])
         status = [
             line.split()[1:] for line in run.stdout.decode().splitlines() if "[GNUPG:]" in line
         ]
@@ -197,46 +198,8 @@ def verify(signed: Path, public: bytes, *, expired: bool = False) -> tuple[str, 
 
 def _fingerprints(home: Path) -> list[str]:
     """All primary keys in *home*."""
-    rows = [
-        line.split(":") for line in _gpg(home, "--with-colons", "--list-keys").decode().splitlines()
-    ]
-    return [rows[number + 1][_VALUE] for number, row in enumerate(rows) if row[_KIND] == "pub"]
-
-
-def _gpg(home: Path | None, *arguments: str, content: bytes = b"", agent: bool = True) -> bytes:
-    place = ["--homedir", str(home)] if home else []
-    try:
-        run = _run(["gpg", *place, "--batch", "--quiet", "--no-tty", *arguments], content)
-    finally:
-        if home and agent:
-            # gpg starts an agent for each home, and it stays; the user's own is left alone.
-            _run(["gpgconf", "--homedir", str(home), "--kill", "all"])
-            _await_end_of_agent(home)
-    if run.returncode != 0:
-        lines = run.stderr.decode(errors="replace").strip().splitlines()
-        raise InfrastructureError(
-            f"GnuPG fails: {lines[-1] if lines else run.returncode}",
-            hint="try it by hand: echo test | gpg --clearsign",
-        )
-    return run.stdout
-
-
-def _await_end_of_agent(home: Path) -> None:
-    """Wait until the agent that was told to end has done so: the next gpg would still reach it."""
-    listed = _run(["gpgconf", "--homedir", str(home), "--list-dirs", "agent-socket"])
-    socket = Path(listed.stdout.decode(errors="replace").strip())
-    deadline = time.monotonic() + AGENT_ENDS
-    while socket.is_socket() and time.monotonic() < deadline:
-        time.sleep(0.01)
-
-
-def _run(command: list[str], content: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    try:
-        return subprocess.run(command, input=content, capture_output=True, check=False)
-    except FileNotFoundError as error:
-        raise ToolMissingError(
-            f"{command[0]} is not installed", hint="apt-get install gnupg gpgv"
-        ) from error
+    rows = listed("--list-keys", home=home)
+    return [rows[number + 1][VALUE] for number, row in enumerate(rows) if row[KIND] == "pub"]
 
 
 def _day(moment: int) -> str:
