@@ -658,10 +658,13 @@ static void make(struct frame *f, struct flow *flow, unsigned int turn)
 	}
 }
 
-/* An address that the rule names, or none that anybody should be told of */
+/* An address that the rule names, or none that anybody should be told of; some ask before they take it. */
 static void choose_target(struct flow *flow)
 {
 	uint8_t *a = flow->daddr;
+
+	if (rarely(8))
+		memset(flow->saddr, 0, 16);
 
 	set_address(a, flow->family, 9, 9, flow->family == 4 ? number << 8 | 128 | choose(128) : 3U + byte());
 	switch (choose(24)) {

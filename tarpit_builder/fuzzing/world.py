@@ -209,7 +209,7 @@ class World:
 
     def _devices(self) -> None:
         guest = self.guest
-        if not device.load(guest) or not device.can_forward(guest):
+        if not device.load(guest, self.lab.tools.device) or not device.can_forward(guest):
             return
         made = device.Device(guest)
         for mode in MODES:
