@@ -144,7 +144,15 @@ class Runner:
         """
         self._results, self._ladder, self._held = [], (), ()
         self._notes, self._figures = [], []
-        self._group(unit.group, unit.backend, unit.shown)
+        began = time.monotonic()
+        try:
+            self._group(unit.group, unit.backend, unit.shown)
+        except MachineDied as death:
+            if self.first:
+                raise
+            # Between two checks; what other groups have shown remains.
+            self._add(unit.group, unit.shown, None, None, _blame(death), began, death.message)
+            self.end()
         self.first = False
         return Part(
             results=tuple(self._results),

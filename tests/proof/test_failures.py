@@ -21,7 +21,7 @@ from tarpit_builder.proof.initramfs import Assembly, BootFiles, nodes, require_s
 from tarpit_builder.proof.lab import Lab, Tools, Unavailable
 from tarpit_builder.proof.qemu import MachineDied, MachineSpec
 from tarpit_builder.proof.registry import Group
-from tarpit_builder.proof.report import CheckResult, Verdict
+from tarpit_builder.proof.report import BAD, CheckResult, Verdict
 from tarpit_builder.proof.runner import STEADY, Runner, Setup, units
 from tests.proof.conftest import Bench
 
@@ -138,6 +138,24 @@ def test_qemu_that_is_killed_is_an_error_and_no_verdict_on_the_kernel(bench: Ben
         ("second", Verdict.PASS),
     ]
     assert results[0].detail == "QEMU was killed"
+
+
+def test_machine_that_dies_between_checks_costs_no_other_group(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trouble(lab: Lab) -> None:
+        os.kill(lab.machine.pid, signal.SIGKILL)
+        lab.guest.kernel_log()
+
+    with runner(bench.boot) as machine:
+        results = outcome_of(machine, group("first", fine))
+        with monkeypatch.context() as patched:
+            patched.setattr(Lab, "trouble", trouble)
+            results += outcome_of(machine, group("second", fine))
+        results += outcome_of(machine, group("third", fine))
+    bad = [(result.group, result.outcome) for result in results if result.outcome in BAD]
+    assert bad == [("second", Verdict.ERROR)]
+    assert results[-1].group == "third"
 
 
 def test_check_that_breaks_is_an_error_and_the_next_go_on(bench: Bench) -> None:
