@@ -12,11 +12,11 @@
  *
  * Some are questions for an address, by ARP or neighbour solicitation, and with --tunnels some are sent through one.
  *
- * Frames go into INTERFACE, a persistent tap device with IFF_VNET_HDR, and are dealt with before write(2) returns; what the
- * kernel sent in turn is then read from it.  With --pieces, frames are in several pieces, and may be put together with
- * others before they are dealt with (IFF_NAPI, IFF_NAPI_FRAGS), so that nobody can tell which answer belongs to what.
- * With --wire, INTERFACE is a card, whose other end is the host's card; a SYN after each frame tells, by its answer, that
- * the frame was dealt with.  /sys/kernel/debug/kcov, if it is there, tells which code was executed.
+ * Frames go into INTERFACE, a persistent tap device with IFF_VNET_HDR, and are dealt with before write(2) returns; what
+ * the kernel sent in turn is then read from it.  With --pieces, frames are in several pieces, and may be put together
+ * with others before they are dealt with (IFF_NAPI, IFF_NAPI_FRAGS), so that nobody can tell which answer belongs to
+ * what.  With --wire, INTERFACE is a card, whose other end is the host's card; after each frame two SYNs tell, by their
+ * answers, that it was dealt with.  /sys/kernel/debug/kcov, if it is there, tells which code was executed.
  *
  * What is expected of the answers is written down here a second time, from the contract and not from the module:
  * tarpit_builder/fuzzing/world.py makes the rules that this file knows by their ports.
@@ -1213,8 +1213,8 @@ static bool note_coverage(void)
 	return fresh;
 }
 
-/* Is there TCP in it, or what pretends to be, or an answer to a question?  The host's own neighbour discovery is not our
- * business.
+/* Is there TCP in it, or what pretends to be, or an answer to a question?  The host's own neighbour discovery is not
+ * our business.
  */
 static bool is_ours(const uint8_t *data, unsigned int len, bool asked)
 {
@@ -1287,8 +1287,8 @@ static ssize_t send_frame(struct frame *f, const struct flow *flow)
 	return writev(port, vector, n);
 }
 
-/* What comes before the answers to two SYNs of our own: how many there are; the first is in *reply.  What the card's driver
- * keeps back to put it together with more may come after the answer to one.
+/* What comes before the answers to two SYNs of our own: how many there are; the first is in *reply.  What the card's
+ * driver keeps back to put it together with more may come after the answer to one.
  */
 static unsigned int settle(struct frame *reply, const struct flow *flow)
 {
