@@ -24,7 +24,7 @@ from tarpit_builder.versions import KernelVersion
 
 FILE = Path(__file__).resolve().parent / "records.tsv"
 README = paths.PROJECT / "README.md"
-MODULE_SOURCE = re.compile(r"(^|/)(x|ip)t_TARPIT\.[ch]$|(^|/)compat/")
+MODULE_SOURCE = re.compile(r"(^|/)((x|ip)t_TARPIT|tarpit|tarpit_core)\.[ch]$|(^|/)compat/")
 BEGIN, END = "<!-- records -->\n", "<!-- end of records -->\n"
 
 

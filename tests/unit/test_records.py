@@ -73,6 +73,14 @@ def test_a_proof_is_replaced_only_by_a_proof(tmp_path: Path, file: Path) -> None
     assert "an older module" in records.status(records.read(file))
 
 
+def test_the_module_is_another_when_any_of_its_sources_changes() -> None:
+    ours = digests.members(contents.module_source().members)
+    sources = [name for name in ours if name.endswith((".c", ".h"))]
+    assert {"xt_TARPIT.c", "tarpit.c", "tarpit_core.h"} <= set(sources)
+    for name in sources:
+        assert records._module(ours | {name: "other"}) != records.module_digest(), name
+
+
 def test_the_module_is_the_same_in_packages_of_every_kind() -> None:
     ours = digests.members(contents.module_source().members)
     period = digests.members(contents.module_source("ipt_TARPIT").members)
