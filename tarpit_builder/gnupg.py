@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from tarpit_builder.errors import InfrastructureError, ToolMissingError
@@ -12,7 +13,40 @@ ARMOUR = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"
 AGENT_ENDS = 2.0  # seconds that an agent may take to end
 
 # Fields of --with-colons output, from 0; doc/DETAILS of GnuPG.
-KIND, VALIDITY, CREATED, EXPIRES, VALUE, CAPABILITIES = 0, 1, 5, 6, 9, 11
+_KIND, _VALIDITY, _EXPIRES, _VALUE, _CAPABILITIES = 0, 1, 6, 9, 11
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a listing; *expires* is in seconds since 1970, 0 is never."""
+
+    kind: str
+    validity: str
+    expires: int
+    value: str
+    capabilities: str
+
+    @classmethod
+    def parse(cls, line: str) -> Row:
+        """Read a line; what it does not have is empty."""
+        fields = line.split(":") + [""] * _CAPABILITIES
+        return cls(
+            fields[_KIND],
+            fields[_VALIDITY],
+            int(fields[_EXPIRES] or 0),
+            fields[_VALUE],
+            fields[_CAPABILITIES],
+        )
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether the key is past its end."""
+        return self.validity == "e" or 0 < self.expires <= time.time()
+
+    @property
+    def is_void(self) -> bool:
+        """Whether the key was revoked, is disabled or is not valid."""
+        return self.validity in {"r", "d", "i"}
 
 
 class GnuPGError(InfrastructureError):
@@ -48,9 +82,7 @@ def gpg(
     return run.stdout
 
 
-def listed(
-    what: str, name: str = "", *, home: Path | None = None, agent: bool = True
-) -> list[list[str]]:
+def listed(what: str, name: str = "", *, home: Path | None = None, agent: bool = True) -> list[Row]:
     """The rows of a listing (``--list-keys``, ``--list-secret-keys``), of all keys or those of
     *name*.
 
@@ -58,7 +90,7 @@ def listed(
     """
     named = ["--", name] if name else []
     text = gpg("--with-colons", what, *named, home=home, agent=agent)
-    return [line.split(":") for line in text.decode(errors="replace").splitlines()]
+    return [Row.parse(line) for line in text.decode(errors="replace").splitlines()]
 
 
 def call(command: list[str], content: bytes = b"") -> subprocess.CompletedProcess[bytes]:

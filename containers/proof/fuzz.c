@@ -678,20 +678,12 @@ static void choose_target(struct flow *flow)
 
 static void put_link(struct frame *f, unsigned int type, const uint8_t *group)
 {
-	static const uint8_t all[6] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
 	unsigned int n;
 
+	put(f, group, 6);
 	switch (choose(4)) {
-	default:
-		put(f, group, 6);
-		break;
-	case 2:
-		put(f, all, 6);
-		break;
-	case 3:
-		put16(f, 0x0200);
-		put32(f, 0x00000a00 + number);
-		break;
+	case 2: memset(f->data, 0xff, 6); break;
+	case 3: set_here(f->data); break;
 	}
 	put16(f, rarely(24) ? word() : 0x0200);
 	put32(f, 0x00000900 + number);

@@ -9,7 +9,6 @@ from __future__ import annotations
 import getpass
 import os
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,12 +20,8 @@ from tarpit_builder import paths
 from tarpit_builder.errors import InfrastructureError, TarpitError, ToolMissingError, UserError
 from tarpit_builder.gnupg import (
     ARMOUR,
-    CAPABILITIES,
-    EXPIRES,
-    KIND,
-    VALIDITY,
-    VALUE,
     GnuPGError,
+    Row,
     gpg,
     listed,
 )
@@ -273,15 +268,14 @@ def _openpgp(data: bytes, home: Path, file: Path) -> list[Trusted]:
     return found
 
 
-def _each_key(rows: list[list[str]]) -> list[_OpenPgpKey]:
+def _each_key(rows: list[Row]) -> list[_OpenPgpKey]:
     found = []
     for number, row in enumerate(rows):
-        if row[KIND] not in {"pub", "sub", "sec", "ssb"}:
+        if row.kind not in {"pub", "sub", "sec", "ssb"}:
             continue
-        fingerprint = next(r[VALUE] for r in rows[number:] if r[KIND] == "fpr")
-        expires = int(row[EXPIRES] or 0)
-        ended = "was revoked" if row[VALIDITY] in {"r", "d", "i"} else ""
-        if row[VALIDITY] == "e" or (expires and expires <= time.time()):
-            ended = f"expired on {datetime.fromtimestamp(expires, UTC):%Y-%m-%d}"
-        found.append(_OpenPgpKey(row[KIND], fingerprint, row[CAPABILITIES], ended))
+        fingerprint = next(r.value for r in rows[number:] if r.kind == "fpr")
+        ended = "was revoked" if row.is_void else ""
+        if row.has_expired:
+            ended = f"expired on {datetime.fromtimestamp(row.expires, UTC):%Y-%m-%d}"
+        found.append(_OpenPgpKey(row.kind, fingerprint, row.capabilities, ended))
     return found

@@ -15,11 +15,6 @@ from tarpit_builder import paths
 from tarpit_builder.errors import SourceError, UserError
 from tarpit_builder.gnupg import (
     ARMOUR,
-    CAPABILITIES,
-    EXPIRES,
-    KIND,
-    VALIDITY,
-    VALUE,
     GnuPGError,
     call,
     gpg,
@@ -119,29 +114,28 @@ def find(name: str, home: Path | None = None) -> Key:
             hint="gpg --list-secret-keys shows those there are; GNUPGHOME or --gpg-home names "
             "another keyring; --test-key makes one for trials",
         ) from error
-    if sum(row[KIND] == "sec" for row in rows) > 1:
+    if sum(row.kind == "sec" for row in rows) > 1:
         raise UserError(f"{name!r} fits several secret keys", hint="name one by its fingerprint")
-    primary = next(row for row in rows if row[KIND] == "sec")
-    fingerprint = next(row[VALUE] for row in rows if row[KIND] == "fpr")
-    owner = next((row[VALUE] for row in rows if row[KIND] == "uid"), "nobody")
+    primary = next(row for row in rows if row.kind == "sec")
+    fingerprint = next(row.value for row in rows if row.kind == "fpr")
+    owner = next((row.value for row in rows if row.kind == "uid"), "nobody")
     short = fingerprint[-16:]
-    expires = int(primary[EXPIRES] or 0)
-    if primary[VALIDITY] == "e" or (expires and expires <= time.time()):
+    if primary.has_expired:
         raise UserError(
-            f"the key {short} ({owner}) expired on {_day(expires)}",
+            f"the key {short} ({owner}) expired on {_day(primary.expires)}",
             hint=f"extend it with `gpg --quick-set-expire {fingerprint} 1y`, or name another --key",
         )
-    if primary[VALIDITY] in {"r", "d", "i"}:
+    if primary.is_void:
         state = {"r": "was revoked", "d": "is disabled", "i": "is not valid"}
         raise UserError(
-            f"the key {short} ({owner}) {state[primary[VALIDITY]]}", hint="name another --key"
+            f"the key {short} ({owner}) {state[primary.validity]}", hint="name another --key"
         )
-    if "S" not in primary[CAPABILITIES]:
+    if "S" not in primary.capabilities:
         raise UserError(
             f"the key {short} ({owner}) cannot sign (any more)",
             hint="a signing subkey may have expired: see `gpg --list-secret-keys`, or name another",
         )
-    return Key(fingerprint, owner, expires, home)
+    return Key(fingerprint, owner, primary.expires, home)
 
 
 def throwaway(home: Path, *, lifetime: str = f"{THROWAWAY_DAYS}d") -> Key:
@@ -199,7 +193,7 @@ def verify(signed: Path, public: bytes, *, expired: bool = False) -> tuple[str, 
 def _fingerprints(home: Path) -> list[str]:
     """All primary keys in *home*."""
     rows = listed("--list-keys", home=home)
-    return [rows[number + 1][VALUE] for number, row in enumerate(rows) if row[KIND] == "pub"]
+    return [rows[number + 1].value for number, row in enumerate(rows) if row.kind == "pub"]
 
 
 def _day(moment: int) -> str:
