@@ -596,7 +596,7 @@ def matrix(
 ) -> None:
     """List, print for CI, or build all of matrix.toml."""
     from tarpit_builder import matrix, paths, report
-    from tarpit_builder.container import endpoint
+    from tarpit_builder.container import Endpoint
 
     everything = matrix.read(report.path(file))
     if merge:
@@ -620,7 +620,7 @@ def matrix(
         memory=report.number(memory, "--memory"),
         verify=verify,
         force=force,
-        engines=tuple(endpoint(name) for name in engine or ()),
+        engines=tuple(Endpoint.named(name) for name in engine or ()),
         cluster=cluster,
         store=store,
         checks=("--all",) if all else (),

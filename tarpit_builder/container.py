@@ -234,28 +234,54 @@ class RunResult:
     lines: tuple[str, ...]
 
 
-def endpoint(name: str) -> str:
-    """What ``DOCKER_HOST`` is for *name*: an address, or one of the contexts of ``docker context``.
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a container engine is.
 
-    :raises UserError: if it is neither, or a context that takes keys with it.
+    *host* is what ``DOCKER_HOST`` would say, empty for the engine of the environment; *keys* the
+    folder with ``ca.pem``, ``cert.pem`` and ``key.pem``, where TLS needs other ones than the
+    environment's.
     """
-    if "://" in name:
-        return name
-    from docker.context import ContextAPI
 
-    context = ContextAPI.get_context(name)
-    if context is None or not context.Host:
-        known = ", ".join(found.name for found in ContextAPI.contexts())
-        raise UserError(
-            f"{name!r} is no address of a container engine, and no context of Docker's",
-            hint=f"write it like ssh://HOST or tcp://HOST:2376; contexts here: {known}",
+    host: str = ""
+    keys: str = ""
+
+    @classmethod
+    def named(cls, name: str) -> Endpoint:
+        """The one that *name* stands for: an address, or a context of ``docker context``.
+
+        :raises UserError: if it is neither.
+        """
+        if "://" in name:
+            return cls(name)
+        if name == "default":
+            return LOCAL
+        contexts = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "contexts"
+        known = {}
+        for file in sorted(contexts.glob("meta/*/meta.json")):
+            with suppress(OSError, ValueError, LookupError, TypeError):
+                meta = json.loads(file.read_text())
+                keys = contexts / "tls" / file.parent.name / "docker"
+                host = str(meta["Endpoints"]["docker"]["Host"])
+                known[str(meta["Name"])] = cls(host, str(keys) if keys.is_dir() else "")
+        if name not in known:
+            raise UserError(
+                f"{name!r} is no address of a container engine, and no context of Docker's",
+                hint="write it like ssh://HOST or tcp://HOST:2376; contexts here: "
+                + ", ".join(["default", *known]),
+            )
+        return known[name]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes the engine that of a process's environment."""
+        found = {"DOCKER_HOST": self.host} if self.host else {}
+        return found | (
+            {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": self.keys} if self.keys else {}
         )
-    if context.TLSConfig:
-        raise UserError(
-            f"the context {name!r} has keys for TLS, which are not handed on",
-            hint="name the engine by ssh://HOST",
-        )
-    return str(context.Host)
+
+
+LOCAL = Endpoint()
 
 
 class Engine:
@@ -266,22 +292,21 @@ class Engine:
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{_start_time(os.getpid())}"
 
     @classmethod
-    def connect(cls, host: str = "") -> Engine:
-        """The engine at *host*, else that of the environment (``DOCKER_HOST``), else the local one.
+    def connect(cls, endpoint: Endpoint = LOCAL) -> Engine:
+        """The engine at *endpoint*.
 
         :raises DockerError: if none answers within ten seconds.
         """
         import docker
-        import docker.errors
-        import requests
 
+        environment = {**os.environ, **endpoint.environment}
         try:
-            where = {**os.environ, "DOCKER_HOST": host} if host else None
-            client = docker.from_env(timeout=CONNECT_TIMEOUT, environment=where)
+            client = docker.from_env(timeout=CONNECT_TIMEOUT, environment=environment)
             client.ping()
-            client.api.timeout = REQUEST_TIMEOUT
-        except (docker.errors.DockerException, requests.RequestException, OSError) as error:
-            raise _unreached(error, host) from error
+        except Exception as error:  # what ssh and TLS do not like has types of its own
+            where = environment.get("DOCKER_HOST") or f"unix://{SOCKET}"
+            raise _unreached(error, where) from error
+        client.api.timeout = REQUEST_TIMEOUT
         engine = cls(client)
         engine._sweep()
         return engine
@@ -720,9 +745,16 @@ class Engine:
                     _quietly(partial(volume.remove, force=True))
 
 
-def _unreached(error: BaseException, host: str) -> DockerError:
-    """Why no engine answers at *host*: none is there, or it is not for this user."""
-    where = host or os.environ.get("DOCKER_HOST") or f"unix://{SOCKET}"
+def _unreached(error: Exception, where: str) -> DockerError:
+    """Why no engine answers at *where*: none is there, or it is not for this user."""
+    if not where.startswith("unix://"):
+        hint = "are the keys for it in DOCKER_CERT_PATH, and is REQUESTS_CA_BUNDLE unset?"
+        if where.startswith("ssh://"):
+            hint = f"`docker -H {where} version` must work, without a question and with a known key"
+        if "paramiko" in str(error):
+            hint = "pip install --require-hashes -r requirements-cluster.lock"
+        why = " ".join(str(error).split()) or type(error).__name__
+        return DockerError(f"no container engine answers at {where}: {why}", hint=hint)
     if not _is_refusal(error):
         return DockerError(
             f"no container engine answers at {where}",

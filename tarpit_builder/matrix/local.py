@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tarpit_builder import machine, paths
+from tarpit_builder.container import LOCAL, Endpoint, Engine
 from tarpit_builder.errors import DockerError
 from tarpit_builder.matrix import outcome as outcomes
 from tarpit_builder.matrix.definition import Cell
@@ -34,7 +35,7 @@ class _Step:
     process: subprocess.Popen[bytes]
     output: IO[bytes]
     log: Path
-    engine: str  # DOCKER_HOST, or empty for that of the environment
+    engine: Endpoint
     began: float  # of the cell
     started: float  # of this step
     stopping: float = 0.0  # when it was told to stop; 0 if it was not
@@ -59,7 +60,7 @@ class LocalExecutor:
         self._folder = paths.make_dir(options.dist / outcomes.FOLDER)
         self._cores = max(1, machine.cores() // jobs)
         self._steps: list[_Step] = []
-        self._engines = list(options.engines) or [""]
+        self._engines = list(options.engines) or [LOCAL]
         self.halted = ""
 
     def room(self, cell: Cell) -> bool:
@@ -96,7 +97,7 @@ class LocalExecutor:
         name: str,
         arguments: Sequence[str],
         log: Path,
-        engine: str,
+        engine: Endpoint,
         began: float,
         *,
         mode: str,
@@ -107,7 +108,7 @@ class LocalExecutor:
             "CI": "true",
             "TARPIT_DIST": str(self._options.dist),
             "TARPIT_JOBS": str(self._cores),
-            **({"DOCKER_HOST": engine} if engine else {}),
+            **engine.environment,
         }
         output = log.open(mode)
         output.write(f"$ {' '.join(command)}\n".encode())
@@ -219,12 +220,10 @@ def _signal(step: _Step, number: signal.Signals) -> None:
         os.killpg(step.process.pid, number)
 
 
-def _no_engine(host: str) -> str:
-    """Why nothing more can be built on the engine at *host*, if it is gone."""
-    from tarpit_builder.container import Engine
-
+def _no_engine(endpoint: Endpoint) -> str:
+    """Why nothing more can be built on the engine at *endpoint*, if it is gone."""
     try:
-        Engine.connect(host)
+        Engine.connect(endpoint)
     except DockerError as error:
         return error.message
     return ""

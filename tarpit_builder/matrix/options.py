@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tarpit_builder import digests, paths
+from tarpit_builder.container import Endpoint
 from tarpit_builder.matrix.definition import Cell
 from tarpit_builder.matrix.outcome import Result
 from tarpit_builder.request import option
@@ -46,9 +47,9 @@ class RunOptions:
     """How to carry the matrix out.
 
     *jobs* cells at once that together may need *memory* MiB (0: what the machine has); *checks* are
-    further arguments for ``invoke verify``.  *engines* are container engines (values for
-    ``DOCKER_HOST``) to share the cells among, in place of the usual one; *cluster* is the address
-    of a Dask scheduler to hand them to, and *store* where its workers put what they made.
+    further arguments for ``invoke verify``.  *engines* are container engines to share the cells
+    among, in place of the usual one; *cluster* is the address of a Dask scheduler to hand them to,
+    and *store* where its workers put what they made.
     """
 
     jobs: int = 0
@@ -57,7 +58,7 @@ class RunOptions:
     force: bool = False
     checks: tuple[str, ...] = ()
     sources: Sources = field(default_factory=Sources)
-    engines: tuple[str, ...] = ()
+    engines: tuple[Endpoint, ...] = ()
     cluster: str = ""
     store: str = ""
     dist: Path = field(default_factory=paths.dist_dir)

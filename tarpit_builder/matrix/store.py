@@ -1,4 +1,4 @@
-"""Results by their content, in any place that fsspec reaches: a folder, a host by ssh, a bucket.
+"""Results by their content, where fsspec reaches: a folder, a host by ssh, WebDAV, a bucket.
 
 Beside the files lie entries, which say what came of a cell and which files belong to it.
 """
@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tarpit_builder import digests, paths
 from tarpit_builder.errors import InfrastructureError, SourceError, UserError
+
+PLACES = "a folder that all workers see, sftp://HOST/FOLDER, https://HOST/FOLDER or s3://BUCKET"
 
 
 class ResultStore:
@@ -23,25 +26,28 @@ class ResultStore:
     """
 
     def __init__(self, url: str) -> None:
-        try:
-            import fsspec.core
-        except ImportError as error:
-            raise UserError(
-                "a store needs fsspec, which is not installed",
-                hint="pip install --require-hashes -r requirements-cluster.lock",
-            ) from error
-        self.url = url
         if not url:
             raise UserError(
                 "a cluster needs a store for its results",
-                hint="add --store: a folder that all workers see, sftp://HOST/FOLDER or s3://…",
+                hint=f"add --store: {PLACES}",
             )
-        try:
-            self._files, self._root = fsspec.core.url_to_fs(url)
-        except (ImportError, ValueError) as error:
+        if urlsplit(url).password:
             raise UserError(
-                f"--store {url}: {error}", hint="name a folder, sftp://HOST/FOLDER or s3://BUCKET"
+                "--store: a password in an address is seen by every user of the machine",
+                hint="use a key, ~/.netrc (WebDAV) or the service's own file",
+            )
+        self.url = url
+        try:
+            from tarpit_builder.matrix.places import place
+
+            self._files, self._root = place(url)
+        except ImportError as error:
+            raise UserError(
+                f"--store {url}: {error}",
+                hint="pip install --require-hashes -r requirements-cluster.lock",
             ) from error
+        except ValueError as error:
+            raise UserError(f"--store {url}: {error}", hint=f"name {PLACES}") from error
         except Exception as error:
             raise self._unreached(error) from error
 
@@ -63,8 +69,17 @@ class ResultStore:
         :raises InfrastructureError: if it is not there, or the store cannot be read.
         :raises SourceError: if what is there is something else.
         """
-        with self._reached():
-            self._files.get_file(self._blob(digest), str(target))
+        try:
+            with self._reached():
+                self._files.get_file(self._blob(digest), str(target))
+        except BaseException as error:
+            target.unlink(missing_ok=True)
+            if not isinstance(error, FileNotFoundError):
+                raise
+            raise InfrastructureError(
+                f"{self.url} has lost a file ({digest[:16]}…)",
+                hint="`--force` makes the cells anew",
+            ) from error
         if digests.file(target) != digest:
             target.unlink()
             raise SourceError(
@@ -115,7 +130,7 @@ class ResultStore:
             raise self._unreached(error) from error
 
     def _unreached(self, error: Exception) -> InfrastructureError:
-        if isinstance(error, OSError) and not isinstance(error, ConnectionError):
+        if isinstance(error, OSError) and "://" not in self.url:
             return paths.explain_os_error(error, Path(self.url))
         return InfrastructureError(
             f"the store {self.url} cannot be used: {type(error).__name__}: {error}",

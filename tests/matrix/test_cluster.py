@@ -15,12 +15,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
+import dask
 import pytest
 from distributed import Client
 
@@ -31,6 +33,7 @@ from tarpit_builder.matrix.store import ResultStore
 from tarpit_builder.request import Request
 from tests.disk import disk_of
 from tests.matrix.fake import fake_invoke
+from tests.places import certificates
 from tests.processes import await_end, descendants, kill_tree, start
 
 INVOKE = Path(sys.executable).parent / "invoke"
@@ -64,16 +67,24 @@ pathlib.Path(sys.argv[sys.argv.index("--json") + 1]).write_text(json.dumps({
 class Farm:
     """A scheduler, and workers as they are asked for."""
 
-    def __init__(self, folder: Path, cleanup: ExitStack, host: str = "127.0.0.1") -> None:
-        self.folder, self._cleanup = folder, cleanup
+    def __init__(
+        self,
+        folder: Path,
+        cleanup: ExitStack,
+        host: str = "127.0.0.1",
+        environment: Mapping[str, str] = MappingProxyType({}),
+        protocol: str = "tcp",
+    ) -> None:
+        self.folder, self._cleanup, self._environment = folder, cleanup, environment
         with socket.create_server((host, 0)) as probe:
             port = probe.getsockname()[1]
-        self.address = f"tcp://{host}:{port}"
+        self.address = f"{protocol}://{host}:{port}"
         self._seen = folder / "seen"
         self._seen.write_text("")
         self._fake = fake_invoke(folder / "fake", FAKE)
         command = [sys.executable, "-m", "dask", "scheduler", "--no-dashboard", "--no-show"]
-        self._start("scheduler", [*command, "--host", host, "--port", str(port)], {})
+        command += ["--protocol", protocol, "--host", host, "--port", str(port)]
+        self._start("scheduler", command, {})
 
     def _start(
         self,
@@ -86,7 +97,12 @@ class Farm:
             process = subprocess.Popen(
                 command,
                 cwd=checkout,
-                env={**os.environ, "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "8s", **environment},
+                env={
+                    **os.environ,
+                    "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "8s",
+                    **self._environment,
+                    **environment,
+                },
                 stdout=log,
                 stderr=log,
             )
@@ -175,6 +191,36 @@ def test_cells_are_shared_and_what_is_there_is_not_made_again(farm: Farm) -> Non
     again = matrix.run(CELLS, replace(farm.options, dist=farm.folder / "elsewhere"))
     assert [result.outcome for result in again.results] == [Outcome.PRESENT] * 3
     assert (farm.folder / "elsewhere/debian-sid/x.deb").read_text() == "debian:sid"
+
+
+def tls(keys: Path, own: str) -> dict[str, str]:
+    """Dask's settings for who has the key *own* of *keys*, and lets in those who have another."""
+    prefix = "distributed.comm.tls"
+    return {f"{prefix}.ca-file": str(keys / "ca.pem")} | {
+        f"{prefix}.{role}.{kind}": str(keys / f"{own}{ending}")
+        for role in ("scheduler", "worker", "client")
+        for kind, ending in (("cert", ".pem"), ("key", "-key.pem"))
+    }
+
+
+@pytest.mark.docker
+def test_a_cluster_with_keys_shuts_out_who_has_none(tmp_path: Path) -> None:
+    certificates(keys := tmp_path / "keys")
+    certificates(others := tmp_path / "others")
+    settings = tls(keys, "server")
+    environment = {
+        f"DASK_{name.upper().replace('.', '__').replace('-', '_')}": value
+        for name, value in settings.items()
+    }
+    with ExitStack() as cleanup:
+        farm = Farm(tmp_path, cleanup, environment=environment, protocol="tls")
+        farm.worker("one")
+        with dask.config.set(settings):
+            farm.await_workers(1)
+            summary = matrix.run(CELLS[:1], farm.options)
+        assert summary.exit_code == 0, summary.table() + farm.logs()
+        with dask.config.set(tls(others, "server")), pytest.raises(InfrastructureError):
+            matrix.run(CELLS[:1], replace(farm.options, dist=tmp_path / "elsewhere"))
 
 
 @pytest.mark.docker
@@ -387,7 +433,7 @@ def test_a_store_gives_what_was_put_in_or_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "message"), [("nowhere://x", "nowhere"), ("", "needs a store"), ("s3://b", "s3")]
+    ("url", "message"), [("nowhere://x", "nowhere"), ("", "needs a store"), ("gs://b", "gcsfs")]
 )
 def test_a_store_that_cannot_be_is_refused(url: str, message: str, tmp_path: Path) -> None:
     options = RunOptions(dist=tmp_path, store=url, cluster="tcp://127.0.0.1:9")

@@ -23,6 +23,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tarpit_builder import container, matrix, paths
+from tarpit_builder.container import Endpoint
 from tarpit_builder.errors import InfrastructureError, UserError
 from tarpit_builder.matrix import Cell, Outcome, Result, RunOptions, Sources, Summary
 from tarpit_builder.request import Request
@@ -255,7 +256,7 @@ def an_invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", fake_invoke(tmp_path / "fake", AN_INVOKE))
 
 
-GONE = "unix:///nonexistent/docker.sock"
+GONE = Endpoint("unix:///nonexistent/docker.sock")
 
 
 @pytest.mark.docker
@@ -264,7 +265,9 @@ def test_cells_are_shared_among_engines_and_one_that_is_gone_gets_no_more(tmp_pa
     here = os.environ.get("DOCKER_HOST", f"unix://{container.SOCKET}")
     same = here.replace("unix:///", "unix:////")
     cells = [replace(CLOUD, request=Request(f"debian:{name}")) for name in ("a", "b", "c", "d")]
-    options = RunOptions(engines=(GONE, here, same), jobs=3, dist=tmp_path / "dist")
+    options = RunOptions(
+        engines=(GONE, Endpoint(here), Endpoint(same)), jobs=3, dist=tmp_path / "dist"
+    )
     summary = matrix.run(cells, options)
     assert summary.exit_code == 0, summary.table()
     assert {result.key for result in summary.results} == {here, same}
@@ -272,17 +275,12 @@ def test_cells_are_shared_among_engines_and_one_that_is_gone_gets_no_more(tmp_pa
 
 @pytest.mark.usefixtures("an_invoke")
 def test_when_the_last_engine_is_gone_nothing_more_is_started(tmp_path: Path) -> None:
-    options = RunOptions(engines=(GONE, GONE + "2"), jobs=1, dist=tmp_path / "dist")
+    options = RunOptions(
+        engines=(GONE, replace(GONE, host=GONE.host + "2")), jobs=1, dist=tmp_path / "dist"
+    )
     summary = matrix.run([CLOUD, PLAIN], options)
     assert [result.outcome for result in summary.results] == [Outcome.ERROR, Outcome.NOT_RUN]
     assert "no container engine answers" in summary.halted
-
-
-def test_an_engine_is_named_by_address_or_context() -> None:
-    assert container.endpoint("ssh://build@host") == "ssh://build@host"
-    assert container.endpoint("default").startswith("unix://")
-    with pytest.raises(UserError, match="'farm' is no address .* contexts here: default"):
-        container.endpoint("farm")
 
 
 def test_summaries_of_shards_are_joined(tmp_path: Path) -> None:
