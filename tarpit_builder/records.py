@@ -6,17 +6,16 @@ say what is entered.
 
 from __future__ import annotations
 
-import csv
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tarpit_builder import digests, evidence, paths
+from tarpit_builder import digests, evidence, paths, tsv
 from tarpit_builder.console import format_table
 from tarpit_builder.errors import InfrastructureError, UserError
 from tarpit_builder.packaging import contents
@@ -74,13 +73,9 @@ def read(file: Path = FILE) -> tuple[Record, ...]:
 
     :raises InfrastructureError: if the file is damaged.
     """
-    if not file.is_file():
-        return ()
     try:
-        with file.open(newline="") as stream:
-            rows = [Record(**row) for row in csv.DictReader(stream, dialect="excel-tab")]
-        return tuple(sorted(rows, key=_order))
-    except (TypeError, ValueError, UserError) as error:
+        return tuple(sorted(tsv.read(Record, file), key=_order))
+    except UserError as error:  # a kernel that is none
         raise InfrastructureError(
             f"{file.name} is damaged: {error}", hint="`git checkout` brings it back"
         ) from error
@@ -102,7 +97,7 @@ def enter(dist: Path, file: Path = FILE) -> tuple[Record, ...]:
         known[record.subject] = record
         changed.append(record)
     if changed:
-        _write(known.values(), file)
+        tsv.write(Record, sorted(known.values(), key=_order), file)
         read.cache_clear()
     return tuple(sorted(changed, key=_order))
 
@@ -228,14 +223,6 @@ def _follows(one: KernelVersion, other: KernelVersion) -> bool:
 
 def _order(record: Record) -> tuple[bool, KernelVersion, str, str, str]:
     return (record.distribution, record.version, *record.subject)
-
-
-def _write(records: Iterable[Record], file: Path) -> None:
-    with paths.replacing(file) as stage, stage.open("w", newline="") as stream:
-        names = [field.name for field in fields(Record)]
-        table = csv.DictWriter(stream, names, dialect="excel-tab", lineterminator="\n")
-        table.writeheader()
-        table.writerows(asdict(record) for record in sorted(records, key=_order))
 
 
 def _userland(plan: dict[str, Any]) -> str:

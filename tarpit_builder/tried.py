@@ -7,16 +7,14 @@ row.
 
 from __future__ import annotations
 
-import csv
 import json
 import textwrap
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tarpit_builder import paths, records
-from tarpit_builder.errors import InfrastructureError
+from tarpit_builder import paths, records, tsv
 
 FILE = Path(__file__).resolve().parent / "tried.tsv"
 SECURITY = paths.PROJECT / "SECURITY.md"
@@ -60,17 +58,7 @@ def read(file: Path = FILE) -> tuple[Trial, ...]:
 
     :raises InfrastructureError: if it is damaged.
     """
-    try:
-        with file.open(newline="") as stream:
-            return tuple(
-                sorted(Trial(**row) for row in csv.DictReader(stream, dialect="excel-tab"))
-            )
-    except FileNotFoundError:
-        return ()
-    except TypeError as error:
-        raise InfrastructureError(
-            f"{file.name} is damaged: {error}", hint="`git checkout` brings it back"
-        ) from error
+    return tuple(sorted(tsv.read(Trial, file)))
 
 
 def enter(dist: Path, file: Path = FILE) -> tuple[Trial, ...]:
@@ -82,11 +70,7 @@ def enter(dist: Path, file: Path = FILE) -> tuple[Trial, ...]:
         table[trial.what, trial.on] = trial
     new = tuple(sorted(set(table.values()) - set(old)))
     if new:
-        with paths.replacing(file) as stage, stage.open("w", newline="") as stream:
-            names = [field.name for field in fields(Trial)]
-            writer = csv.DictWriter(stream, names, dialect="excel-tab", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(asdict(one) for one in sorted(table.values()))
+        tsv.write(Trial, sorted(table.values()), file)
     return new
 
 

@@ -39,7 +39,9 @@ class OwnEngine:
         command += ["--mount-proc", "dockerd", "--host", self.host, "--data-root", str(self._data)]
         command += ["--exec-root", str(self._home / "exec"), "--pidfile", str(self._home / "pid")]
         command += ["--bridge=none", "--iptables=false", "--ip6tables=false"]
-        (self._home / "pid").unlink(missing_ok=True)  # its number is another's in a new namespace
+        # Numbers of processes are others' in a new namespace, and /run does not survive a power cut.
+        (self._home / "pid").unlink(missing_ok=True)
+        shutil.rmtree(self._home / "exec", ignore_errors=True)
         log = self._home / "dockerd.log"
         with log.open("wb") as out:
             self._process = subprocess.Popen(command, stdout=out, stderr=out)

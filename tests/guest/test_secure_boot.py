@@ -29,6 +29,7 @@ pytestmark = [pytest.mark.boot, pytest.mark.docker, pytest.mark.network]
 
 REJECTED = "Key was rejected by service"
 PASSWORD = "once only"
+DKMS_CERTIFICATE = "/var/lib/dkms/mok.pub"
 
 
 @pytest.fixture
@@ -167,6 +168,41 @@ def test_from_not_enrolled_and_back(
     confirm(guest, "Delete MOK")
     assert REJECTED in guest.run("modprobe xt_TARPIT").stderr
     assert status(guest)["found"] == {"signer-not-enrolled": "critical"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suite", ["trixie", "bookworm"])
+def test_the_machines_own_key(suite: str, boot: Boot, built: Build, tmp_path: Path) -> None:
+    """DKMS makes a key and signs with it; enrolled once, it is good for what is built later."""
+    tools = ("linux-headers-cloud-amd64", "dkms")
+    image = make(Recipe.of(suite, packages=(*PACKAGES, *tools), kernels=1))
+    guest = boot(image, firmware=Firmware(image, tmp_path), memory=2048)
+    has_secure_boot(guest)
+    debs = [path for path in built(suite).packages() if "-modules-" not in path.name]
+    guest.copy_in({f"/ours/{path.name}": path for path in debs})
+    guest.ok("apt-get install -yq /ours/*.deb", seconds=600)
+    assert "DKMS module signing key" in guest.ok("modinfo -F signer xt_TARPIT")
+    report = status(guest)
+    assert report["found"] == {"signer-not-enrolled": "critical"}
+    assert REJECTED in guest.run("modprobe xt_TARPIT").stderr
+
+    command, _, _ = remedy(report, "signer-not-enrolled").partition("; ")
+    assert command == f"mokutil --import {DKMS_CERTIFICATE}"
+    ask(guest, command)
+    confirm(guest, "Enroll MOK")
+    has_secure_boot(guest)
+    assert status(guest)["found"] == {}
+    stranger = signed(built(suite), pair(tmp_path, "A stranger"))
+    takes_none_but_ours(guest, built(suite), stranger)
+
+    guest.ok("iptables -F; modprobe -r tarpit xt_TARPIT")
+    guest.ok(
+        "dkms remove --all xt-tarpit/$(dkms status | sed -n 's,^xt-tarpit/\\([^,]*\\).*,\\1,p')"
+    )
+    assert guest.run("modprobe xt_TARPIT").status
+    guest.ok("apt-get install -yq --reinstall /ours/*dkms*.deb", seconds=600)
+    assert status(guest)["found"] == {}
+    guest.ok("modprobe xt_TARPIT && modprobe tarpit")
 
 
 @pytest.mark.slow
