@@ -39,7 +39,7 @@ class OwnEngine:
         command += ["--mount-proc", "dockerd", "--host", self.host, "--data-root", str(self._data)]
         command += ["--exec-root", str(self._home / "exec"), "--pidfile", str(self._home / "pid")]
         command += ["--bridge=none", "--iptables=false", "--ip6tables=false"]
-        # Numbers of processes are others' in a new namespace, and /run does not survive a power cut.
+        # Their numbers are others' in a new namespace, and a power cut leaves nothing in /run.
         (self._home / "pid").unlink(missing_ok=True)
         shutil.rmtree(self._home / "exec", ignore_errors=True)
         log = self._home / "dockerd.log"

@@ -53,9 +53,10 @@ def make(module: Path, key: str, certificate: Certificate) -> bytes:
         if PASSPHRASE in os.environ:
             command += ["-passin", f"env:{PASSPHRASE}"]
         run = _openssl(command, ask=PASSPHRASE not in os.environ)
-        if run.returncode:
+        made = out.read_bytes() if out.is_file() else b""
+        # With a token's library by way of p11-kit, openssl may crash once it has signed.
+        if run.returncode > 0 or not made:
             raise _unusable(key, run.stderr)
-        made = out.read_bytes()
     check(made, module, certificate, module.name)
     return made
 
@@ -165,6 +166,11 @@ def _unusable(key: str, said: str) -> UserError:
     reason = next((line for line in lines if line.startswith("Could not")), lines[-1])
     if "PIN incorrect" in said:
         reason = "the PIN is wrong"
+    if "Module initialization failed" in said:
+        return UserError(
+            f"{what} cannot be used to sign: openssl does not find the library of the token",
+            hint="set PKCS11_PROVIDER_MODULE to it, or apt-get install p11-kit-modules",
+        )
     return UserError(
         f"{what} cannot be used to sign: {reason}",
         hint=f"is it there, and {PASSPHRASE} its passphrase or PIN? where that is not set, openssl "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +88,27 @@ def test_signature_of_something_else(module: Path, ours: Pair, stranger: Pair) -
             signature.check(garbage, module, ours.certificate, "it")
     with pytest.raises(CheckFailedError, match="larger than any signature"):
         signature.check(bytes(signature.LARGEST + 1), module, ours.certificate, "it")
+
+
+def test_a_crash_once_it_has_signed_is_no_matter(
+    module: Path, ours: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = signature.make(module, str(ours.key), ours.certificate)
+    program = tmp_path / "openssl"
+    real = shutil.which("openssl")
+    program.write_text(f'#!/bin/sh\n{real} "$@" || exit\n[ "$2" != -sign ] || kill -SEGV $$\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert signature.make(module, str(ours.key), ours.certificate) == expected
+    (tmp_path / "none.key").write_text("no key")
+    with pytest.raises(UserError, match="cannot be used to sign"):
+        signature.make(module, str(tmp_path / "none.key"), ours.certificate)
+
+
+def test_a_tokens_library_that_is_not_found_is_named() -> None:
+    said = "Could not open file or uri\n…:p11prov_ctx_status:…:Module initialization failed!\n"
+    error = signature._unusable("pkcs11:token=ours", said)
+    assert "PKCS11_PROVIDER_MODULE" in error.hint
 
 
 # -- tokens ----------------------------------------------------------------------------------------
