@@ -31,18 +31,17 @@ class Judgement:
         found = sorted(results.glob(f"*/{MANIFEST}"))
         return tuple(path.parent for path in found if path.parent.name not in ours)
 
-    def demand(self, hint: str) -> None:
+    def demand(self, hint: str, error: type[TarpitError] = CheckFailedError) -> None:
         """See that nothing is wrong, and something is there.
 
-        :raises CheckFailedError: with *hint*, if not so.
+        :raises TarpitError: as the *error* of that kind, with *hint*, if not so.
         """
         if self.problems:
             more = len(self.problems) - 1
-            raise CheckFailedError(
-                f"{self.problems[0]}{f', and {more} more cells' if more else ''}", hint=hint
-            )
+            what = f"{self.problems[0]}{f', and {more} more cells' if more else ''}"
+            raise error(what, hint=hint)
         if not self.sets:
-            raise CheckFailedError("no cell of the matrix was proven", hint=hint)
+            raise error("no cell of the matrix was proven", hint=hint)
 
 
 def judge(results: Path, cells: Sequence[Cell], commit: str) -> Judgement:
@@ -96,7 +95,8 @@ def _proven(cell: Cell, results: Path, commit: str) -> Path:
     except (KeyError, TypeError, ValueError) as error:
         raise CheckFailedError("there is no record of it", hint="run the matrix") from error
     if not result.good:
-        raise CheckFailedError(f"{result.outcome}: {result.detail}", hint=f"see {result.log}")
+        what = ": ".join(filter(None, (result.outcome, result.detail)))
+        raise CheckFailedError(what, hint=f"see {result.log}")
     if result.proof is None or result.proof.status != 0:
         said = f": {result.proof.summary}" if result.proof else ""
         raise CheckFailedError(f"it is built and not proven{said}", hint=f"see {result.log}")

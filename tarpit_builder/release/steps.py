@@ -12,7 +12,7 @@ from tarpit_builder import digests, evidence, paths
 from tarpit_builder.attest import check, keys, make
 from tarpit_builder.attest.check import Policy
 from tarpit_builder.build import MANIFEST, finished
-from tarpit_builder.errors import CheckFailedError, TarpitError
+from tarpit_builder.errors import CheckFailedError, InfrastructureError, TarpitError
 from tarpit_builder.leftovers import scratch
 from tarpit_builder.publish import attestations, audit, choose, demand_valid, incoming
 from tarpit_builder.publish.audit import KEY
@@ -101,9 +101,15 @@ class Matrix:
         words = ("matrix", "--run", "--verify", *course.options.words())
         status = course.run(words)
         judged = course.judge()
-        judged.demand(REMEDY)
+        remedy = REMEDY
+        if "--cluster" in words:
+            remedy += (
+                f"; workers need {course.commit[:12]}, so push the branch and bring them to it"
+            )
+        machines = status == InfrastructureError.exit_code
+        judged.demand(remedy, InfrastructureError if machines else CheckFailedError)
         if status != 0:
-            raise CheckFailedError(f"invoke {' '.join(words)} ends with {status}", hint=REMEDY)
+            raise CheckFailedError(f"invoke {' '.join(words)} ends with {status}", hint=remedy)
         proven.leave_out(course.results, judged, course.work / "left-out")
 
 

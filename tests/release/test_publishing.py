@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tarpit_builder.attest.check import Policy
 from tarpit_builder.console import Console
 from tarpit_builder.errors import NetworkError, UserError
 from tarpit_builder.release import PublishOptions, preview, publish_release
+from tests.matrix.farm import Farm
 from tests.mirror import serve
 from tests.release import forges
 from tests.release.forges import TOKEN, GitHub, GitLab
@@ -153,6 +155,32 @@ def test_with_a_cell_that_is_built_and_proven(rehearsed: Rehearsal, tmp_path: Pa
     assert (user / "modules.crt").read_bytes() == keys.crt.read_bytes()
     demand_good(str(user / "sets"), user / "attest.pub")  # as it was built, and signed
     assert rehearsed.run().stdout.count("nothing was changed") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.docker
+@pytest.mark.parametrize("forge", [GitHub], indirect=True)
+def test_a_cluster_is_brought_to_the_commit_that_is_released(
+    rehearsed: Rehearsal, base: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "farm").mkdir()
+    with ExitStack() as cleanup:
+        farm = Farm(tmp_path / "farm", cleanup, environment=rehearsed.environment)
+        rehearsed.words += ("--cluster", farm.address, "--store", str(tmp_path / "store"))
+        farm.worker("before", fake=False, checkout=base)
+        farm.await_workers(1)
+        refused = rehearsed.run(timeout=300)
+        assert (refused.returncode, "gets no cells" in refused.stderr) == (3, True), refused.stderr
+        assert "push the branch" in refused.stderr
+        clone = tmp_path / "clone"
+        subprocess.run(["git", "clone", "-q", str(rehearsed.root), str(clone)], check=True)
+        farm.worker("at-the-commit", fake=False, checkout=clone)
+        farm.await_workers(2)
+        done = rehearsed.run(timeout=300)
+        assert done.returncode == 0, done.stderr + farm.logs()
+        demand_published(rehearsed, tmp_path / "user")
+        assert (farm.folder / "at-the-commit/matrix").is_dir()
+        assert not (farm.folder / "before/matrix").exists()
 
 
 @pytest.mark.parametrize("forge", [GitHub], indirect=True)
