@@ -950,8 +950,8 @@ static void judge(const struct frame *f, const struct flow *flow, struct verdict
 	if (lenient)
 		return;
 	well_formed = parse(data, f->len, &p);
-	/* With others of the case, it may be a whole. */
-	if (p.fragment)
+	/* With others of the case, it may be a whole; and what is cut into segments gets right lengths. */
+	if (p.fragment || (!well_formed && f->vnet.gso_type))
 		v->expect = MAY;
 	if (p.fragment || !well_formed)
 		return;
@@ -1006,7 +1006,8 @@ static void judge(const struct frame *f, const struct flow *flow, struct verdict
 		if (mode == STALL && !payload && flags == ACK && v->expect == MUST)
 			v->expect = MAY;
 	} else {
-		v->expect = NEVER;
+		/* Of a packet that is cut into segments only the last has the FIN, so that others may be SYNs. */
+		v->expect = f->vnet.gso_type && (flags & SYN) && (flags & FIN) ? MAY : NEVER;
 	}
 }
 

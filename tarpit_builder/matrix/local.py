@@ -176,7 +176,8 @@ class LocalExecutor:
                 self._verify(step, report, key)
                 return None
         if result.outcome is Outcome.ERROR and (gone := _no_engine(step.engine)):
-            self._engines.remove(step.engine)
+            with suppress(ValueError):  # another cell has met it already
+                self._engines.remove(step.engine)
             if not self._engines:
                 self.halted = gone
             else:

@@ -22,7 +22,7 @@ from tarpit_builder import matrix
 from tarpit_builder.console import format_table
 from tarpit_builder.matrix import Cell
 from tarpit_builder.request import Request
-from tests.matrix.test_cluster import Farm
+from tests.matrix.farm import Farm
 
 WORKERS = (1, 2, 4)
 CELLS = 24

@@ -283,6 +283,14 @@ def test_when_the_last_engine_is_gone_nothing_more_is_started(tmp_path: Path) ->
     assert "no container engine answers" in summary.halted
 
 
+@pytest.mark.usefixtures("an_invoke")
+def test_an_engine_may_be_gone_for_two_cells_at_once(tmp_path: Path) -> None:
+    options = RunOptions(engines=(GONE,), jobs=2, dist=tmp_path / "dist")
+    summary = matrix.run([CLOUD, PLAIN], options)
+    assert [result.outcome for result in summary.results] == [Outcome.ERROR] * 2
+    assert "no container engine answers" in summary.halted
+
+
 def test_summaries_of_shards_are_joined(tmp_path: Path) -> None:
     files = []
     for number, result in enumerate(
