@@ -24,6 +24,7 @@ from tests.mirror import serve
 from tests.publish.kit import small_deb
 
 QUIET = Console(quiet=True)
+DIFFOSCOPE = "diffoscope"
 
 
 @pytest.fixture(autouse=True)
@@ -142,6 +143,18 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> BuildResult:
     return build(request, real, Console(), dist=tmp_path_factory.mktemp("dist"))
 
 
+@pytest.mark.skipif(not shutil.which(DIFFOSCOPE), reason=f"{DIFFOSCOPE} IS NOT INSTALLED")
+def test_differences_are_told_by_diffoscope(tmp_path: Path) -> None:
+    old, new = tmp_path / "old" / "x_1_all.deb", tmp_path / "new" / "x_1_all.deb"
+    for path, text in ((old, "good"), (new, "evil")):
+        path.parent.mkdir()
+        path.write_bytes(small_deb("x", "1", "all", text=text).build())
+    of = sets.PackageSet(old.parent, b"", {}, {old.name: digests.file(old)})
+    told = reproduce._why(of, old.name, new)
+    assert told[0] == "differs"
+    assert {"-good", "+evil"} <= {line.lstrip("│├─ ") for line in told}
+
+
 @pytest.mark.slow
 @pytest.mark.docker
 def test_real_build_is_reproduced_and_a_change_explained(
@@ -163,6 +176,8 @@ def test_real_build_is_reproduced_and_a_change_explained(
         if item["file"] == common.name:
             item["sha256"] = digests.file(common)
     (folder / "manifest.json").write_text(json.dumps(manifest))
+    which = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == DIFFOSCOPE else which(name))
     found = reproduce.reproduce(folder, real, Console())
     assert found.exit_code == 1
     assert found.other.keys() == {common.name}
