@@ -262,8 +262,9 @@ def test_what_is_no_key_is_refused_in_a_line(uri: str, message: str) -> None:
 
 
 def test_library_that_a_token_needs_is_named(pair: tuple[Path, Path]) -> None:
-    with pytest.raises(ToolMissingError, match=r"securesystemslib\[awskms\]"):
-        keys.signer("awskms:alias/attest", pair[1])
+    name = "gcpkms:projects/p/locations/l/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1"
+    with pytest.raises(ToolMissingError, match=r"securesystemslib\[gcpkms\]"):
+        keys.signer(name, pair[1])
 
 
 def test_public_key_does_not_sign_and_secret_one_does_not_check(pair: tuple[Path, Path]) -> None:
