@@ -34,6 +34,20 @@ def signer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signer]:
 
 
 @pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's folder, which has nothing; nor does the environment name keys or an agent."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    for name in (
+        *("SSH_AUTH_SOCK", "DOCKER_CONFIG", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"),
+        *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),  # which requests puts above an engine's own
+    ):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+@pytest.fixture
 def fake(tmp_path: Path, signer: Signer, monkeypatch: pytest.MonkeyPatch) -> FakeArchive:
     """An archive with trixie (an old kernel, and a newer one in security) and an old forky."""
     monkeypatch.setenv("TARPIT_CACHE", str(tmp_path / "cache"))

@@ -19,9 +19,9 @@ HOST = "127.0.0.1"
 
 
 class SshServer:
-    """A host that lets in the owner of ``~/.ssh/id_ed25519`` below *home*, and runs commands.
+    """A host that lets in the owner of ``.ssh/id_ed25519`` in *home*, and runs commands.
 
-    Neither *home* nor its ``known_hosts`` is there before: a client finds both made for it.
+    That key and ``known_hosts`` are made for its client.
     """
 
     def __init__(self, home: Path, environment: dict[str, str]) -> None:
@@ -30,11 +30,6 @@ class SshServer:
         self._environment = environment
         self._key = asyncssh.generate_private_key("ssh-ed25519")
         self.port = 0
-
-    @property
-    def known_hosts(self) -> Path:
-        """The file with the keys of hosts that are known."""
-        return self._folder / "known_hosts"
 
     async def start(self) -> asyncssh.SSHAcceptor:
         """Listen, and have the client know it."""
@@ -57,7 +52,7 @@ class SshServer:
     def known_as(self, key: asyncssh.SSHKey | None) -> None:
         """Have the client know the host by *key*, or not at all."""
         line = f"[{HOST}]:{self.port} {key.export_public_key().decode()}" if key else ""
-        self.known_hosts.write_text(line)
+        (self._folder / "known_hosts").write_text(line)
 
     async def _run(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
         with subprocess.Popen(

@@ -21,20 +21,6 @@ SOCKET = os.environ.get("DOCKER_HOST", f"unix://{container.SOCKET}")
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The user's folder, which has nothing."""
-    folder = tmp_path / "home"
-    folder.mkdir()
-    monkeypatch.setenv("HOME", str(folder))
-    for name in (
-        *("SSH_AUTH_SOCK", "DOCKER_CONFIG", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"),
-        *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),  # which requests puts above an engine's own
-    ):
-        monkeypatch.delenv(name, raising=False)
-    return folder
-
-
-@pytest.fixture
 def host(home: Path) -> Iterator[SshServer]:
     """One with an engine, to reach by ssh."""
     with ssh_server(home, PATH=os.environ["PATH"], DOCKER_HOST=SOCKET) as server:
@@ -117,6 +103,7 @@ def test_ssh_needs_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "requirements-cluster.lock" in caught.value.hint
 
 
+@pytest.mark.docker
 def test_an_engine_is_named_by_address_or_context(home: Path) -> None:
     assert Endpoint.named("ssh://build@host") == Endpoint("ssh://build@host")
     assert Endpoint.named("default") is LOCAL

@@ -24,7 +24,7 @@ import dask
 import pytest
 
 from tarpit_builder import matrix, paths
-from tarpit_builder.errors import InfrastructureError, SourceError, UserError
+from tarpit_builder.errors import InfrastructureError, UserError
 from tarpit_builder.matrix import Cell, Outcome, RunOptions, cluster
 from tarpit_builder.matrix.store import ResultStore
 from tarpit_builder.request import Request
@@ -286,27 +286,6 @@ def test_packages_are_the_same_as_from_one_machine(farm: Farm) -> None:
 
 
 # -- the store -------------------------------------------------------------------------------
-
-
-def test_a_store_gives_what_was_put_in_or_nothing(tmp_path: Path) -> None:
-    store = ResultStore(str(tmp_path / "store"))
-    file, out = tmp_path / "file", tmp_path / "out"
-    file.write_text("content")
-    digest = store.put(file)
-    assert store.put(file) == digest
-    store.get(digest, out)
-    assert out.read_text() == "content"
-    store.enter("cell", {"log": digest})
-    assert store.entry("cell") == {"log": digest}
-    assert store.entry("other") is None
-    assert not list((tmp_path / "store/arriving").iterdir())
-    (blob,) = (tmp_path / "store/blobs").glob("??/*")
-    blob.write_text("forged!")
-    with pytest.raises(SourceError, match="holds something else than it says"):
-        store.get(digest, tmp_path / "forged")
-    assert not (tmp_path / "forged").exists()
-    (tmp_path / "store/entries/cell.json").write_text('{"log": ')
-    assert store.entry("cell") is None
 
 
 @pytest.mark.parametrize(

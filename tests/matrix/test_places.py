@@ -17,16 +17,6 @@ from tests.places import HOST, SshServer, bucket_server, ssh_server, webdav_serv
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The user's folder, which has nothing."""
-    folder = tmp_path / "home"
-    folder.mkdir()
-    monkeypatch.setenv("HOME", str(folder))
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    return folder
-
-
-@pytest.fixture
 def host(home: Path) -> Iterator[SshServer]:
     """One to reach by ssh."""
     with ssh_server(home) as server:
@@ -72,6 +62,7 @@ def test_a_store_gives_what_was_put_in_or_nothing(url: str, tmp_path: Path) -> N
     store.enter("cell", {"log": "old"})
     store.enter("cell", {"log": digest})
     assert other.entry("cell") == {"log": digest}
+    assert not store._files.find(f"{store._root}/arriving")
     with pytest.raises(InfrastructureError, match="has lost a file"):
         other.get("0" * 64, tmp_path / "none")
     assert not (tmp_path / "none").exists()
