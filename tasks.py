@@ -152,21 +152,21 @@ def verify(
     help={
         "debug": "kasan, kcsan, or none for the kernel as it is (default: kasan, with which the"
         " cases are guided by what they reach)",
-        "seconds": "how long (default: 60)",
-        "packets": "instead: until so many were sent",
+        "seconds": "how long (default: 60, or until all --packets were sent)",
+        "packets": "end when so many were sent",
         "seed": "where random numbers begin (default: anywhere; the result says where)",
         "corpus": "file with the cases to begin with, which those join that reach something new",
         "replay": "nothing but the cases in this file, such as one that a run has kept",
         "findings": "folder for what is found (default: dist/fuzz)",
         "smp": "processors of the guest (default: 2)",
-        "json": "write the result to this file, as JSON",
+        "json": "write the result so far to this file, as JSON, again and again",
         "log": "write what the guests say on their consoles to this file",
     },
 )
 def fuzz(
     c: Context,
     given: Given,
-    seconds: str = "60",
+    seconds: str = "",
     packets: str = "0",
     seed: str = "0",
     corpus: str = "",
@@ -184,7 +184,7 @@ def fuzz(
 
     console = Console()
     options = FuzzOptions(
-        seconds=report.number(seconds, "--seconds"),
+        seconds=report.number(seconds, "--seconds") if seconds else None,
         packets=report.number(packets, "--packets"),
         seed=report.number(seed, "--seed"),
         corpus=report.output(corpus, "--corpus"),

@@ -30,7 +30,7 @@ which builds the module with gcov's counters into a kernel that has them, runs b
 what every guest has counted. A branch is a way out of a condition, as the compiler sees it after
 optimisation; of what a guest counted that died, nothing is known. Kernels before 5.10 are not among
 them, as their gcov does not take the compilers that build them here. Checks of what a packet costs
-fail there, as counting costs more.
+are not judged there, as counting costs more.
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import secrets
 import time
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from tarpit_builder.proof.runner import Runner
 from tarpit_builder.proof.verification import Subject, VerifyOptions, assemble, setup
 
 GROUP = Group("fuzz", "hostile frames", order=0, extra=True)
+MINUTE = 60.0
 ROUND = 10.0  # seconds that a round should take: what is new is worked with in the next
 FIRST = 200  # cases of the first round
 ENOUGH = 5  # different findings, after which a run ends
@@ -33,14 +35,15 @@ SLACK = 600.0  # seconds that a round may take beyond what it should
 
 @dataclass(frozen=True, slots=True)
 class FuzzOptions:
-    """How long: *seconds*, or, if not 0, *packets*; where from: *seed*, 0 for any, and *corpus*.
+    """How long: *seconds*, or until *packets* were sent (0: any number), whichever is first; where
+    from: *seed*, 0 for any, and *corpus*.
 
     *replay* runs the genomes of a file and no others.  *cpus* are the guest's processors; what is
-    found goes to the folder *findings*, the result to *json*, what the guest says to *log*, what an
-    instrumented module counts to the folder *coverage*.
+    found goes to the folder *findings*, the result so far to *json*, what the guest says to *log*,
+    what an instrumented module counts to the folder *coverage*.
     """
 
-    seconds: int = 60
+    seconds: int | None = None
     packets: int = 0
     seed: int = 0
     corpus: Path | None = None
@@ -60,8 +63,15 @@ class FuzzOptions:
             raise UserError(f"--smp {self.cpus}: not sensible", hint="1 to 8")
         if self.replay and not corpus.read(self.replay):
             raise UserError(f"{self.replay} has no genome", hint="name what a run has kept")
-        if self.seconds < 1 and not self.packets:
+        if self.seconds == 0:
             raise UserError("--seconds 0: nothing would be done", hint="name some, or --packets")
+
+    @property
+    def limit(self) -> float:
+        """Seconds after which a run ends; a minute, where nobody says how long."""
+        if self.seconds is None:
+            return math.inf if self.packets else MINUTE
+        return self.seconds
 
 
 @dataclass(slots=True)
@@ -178,12 +188,9 @@ def work(
     session = _Session(runner, options, console, genomes)
     session.run()
     report = session.report
-    report.genomes = len(session.genomes)
     if options.findings:
         for finding in report.findings:
             console.say(f"kept: {finding.keep(options.findings)}")
-    if options.json:
-        report.write_json(options.json)
     return report, session.genomes
 
 
@@ -215,16 +222,21 @@ class _Session:
                 self._round()
                 report.seconds = time.monotonic() - began
                 stage.note(f"{report.packets:,} packets, {report.edges} edges")
-                used_up = (
-                    report.packets >= options.packets
-                    if options.packets
-                    else report.seconds >= options.seconds
-                )
+                self._tell()
+                sent = options.packets and report.packets >= options.packets
+                used_up = sent or report.seconds >= options.limit
                 if used_up or options.replay or len(report.findings) >= ENOUGH:
                     break
             self._leaks()
             report.seconds = time.monotonic() - began
+            self._tell()
             stage.done(f"{report.packets:,} packets")
+
+    def _tell(self) -> None:
+        """Write down the result so far; a run may take a night, and somebody may want to look."""
+        self.report.genomes = len(self.genomes)
+        if self.options.json:
+            self.report.write_json(self.options.json)
 
     def _round(self) -> None:
         """One round: with connections tracked or not, in peace or in chaos, in turn."""

@@ -42,8 +42,9 @@ class Group:
     difference to what is judged and time is dear); *icount* is QEMU's option of that name, for
     checks about time or cost, which get one processor; *cards* is the number of network cards;
     *extra* groups are only run when they are named; *fresh* ones want a machine that nobody used;
-    *device* ones judge the device in place of the target; *provokes* are parts of kernel messages
-    that its checks cause on purpose.
+    *device* ones judge the device in place of the target; *ordinary* ones say nothing in a kernel or
+    of a module that looks at its own steps; *provokes* are parts of kernel messages that its
+    checks cause on purpose.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Group:
     extra: bool = False
     fresh: bool = False
     device: bool = False
+    ordinary: bool = False
     provokes: tuple[str, ...] = ()
     checks: list[Check] = field(default_factory=list)
     prepare: Callable[[Lab], None] | None = None

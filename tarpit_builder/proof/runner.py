@@ -153,7 +153,7 @@ class Runner:
             # Between two checks; what other groups have shown remains.
             self._add(unit.group, unit.shown, None, None, _blame(death), began, death.message)
             self.end()
-        self.first = False
+        self.first = self.first and not self.release
         return Part(
             results=tuple(self._results),
             ladder=self._ladder,
@@ -180,6 +180,10 @@ class Runner:
             self.end()
 
     def _group(self, group: Group, backend: str, shown: str) -> None:
+        if group.ordinary and (self.setup.tools.watched or self.setup.coverage):
+            why = "most instructions here are those of what looks for mistakes, or counts lines"
+            self._add(group, shown, None, None, Verdict.SKIP, time.monotonic(), why)
+            return
         lab = self._ready(group, backend, shown)
         if lab is None:
             return
