@@ -42,9 +42,9 @@ class Group:
     difference to what is judged and time is dear); *icount* is QEMU's option of that name, for
     checks about time or cost, which get one processor; *cards* is the number of network cards;
     *extra* groups are only run when they are named; *fresh* ones want a machine that nobody used;
-    *device* ones judge the device in place of the target; *ordinary* ones say nothing in a kernel or
-    of a module that looks at its own steps; *provokes* are parts of kernel messages that its
-    checks cause on purpose.
+    *device* ones judge the device in place of the target; *ordinary* ones are not judged where the
+    kernel looks for mistakes or the module counts; *provokes* are parts of kernel messages that
+    its checks cause on purpose.
     """
 
     name: str
