@@ -87,16 +87,6 @@ class Host:
             rule = f"add rule {device.TABLE} {interface} tcp dport {PORT} fwd to tarpit0"
             made.nft(*device.ingress(interface, interface), rule)
 
-    def other_module(self) -> None:
-        """Load the peer's module in place of ours.
-
-        :raises Unavailable: if it was not built.
-        """
-        if not self.lab.tools.peer:
-            raise Unavailable("xtables-addons does not build for this kernel")
-        self.lab.unload()
-        self.guest.run("modprobe", self.lab.tools.peer)
-
     def daemon(self, command: str) -> None:
         """Start a program that stays, with as many files as there can be.
 
@@ -143,7 +133,7 @@ def _target(*target: str) -> Callable[[Host], None]:
 
 
 def _peer(host: Host) -> None:
-    host.other_module()
+    host.lab.load_peer()
     host.rule("TARPIT")
 
 

@@ -430,6 +430,16 @@ class Lab:
                 f"kernel {self.guest.release} does not load {self.module}: {text}", hint=hint
             )
 
+    def load_peer(self) -> None:
+        """Load xtables-addons' module, which has the same name, in place of ours.
+
+        :raises Unavailable: if it was not built.
+        """
+        if not self.tools.peer:
+            raise Unavailable("xtables-addons does not build for this kernel")
+        self.unload()
+        self.guest.run("modprobe", self.tools.peer)
+
     def unload(self) -> None:
         """Unload the module, whose rules have just been removed.
 

@@ -146,9 +146,8 @@ class Bench:
 @contextmanager
 def other_module(lab: Lab) -> Iterator[None]:
     """With the peer's module in place of ours, which has the same name."""
-    lab.unload()
     try:
-        lab.guest.run("modprobe", lab.tools.peer)
+        lab.load_peer()
         yield
         lab.clear()
         lab.unload()
