@@ -78,13 +78,15 @@ def summary(trials: Iterable[Trial], kernels: Iterable[records.Record]) -> str:
     """What SECURITY.md says of the trials, and of the proofs on *kernels*."""
     lines = []
     proven = [one for one in kernels if one.proven]
-    if proven:
-        passed = sum(_passed(one.checks) for one in proven)
-        last = max(one.proven for one in proven)
-        lines.append(
-            f"- Proof on the wire (`invoke verify`): {len(proven)} kernels were booted, and "
-            f"{passed:,} checks passed on them; the last on {last}."
-        )
+    for current, module in ((True, "this module"), (False, "an older state of it")):
+        some = [one for one in proven if one.current is current]
+        if some:
+            passed = sum(_passed(one.checks) for one in some)
+            last = max(one.proven for one in some)
+            lines.append(
+                f"- Proof on the wire (`invoke verify`), {module}: {len(some)} kernels were booted, "
+                f"and {passed:,} checks passed on them; the last on {last}."
+            )
     lines += [
         f"- {WHAT[one.what]}, {one.on}, {one.date}, module {one.module}: {one.figures}."
         for one in sorted(trials)

@@ -87,6 +87,12 @@ def test_a_trial_is_noted_entered_and_told_and_nothing_else_is(tmp_path: Path) -
 
 def test_proofs_are_counted_from_the_records() -> None:
     one = records.Record("6.1", "amd64", "none", "gcc", "s", "m", "2026-11-01")
-    proven = replace(one, proven="2026-11-02", checks="smoke wire: 1066 pass, 2 skip")
-    said = " ".join(tried.summary((), (one, proven)).split())
-    assert "1 kernels were booted, and 1,066 checks passed on them; the last on 2026-11-02." in said
+    older = replace(one, proven="2026-11-02", checks="smoke wire: 1066 pass, 2 skip")
+    current = replace(older, module=records.module_digest(), checks="all: 400 pass")
+    said = " ".join(tried.summary((), (one, older, current)).split())
+    assert said == (
+        "- Proof on the wire (`invoke verify`), this module: 1 kernels were booted, and 400 checks "
+        "passed on them; the last on 2026-11-02. "
+        "- Proof on the wire (`invoke verify`), an older state of it: 1 kernels were booted, and "
+        "1,066 checks passed on them; the last on 2026-11-02."
+    )

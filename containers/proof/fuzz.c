@@ -2,7 +2,7 @@
 /*
  * Hostile frames for the target and the device, and a judge of what comes back.
  *
- *	fuzz INTERFACE --seed S --first N --count N [--lenient] [--tracked] [--bridge] [--pieces] [--tunnels] [--wire]
+ *	fuzz INTERFACE --seed S --first N --count N [--chaos] [--tracked] [--bridge] [--pieces] [--tunnels] [--wire]
  *		[--no-device] [--dump [--dry]] [--print] < GENOMES
  *
  * A case is a few frames of one flow, made from a genome: a string of bytes that are used up one after the other to
@@ -150,7 +150,7 @@ static unsigned int used;
 
 static int port;
 static unsigned int number;	/* of the port */
-static bool lenient, tracked, bridge, pieces, tunnels, wire, no_device, dump, dry;
+static bool chaos, tracked, bridge, pieces, tunnels, wire, no_device, dump, dry;
 static uint64_t *cover;
 static uint8_t edges[EDGES];
 static unsigned int edge_count;
@@ -944,10 +944,10 @@ static void judge(const struct frame *f, const struct flow *flow, struct verdict
 	uint8_t flags;
 
 	memset(v, 0, sizeof(*v));
-	/* Where rules come and go, the host itself answers what no rule takes. */
-	if (lenient)
+	/* Whole frames cannot be told from those that it was put together with. */
+	if (pieces)
 		v->expect = MAY;
-	if (lenient)
+	if (pieces)
 		return;
 	well_formed = parse(data, f->len, &p);
 	/* With others of the case, it may be a whole; and what is cut into segments gets right lengths. */
@@ -968,9 +968,14 @@ static void judge(const struct frame *f, const struct flow *flow, struct verdict
 		return;
 	if (!p.checksum_good && !f->vnet.flags)
 		return;
+	/* A device's mode may be another one for a moment. */
+	if (chaos && way == DEVICE && (mode == STALL || mode == HONEYPOT)) {
+		v->expect = MAY;
+		return;
+	}
 
 	/* What a host does with such a packet before it comes to a rule is not what is judged here. */
-	v->expect = p.extended || f->vnet.flags || f->vnet.gso_type || f->vnet.hdr_len || p.vlans ||
+	v->expect = chaos || p.extended || f->vnet.flags || f->vnet.gso_type || f->vnet.hdr_len || p.vlans ||
 		    p.hops < 2 || !is_client(&p, p.saddr) || !(is_here(&p, p.daddr) || is_beyond(&p, p.daddr)) ||
 		    p.ip_len > 1500 ? MAY : MUST;
 	v->judged = !f->vnet.gso_type;	/* each of its segments may get an answer of its own */
@@ -1080,7 +1085,7 @@ static void judge_question(const struct frame *f, struct verdict *v)
 
 	memset(v, 0, sizeof(*v));
 	v->expect = MAY;
-	if (lenient || !at)
+	if (pieces || !at)
 		return;
 	type = get16(f->data + at);
 	at += 2;
@@ -1096,7 +1101,7 @@ static void judge_question(const struct frame *f, struct verdict *v)
 	if (!(family == 4 ? is_arp_request : is_solicitation)(f->data, f->len, at) || f->data[6] & 1 ||
 	    !memcmp(f->data + 6, nobody, 6))
 		v->expect = NEVER;
-	else if (at == 14)
+	else if (at == 14 && !chaos)
 		v->expect = MUST;
 }
 
@@ -1143,8 +1148,6 @@ static const char *compare(const struct frame *f, const struct verdict *v, const
 		return "sends a segment that is none";
 	if (!p.checksum_good)
 		return "sends a wrong checksum";
-	if (lenient)
-		return NULL;
 	if (reply[0] & 1 || !is_unicast(&p, p.saddr) || !is_unicast(&p, p.daddr))
 		return "sends to a group, or as one";
 	if (!v->judged || !parse(f->data, f->len, &question))
@@ -1309,12 +1312,12 @@ static unsigned int settle(struct frame *reply, const struct flow *flow)
 	set16(syn.data + 24, ~fold(sum(0, syn.data + 14, 20)));
 	set16(syn.data + 50, ~fold(sum(sum(6 + 20, syn.data + 26, 8), syn.data + 34, 20)));
 
-	for (tries = lenient ? 2 : 4; tries && left; tries--) {
+	for (tries = chaos ? 2 : 4; tries && left; tries--) {
 		bool settled = false;
 
 		if (write(port, &syn, sizeof(syn.vnet) + syn.len) < 0)
 			continue;
-		while (!settled && wait_for_more(lenient ? 20 : 1000)) {
+		while (!settled && wait_for_more(chaos ? 20 : 1000)) {
 			while (!settled && take(&next)) {
 				settled = next.len >= 54 && get16(next.data + 12) == 0x0800 && next.data[23] == 6 &&
 					  get16(next.data + 36) == SETTLE_PORT;
@@ -1339,6 +1342,12 @@ static unsigned int gather(struct frame *reply, const struct flow *flow, bool mu
 	return 1 + receive(&spare, flow->asks);
 }
 
+/* May it get but one answer?  On its way to the device, a super-packet is cut into what it was made of. */
+static bool is_single(const struct frame *f)
+{
+	return !f->vnet.gso_type && !pieces;
+}
+
 static void begin(struct flow *flow)
 {
 	unsigned int kind = byte();
@@ -1352,12 +1361,28 @@ static void begin(struct flow *flow)
 	flow->sport = 1024 + word() % 60000;
 }
 
+/* Why what came in since the answers to *f* were counted is wrong; NULL if it is not.  There were so many. */
+static const char *judge_late(const struct frame *f, const struct verdict *v, const struct flow *flow,
+			      unsigned int answers)
+{
+	static struct frame reply;
+	const char *wrong = NULL;
+
+	while (!wrong && !wire && receive(&reply, flow->asks)) {
+		if (dump)
+			print_frame("reply", reply.data, reply.len);
+		wrong = answers++ && is_single(f) ? "answers twice" :
+			(flow->asks ? compare_answer : compare)(f, v, reply.data, reply.len);
+	}
+	return wrong;
+}
+
 /* Run a case: what was wrong, or NULL.  *fresh tells whether it reached anything new. */
 static const char *attempt(const struct genome *g, bool *fresh)
 {
 	static struct frame f, sent, reply, spare;
+	unsigned int turn, turns, count = 0;
 	const char *wrong = NULL;
-	unsigned int turn, turns;
 	struct verdict v;
 	struct flow flow;
 
@@ -1373,10 +1398,16 @@ static const char *attempt(const struct genome *g, bool *fresh)
 		flow.dport = word();
 	flow.isn = number32();
 
-	for (turn = 0; turn < turns && !wrong; turn++) {
+	while (receive(&spare, flow.asks))	/* of the case before */
+		;
+	for (turn = 0;; turn++) {
 		struct frame *out = &f;
-		unsigned int count;
 		ssize_t len;
+
+		if (turn && !wrong)
+			wrong = judge_late(&f, &v, &flow, count);
+		if (wrong || turn == turns)
+			return wrong;
 
 		memset(&f.vnet, 0, sizeof(f.vnet));
 		f.len = 0;
@@ -1398,8 +1429,6 @@ static const char *attempt(const struct genome *g, bool *fresh)
 			wrap(out, flow.tunnel);
 			v.expect = v.expect == MUST ? MAY : v.expect;
 		}
-		while (receive(&spare, flow.asks))
-			;
 		if (cover)
 			__atomic_store_n(&cover[0], 0, __ATOMIC_RELAXED);
 		if (dump)
@@ -1410,6 +1439,7 @@ static const char *attempt(const struct genome *g, bool *fresh)
 		if (note_coverage())
 			*fresh = true;
 		frames_sent++;
+		count = 0;
 		if (len < 0)		/* the kernel refuses such a frame at the door */
 			continue;
 		count = gather(&reply, &flow, v.expect == MUST);
@@ -1417,8 +1447,7 @@ static const char *attempt(const struct genome *g, bool *fresh)
 			replies_seen++;
 		if (dump && count)
 			print_frame("reply", reply.data, reply.len);
-		/* On its way to the device, a super-packet is cut into what it was made of. */
-		if (count > 1 && !f.vnet.gso_type && !pieces)
+		if (count > 1 && is_single(&f))
 			wrong = "answers twice";
 		else if (count)
 			wrong = (flow.asks ? compare_answer : compare)(&f, &v, reply.data, reply.len);
@@ -1433,7 +1462,6 @@ static const char *attempt(const struct genome *g, bool *fresh)
 			flow.accepted = true;
 		}
 	}
-	return wrong;
 }
 
 /* The same; false if it was wrong, and again when all that was under way had arrived.  Where two processors send by one
@@ -1515,12 +1543,12 @@ int main(int argc, char **argv)
 	for (int i = 2; i < argc; i++) {
 		const char *value = i + 1 < argc ? argv[i + 1] : "";
 
-		if (!strcmp(argv[i], "--lenient"))
-			lenient = true;
+		if (!strcmp(argv[i], "--chaos"))
+			chaos = true;
 		else if (!strcmp(argv[i], "--bridge"))
 			bridge = true;
 		else if (!strcmp(argv[i], "--pieces"))
-			pieces = lenient = true;
+			pieces = true;
 		else if (!strcmp(argv[i], "--wire"))
 			wire = true;
 		else if (!strcmp(argv[i], "--tunnels"))

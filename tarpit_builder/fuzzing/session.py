@@ -6,8 +6,9 @@ import json
 import math
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tarpit_builder import paths
@@ -79,7 +80,8 @@ class FuzzReport:
     """What was done, and what was found.
 
     *places* and *edges* are basic blocks of the module that were reached, and ways between two,
-    as far as the kernel tells (*guided*).
+    as far as the kernel tells (*guided*); *once* counts cases that were wrong and then right,
+    *unloads* how often the module was unloaded while frames came in.
     """
 
     kernel: str
@@ -93,6 +95,7 @@ class FuzzReport:
     places: int = 0
     edges: int = 0
     once: int = 0
+    unloads: int = 0
     genomes: int = 0
     seconds: float = 0.0
     findings: list[Finding] = field(default_factory=list)
@@ -124,6 +127,7 @@ class FuzzReport:
             f"{self.packets:,} packets in {self.cases:,} cases, {self.replies:,} replies, "
             f"{self.seconds:.0f} s on {self.kernel}, seed {self.seed}",
             reached,
+            f"the module was unloaded and loaded again {self.unloads} times",
             *([f"{self.once} cases were wrong once and not again"] if self.once else []),
             *([] if self.device else ["without the device, which this kernel cannot have"]),
             what,
@@ -138,14 +142,19 @@ class FuzzReport:
         with paths.replacing(file) as stage:
             stage.write_text(json.dumps(data, indent=2) + "\n")
 
-    def add(self, run: Run) -> None:
-        """Count *run*."""
+    def add(self, run: Run, *, moved: bool) -> None:
+        """Count *run*; what it reached says nothing if the module *moved* in memory meanwhile."""
         self.cases += run.cases
         self.packets += run.packets
         self.replies += run.replies
-        self.places = max(self.places, run.places)
-        self.edges = max(self.edges, run.edges)
         self.once += run.once
+        if not moved:
+            self.places = max(self.places, run.places)
+            self.edges = max(self.edges, run.edges)
+
+
+def forget(_: list[str]) -> None:
+    """Keep no genomes."""
 
 
 def fuzz(subject: Subject, options: FuzzOptions, engine: Engine, console: Console) -> FuzzReport:
@@ -155,14 +164,11 @@ def fuzz(subject: Subject, options: FuzzOptions, engine: Engine, console: Consol
     :raises InfrastructureError: if nothing can be booted, or the fuzzer ends early.
     """
     if options.replay:
-        return _boot(subject, options, corpus.read(options.replay), engine, console)[0]
+        return _boot(subject, options, corpus.read(options.replay), engine, console)
     file = options.corpus or paths.cache_dir() / "fuzz" / "corpus.txt"
     with corpus.claimed(file) as genomes:
         known = list(dict.fromkeys([*corpus.read(corpus.COMMITTED), *genomes]))
-        report, kept = _boot(subject, options, known, engine, console)
-        if report.guided:
-            corpus.write(file, kept)
-    return report
+        return _boot(subject, options, known, engine, console, partial(corpus.write, file))
 
 
 def _boot(
@@ -171,33 +177,43 @@ def _boot(
     genomes: list[str],
     engine: Engine,
     console: Console,
-) -> tuple[FuzzReport, list[str]]:
+    keep: Callable[[list[str]], None] = forget,
+) -> FuzzReport:
     with scratch("fuzz") as folder:
         boot = assemble(subject, engine, console, folder)
         how = VerifyOptions(cpus=options.cpus, coverage=options.coverage)
         if options.log:
             options.log.write_text("")
         with Runner(setup(subject, how, boot), console, log=options.log) as runner:
-            return work(runner, options, console, genomes)
+            return work(runner, options, console, genomes, keep)
 
 
 def work(
-    runner: Runner, options: FuzzOptions, console: Console, genomes: list[str]
-) -> tuple[FuzzReport, list[str]]:
-    """The same on the machines of *runner*, beginning with *genomes*; those worth keeping."""
-    session = _Session(runner, options, console, genomes)
+    runner: Runner,
+    options: FuzzOptions,
+    console: Console,
+    genomes: list[str],
+    keep: Callable[[list[str]], None] = forget,
+) -> FuzzReport:
+    """The same on the machines of *runner*, beginning with *genomes*.
+
+    Each round *keep* is given those that are worth keeping, if the kernel tells.
+    """
+    session = _Session(runner, options, console, genomes, keep)
     session.run()
-    report = session.report
-    if options.findings:
-        for finding in report.findings:
-            console.say(f"kept: {finding.keep(options.findings)}")
-    return report, session.genomes
+    return session.report
 
 
 class _Session:
     def __init__(
-        self, runner: Runner, options: FuzzOptions, console: Console, genomes: list[str]
+        self,
+        runner: Runner,
+        options: FuzzOptions,
+        console: Console,
+        genomes: list[str],
+        keep: Callable[[list[str]], None],
     ) -> None:
+        self.keep = keep
         self.runner = runner
         self.options = options
         self.console = console
@@ -244,7 +260,7 @@ class _Session:
         tracked, chaos = number % 2 == 0, number % 4 == 3
         count = 0 if self.options.replay else self.cases
         seed = self.report.seed + number
-        as_it_is = ["--lenient"] if chaos else ["--tracked"] if tracked else []
+        as_it_is = ["--chaos"] if chaos else ["--tracked"] if tracked else []
         began = time.monotonic()
         try:
             if tracked:
@@ -256,10 +272,12 @@ class _Session:
                 chaos=chaos,
                 seconds=ROUND + SLACK,
             )
+            if chaos:
+                self.report.unloads += self.world.unloads()
             kept = self.world.tracked() if tracked else []
             trouble = self.world.lab.trouble()
             for port, run in zip(PORTS, runs, strict=True):
-                self.report.add(run)
+                self.report.add(run, moved=chaos)
                 for genome, wrong in run.wrong.items():
                     self._wrong(port, genome, wrong, *as_it_is)
             if tracked:
@@ -267,16 +285,17 @@ class _Session:
         except MachineDied as death:
             if death.killed:
                 raise
-            self._death(death.message, seed, count, lenient=chaos)
+            self._death(death.message, seed, count, chaos=chaos)
             return
         if trouble:
-            self._death(f"the kernel complained: {trouble}", seed, count, lenient=chaos)
+            self._death(f"the kernel complained: {trouble}", seed, count, chaos=chaos)
         elif kept:
             how = f"seed {seed}, {count} cases: {len(kept)}, such as {kept[0]}"
             self._found("connections stay tracked", how=how)
-        if self.report.guided and not self.options.replay:
+        if self.report.guided and not self.options.replay and not chaos:
             live = [genome for run in runs for genome in (*run.old, *run.new)]
             self.genomes = list(dict.fromkeys(live))[: corpus.MOST]
+            self.keep(self.genomes)
         took = max(time.monotonic() - began, 0.5)
         self.cases = max(FIRST, min(int(self.cases * ROUND / took), 4 * self.cases))
 
@@ -288,32 +307,52 @@ class _Session:
         finding = Finding(wrong, genome, how, tuple(frames))
         self.report.findings.append(finding)
         self.console.say(f"    found: {finding.shown()}")
+        if self.options.findings:
+            self.console.say(f"    kept: {finding.keep(self.options.findings)}")
 
     def _wrong(self, port: str, genome: str, wrong: str, *arguments: str) -> None:
         """A wrong answer, which the same guest gives again to a simpler case."""
         if any(known.wrong == wrong for known in self.report.findings):
             return
 
+        tried = smallest_yet = genome
+
         def fails(one: str) -> bool:
+            nonlocal tried, smallest_yet
+            tried = one
             run = self.world.run([one], *arguments, port=port)
-            return run.wrong.get(one) == wrong
+            if run.wrong.get(one) != wrong:
+                return False
+            smallest_yet = one
+            return True
 
-        if not fails(genome):
-            self.report.once += 1
-            self.console.say(f"    {wrong}, but not again: {genome} on {port}")
-            return
-        small = smallest(genome, fails, tries=TRIES)
+        where, frames = f"on {port}", []
+        try:
+            if not fails(genome):
+                self.report.once += 1
+                self.console.say(f"    {wrong}, but not again: {genome} {where}")
+                return
+            tried = smallest(genome, fails, tries=TRIES)
+            frames = self._answered(port, tried, *arguments)
+        except MachineDied as death:
+            if death.killed:
+                raise
+            self._anew()
+            self._found(death.message, tried, where, self._frames(port, tried))
+        self._found(wrong, smallest_yet, where, frames)
+
+    def _answered(self, port: str, genome: str, *arguments: str) -> list[bytes]:
+        """The frames of *genome*, with the answers that they get."""
         command = self.world.command(port, "--dump", *arguments)
-        told = self.world.guest.attempt(*command, stdin=World.lines([small])).stdout
+        told = self.world.guest.attempt(*command, stdin=World.lines([genome])).stdout
         words = [line.split() for line in told.splitlines()]
-        frames = [bytes.fromhex(word[1]) for word in words if word[0] in {"frame", "reply"}]
-        self._found(wrong, small, f"on {port}", frames)
+        return [bytes.fromhex(word[1]) for word in words if word[0] in {"frame", "reply"}]
 
-    def _death(self, wrong: str, seed: int, count: int, *, lenient: bool) -> None:
+    def _death(self, wrong: str, seed: int, count: int, *, chaos: bool) -> None:
         """A guest that is dead or ill: find the case, by booting others."""
         self._anew()
         how = f"seed {seed}, {count} cases, {len(self.genomes)} genomes" + (
-            ", rules and devices changing meanwhile" if lenient else ""
+            ", rules and devices changing meanwhile" if chaos else ""
         )
         boots = BOOTS
         for port in PORTS:
@@ -349,7 +388,11 @@ class _Session:
         try:
             self.world.run(genomes, *arguments, port=port)
             well = self.world.lab.trouble() is None
-        except (MachineDied, InfrastructureError):
+        except MachineDied as death:
+            if death.killed:
+                raise
+            well = False
+        except InfrastructureError:
             well = False
         if not well:
             self._anew()

@@ -26,12 +26,25 @@ CHAINS = ("INPUT", "FORWARD")
 KCOV = "/sys/kernel/debug/kcov"
 DONE = re.compile(r"^done (\d+) (\d+) (\d+) (\d+) (\d+)$", re.MULTILINE)
 WAYS = {"legacy": 0, "nft": 1, "device": 2}
+UNLOADS = "/run/unloads"
 CHAOS = """
 trap 'end=1' TERM
-while [ -z "$end" ]; do
-	for name in iptables-legacy ip6tables-legacy iptables-nft ip6tables-nft; do
-		$name -F; $name-restore < /run/rules.$name
+unload() {
+	rmmod tarpit
+	for try in 1 2 3 4 5 6 7 8 9 10; do
+		rmmod xt_TARPIT && echo >> /run/unloads && return
+		sleep 0.1
 	done
+}
+while [ -z "$end" ]; do
+	for name in iptables-legacy ip6tables-legacy iptables-nft ip6tables-nft; do $name -F; done
+	nft flush table netdev tarpit
+	unload
+	. /run/load
+	for name in iptables-legacy ip6tables-legacy iptables-nft ip6tables-nft; do
+		$name-restore < /run/rules.$name
+	done
+	nft -f /run/device.nft
 	ip netns add gone; ip link add away type dummy; ip link set away netns gone
 	ip netns exec gone iptables-legacy -A INPUT -p tcp -j TARPIT
 	ip netns exec gone ip6tables-nft -A FORWARD -p tcp -j TARPIT --stall
@@ -44,7 +57,8 @@ while [ -z "$end" ]; do
 	cat /proc/net/stat/xt_TARPIT
 done > /dev/null 2>&1
 """
-"""What a host may do while packets come in: rules, namespaces and devices go and come again."""
+"""What a host may do while packets come in: rules, namespaces, devices and modules go and come
+again.  At its end all is there."""
 
 
 def hardware(number: int) -> str:
@@ -107,7 +121,7 @@ class World:
         """
         self.lab = lab
         self.guest = lab.guest
-        self.has_device = False
+        self.has_device = self._tracks = False
         self.guided = not self.guest.attempt("sh", "-c", f"test -e {KCOV}").status
         self._links()
         self.has_tunnels = self._tunnels()
@@ -115,6 +129,7 @@ class World:
             self._rules(backend)
         self._silence()
         self._devices()
+        self._reload()
         for program in ("iptables-legacy", "ip6tables-legacy", "iptables-nft", "ip6tables-nft"):
             self.guest.write(f"/run/rules.{program}", self.guest.run(f"{program}-save"))
 
@@ -233,8 +248,27 @@ class World:
         guest.run("nft", "-f", "/run/device.nft")
         self.has_device = True
 
+    def _reload(self) -> None:
+        """Write down how the modules come back after they were unloaded, with the devices."""
+        tools = self.lab.tools
+        lines = [f"modprobe {tools.file or self.lab.module}"]
+        if self.has_device:
+            lines.append(" ".join(device.loading(self.guest, tools.device)))
+            for mode in MODES:
+                name = device.name_of(mode)
+                flag = "" if mode == "tarpit" else f"ethtool --set-priv-flags {name} {mode} on; "
+                lines.append(f"ip link add {name} type tarpit; {flag}ip link set {name} up")
+        self.guest.write("/run/load", "\n".join(lines) + "\n")
+
+    def unloads(self) -> int:
+        """How often the target's module was unloaded in the last chaos."""
+        return self.guest.read(UNLOADS).count("\n")
+
     def track(self, *, on: bool) -> None:
         """Have connections tracked, or not."""
+        if on == self._tracks:
+            return
+        self._tracks = on
         self.lab.backend = "legacy"
         for family in self.lab.families:
             state = ("-m", "conntrack", "--ctstate", "INVALID")
@@ -299,6 +333,7 @@ class World:
         guest = self.guest
         guest.write("/run/genomes", self.lines(genomes))
         guest.write("/run/chaos", CHAOS)
+        guest.write(UNLOADS, "")
         jobs = []
         for port in PORTS:
             cases = count // SLOWER if port == WIRE else count

@@ -14,14 +14,22 @@ PROTOCOLS = {4: "ip", 6: "ip6"}
 CARDS = ("eth0", "eth1")
 
 
+def loading(guest: Guest, file: str = "") -> tuple[str, ...]:
+    """The command that loads the module, or that in *file* in its place."""
+    if not file:
+        return "modprobe", MODULE
+    # Not by modprobe: many a file has what it depends on.
+    return "insmod", f"/lib/modules/{guest.release}/updates/{file}.ko"
+
+
 def load(guest: Guest, file: str = "") -> bool:
     """Load the module, or that in *file* in its place; whether there is one."""
+    command = loading(guest, file)
     if not file:
-        return not guest.attempt("modprobe", MODULE).status
+        return not guest.attempt(*command).status
     if MODULE in guest.modules():
         guest.rmmod(MODULE)
-    # Not by modprobe: many a file has what it depends on.
-    guest.run("insmod", f"/lib/modules/{guest.release}/updates/{file}.ko")
+    guest.run(*command)
     return True
 
 

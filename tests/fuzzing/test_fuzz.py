@@ -30,7 +30,7 @@ def runner(bench: Bench, module: str) -> Runner:
 def test_every_case_that_is_known_is_dealt_with_rightly(bench: Bench) -> None:
     known = [*corpus.read(REGRESSIONS), *corpus.read(corpus.COMMITTED)]
     with runner(bench, "original") as machine:
-        report, _ = work(machine, FuzzOptions(replay=REGRESSIONS), Console(), known)
+        report = work(machine, FuzzOptions(replay=REGRESSIONS), Console(), known)
     print(report.summary())
     assert not report.findings, report.summary()
     assert report.device
@@ -43,7 +43,7 @@ def test_a_minute_of_hostile_frames_finds_nothing(bench: Bench, tmp_path: Path) 
     known = [*corpus.read(REGRESSIONS), *corpus.read(corpus.COMMITTED)]
     options = FuzzOptions(seconds=SMOKE, findings=tmp_path / "findings")
     with runner(bench, "original") as machine:
-        report, _ = work(machine, options, Console(), known)
+        report = work(machine, options, Console(), known)
     print(report.summary())
     assert not report.findings, report.summary()
     assert report.device
@@ -70,7 +70,7 @@ def test_a_fault_in_the_module_is_found_and_made_small(
 ) -> None:
     options = FuzzOptions(packets=50_000, seed=1, findings=tmp_path)
     with runner(bench, mutant) as machine:
-        report, _ = work(machine, options, Console(), [])
+        report = work(machine, options, Console(), [])
     found = {finding.wrong: finding for finding in report.findings}
     assert any(wrong in name for name in found), report.summary()
     finding = next(one for name, one in found.items() if wrong in name)
@@ -87,7 +87,7 @@ def test_a_fault_in_the_module_is_found_and_made_small(
 def test_a_guest_that_dies_is_traced_to_a_case(bench: Bench, tmp_path: Path, mutant: str) -> None:
     options = FuzzOptions(packets=20_000, seed=1, findings=tmp_path)
     with runner(bench, mutant) as machine:
-        report, _ = work(machine, options, Console(), [])
+        report = work(machine, options, Console(), [])
     assert report.findings
     finding = report.findings[0]
     assert "crashed" in finding.wrong
