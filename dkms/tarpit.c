@@ -46,13 +46,15 @@ struct tarpit_dev {
 	u8 variant;
 };
 
-/* A frame that was sent to us, its data from the network header on */
+/* A frame that was sent to us, its data from the network header on. Nobody
+ * but inline functions sees it, so that it never is in memory.
+ */
 struct tarpit_frame {
-	struct sk_buff *skb;
+	struct sk_buff *skb;	/* NULL if the reply was made of it */
+	struct net_device *us;
 	struct net_device *dev;	/* the interface that it came in by, or us */
 	unsigned int hlen;	/* of what is before the network header */
-	bool is_routed;
-	unsigned int sent;	/* bytes of the answer */
+	bool is_group;		/* sent to more than one */
 };
 
 static bool tarpit_is_answered(unsigned int outcome)
@@ -88,16 +90,16 @@ struct tarpit_arp {
  * same tags; its data from the network header on.
  */
 static noinline struct sk_buff *
-tarpit_new(const struct tarpit_frame *frame, unsigned int len)
+tarpit_new(const struct sk_buff *skb, const struct net_device *dev,
+	   unsigned int hlen, unsigned int len)
 {
-	const struct sk_buff *skb = frame->skb;
 	struct sk_buff *nskb;
 
-	nskb = tarpit_alloc(LL_RESERVED_SPACE(frame->dev) + frame->hlen, len);
+	nskb = tarpit_alloc(LL_RESERVED_SPACE(dev) + hlen, len);
 	if (!nskb)
 		return NULL;
 
-	memcpy(nskb->data - frame->hlen, skb->data - frame->hlen, frame->hlen);
+	memcpy(nskb->data - hlen, skb->data - hlen, hlen);
 	if (skb_vlan_tag_present(skb))
 		__vlan_hwaccel_put_tag(nskb, skb->vlan_proto,
 				       skb_vlan_tag_get(skb));
@@ -113,9 +115,10 @@ tarpit_turn(struct tarpit_frame *frame, unsigned int len)
 	const __be16 proto = skb->vlan_proto;
 	const u16 tci = skb_vlan_tag_get(skb);
 
-	if (!tarpit_can_recycle(skb, LL_RESERVED_SPACE(frame->dev), len) ||
-	    pskb_trim(skb, len))
-		return tarpit_new(frame, len);
+	if (unlikely(!tarpit_can_recycle(skb, LL_RESERVED_SPACE(frame->dev),
+					 len) ||
+		     pskb_trim(skb, len)))
+		return tarpit_new(skb, frame->dev, frame->hlen, len);
 
 	tarpit_renew(skb);
 	nf_reset_ct(skb);
@@ -125,100 +128,125 @@ tarpit_turn(struct tarpit_frame *frame, unsigned int len)
 	return skb;
 }
 
-/* Send a reply, which has the frame's header yet, to where that came from. */
-static void tarpit_send(struct tarpit_frame *frame, struct sk_buff *nskb,
-			const u8 *source)
+/* Send a frame, which is complete but for its data, to where another came
+ * from.
+ */
+static __always_inline void
+tarpit_send(struct net_device *us, struct net_device *dev,
+	    struct sk_buff *nskb, unsigned int hlen)
 {
-	struct ethhdr *eth;
-	u8 was[ETH_ALEN];
+	const struct tarpit_dev *td = netdev_priv(us);
 
-	frame->sent = frame->hlen + nskb->len;
-	nskb->dev = frame->dev;
-	if (frame->is_routed) {
-		skb_set_mac_header(nskb, -(int)frame->hlen);
+	this_cpu_add(td->counts->rx_bytes, hlen + nskb->len);
+	nskb->dev = dev;
+	if (dev == us) {
+		skb_set_mac_header(nskb, -(int)hlen);
 		nskb->ip_summed = CHECKSUM_UNNECESSARY;
 		netif_rx(nskb);
 		return;
 	}
 
-	eth = (struct ethhdr *)__skb_push(nskb, frame->hlen);
-	ether_addr_copy(was, eth->h_dest);
-	ether_addr_copy(eth->h_dest, eth->h_source);
-	ether_addr_copy(eth->h_source, source ? source : was);
-	nskb->protocol = eth->h_proto;
+	nskb->protocol = ((struct ethhdr *)__skb_push(nskb, hlen))->h_proto;
 	dev_queue_xmit(nskb);
 }
 
-/* Was it sent to more than one? */
-static bool tarpit_is_group(const struct tarpit_frame *frame)
+/* To who sent the frame, from whom he sent it to */
+static __always_inline void tarpit_send_back(const struct tarpit_frame *frame,
+					     struct sk_buff *nskb)
 {
-	return !frame->is_routed &&
-	       is_multicast_ether_addr(eth_hdr(frame->skb)->h_dest);
+	struct ethhdr *eth = (struct ethhdr *)(nskb->data - frame->hlen);
+	u8 was[ETH_ALEN];
+
+	if (frame->dev != frame->us) {
+		ether_addr_copy(was, eth->h_dest);
+		ether_addr_copy(eth->h_dest, eth->h_source);
+		ether_addr_copy(eth->h_source, was);
+	}
+	tarpit_send(frame->us, frame->dev, nskb, frame->hlen);
 }
 
-static unsigned int tarpit_ip4(struct tarpit_frame *frame, u8 variant)
+/* To who sent the frame, from the interface itself */
+static void tarpit_send_own(struct net_device *us, struct net_device *dev,
+			    struct sk_buff *nskb, unsigned int hlen)
 {
+	struct ethhdr *eth = (struct ethhdr *)(nskb->data - hlen);
+
+	ether_addr_copy(eth->h_dest, eth->h_source);
+	ether_addr_copy(eth->h_source, dev->dev_addr);
+	tarpit_send(us, dev, nskb, hlen);
+}
+
+static __always_inline unsigned int
+tarpit_ip4(struct tarpit_frame *frame, u8 variant)
+{
+	struct sk_buff *skb = frame->skb;
 	struct tarpit_segment reply;
+	const struct iphdr *iph;
 	enum tarpit_reply kind;
 	struct sk_buff *nskb;
-	const struct iphdr *iph;
 	__be32 saddr, daddr;
+	struct iphdr *niph;
 	unsigned int len;
 
-	if (!pskb_may_pull(frame->skb, sizeof(*iph)))
+	if (unlikely(!pskb_may_pull(skb, sizeof(*iph))))
 		return TARPIT_MALFORMED;
-	iph = ip_hdr(frame->skb);
-	if (iph->version != 4 || iph->ihl < 5 ||
-	    !pskb_may_pull(frame->skb, iph->ihl * 4))
+	iph = ip_hdr(skb);
+	if (unlikely(iph->version != 4 || iph->ihl < 5 ||
+		     !pskb_may_pull(skb, iph->ihl * 4)))
 		return TARPIT_MALFORMED;
 
 	/* Of segments that were put together, the length may not fit. */
-	iph = ip_hdr(frame->skb);
+	iph = ip_hdr(skb);
 	len = ntohs(iph->tot_len);
-	if (!len && skb_is_gso(frame->skb))
-		len = frame->skb->len;
-	if (len < iph->ihl * 4 || len > frame->skb->len ||
-	    pskb_trim(frame->skb, len))
+	if (unlikely(!len && skb_is_gso(skb)))
+		len = skb->len;
+	if (unlikely(len < iph->ihl * 4 || len > skb->len ||
+		     pskb_trim(skb, len)))
 		return TARPIT_MALFORMED;
 
-	iph = ip_hdr(frame->skb);
-	if (ip_fast_csum((u8 *)iph, iph->ihl))
+	iph = ip_hdr(skb);
+	if (unlikely(ip_fast_csum((u8 *)iph, iph->ihl)))
 		return TARPIT_CHECKSUM;
-	if (iph->protocol != IPPROTO_TCP)
+	if (unlikely(iph->protocol != IPPROTO_TCP))
 		return TARPIT_OTHER;
 
 	/* Nobody has routed it, so nobody has sorted these out. */
 	saddr = iph->daddr;
 	daddr = iph->saddr;
-	if (tarpit_is_group(frame) || saddr == daddr ||
-	    ipv4_is_loopback(saddr) || ipv4_is_loopback(daddr) ||
-	    tarpit_is_broadcast(frame->dev, saddr, daddr))
+	if (unlikely(frame->is_group || saddr == daddr ||
+		     ipv4_is_loopback(saddr) || ipv4_is_loopback(daddr) ||
+		     tarpit_is_broadcast(frame->dev, saddr, daddr)))
 		return TARPIT_ADDRESS;
 
-	kind = tarpit_answer4(&reply, variant, frame->skb, NF_INET_PRE_ROUTING);
-	if (!tarpit_is_answer(kind))
+	kind = tarpit_answer4(&reply, &len, variant, skb, iph,
+			      NF_INET_PRE_ROUTING);
+	if (unlikely(!tarpit_is_answer(kind)))
 		return kind;
 
-	nskb = tarpit_turn(frame, sizeof(*iph) + tarpit_len(&reply));
-	if (!nskb)
+	nskb = tarpit_turn(frame, sizeof(*iph) + len);
+	if (unlikely(!nskb))
 		return TARPIT_NO_MEMORY;
 
 	tarpit_put4(nskb, saddr, daddr,
 		    READ_ONCE(dev_net(frame->dev)->ipv4.sysctl_ip_default_ttl),
-		    &reply);
-	ip_send_check(ip_hdr(nskb));
-	tarpit_send(frame, nskb, NULL);
+		    &reply, len);
+	niph = ip_hdr(nskb);
+	niph->check = 0;
+	niph->check = ip_fast_csum((u8 *)niph, sizeof(*niph) / 4);
+	tarpit_send_back(frame, nskb);
 	return kind;
 }
 
-static noinline unsigned int tarpit_arp(struct tarpit_frame *frame)
+static noinline unsigned int
+tarpit_arp(struct net_device *us, struct net_device *dev,
+	   const struct sk_buff *skb, unsigned int hlen)
 {
-	const struct ethhdr *eth = eth_hdr(frame->skb);
+	const struct ethhdr *eth = eth_hdr(skb);
 	const struct tarpit_arp *arp;
 	struct tarpit_arp _arp, *narp;
 	struct sk_buff *nskb;
 
-	arp = skb_header_pointer(frame->skb, 0, sizeof(_arp), &_arp);
+	arp = skb_header_pointer(skb, 0, sizeof(_arp), &_arp);
 	if (!arp || arp->hdr.ar_hrd != htons(ARPHRD_ETHER) ||
 	    arp->hdr.ar_pro != htons(ETH_P_IP) ||
 	    arp->hdr.ar_hln != ETH_ALEN || arp->hdr.ar_pln != sizeof(__be32))
@@ -234,50 +262,50 @@ static noinline unsigned int tarpit_arp(struct tarpit_frame *frame)
 	    arp->sip == arp->tip || !ether_addr_equal(arp->sha, eth->h_source))
 		return TARPIT_ADDRESS;
 
-	nskb = tarpit_new(frame, sizeof(*narp));
+	nskb = tarpit_new(skb, dev, hlen, sizeof(*narp));
 	if (!nskb)
 		return TARPIT_NO_MEMORY;
 
 	narp = (struct tarpit_arp *)nskb->data;
 	narp->hdr = arp->hdr;
 	narp->hdr.ar_op = htons(ARPOP_REPLY);
-	memcpy(narp->sha, frame->dev->dev_addr, ETH_ALEN);
+	memcpy(narp->sha, dev->dev_addr, ETH_ALEN);
 	narp->sip = arp->tip;
 	memcpy(narp->tha, arp->sha, ETH_ALEN);
 	narp->tip = arp->sip;
-	tarpit_send(frame, nskb, frame->dev->dev_addr);
+	tarpit_send_own(us, dev, nskb, hlen);
 	return TARPIT_NEIGHBOUR;
 }
 
 #ifdef TARPIT_IPV6
 /* RFC 4861, 7.1.1 */
-static bool tarpit_is_solicitation(const struct tarpit_frame *frame,
+static bool tarpit_is_solicitation(const struct sk_buff *skb,
 				   const struct tarpit_nd *nd)
 {
-	const struct ipv6hdr *ip6h = ipv6_hdr(frame->skb);
-	unsigned int len = frame->skb->len - sizeof(*ip6h);
+	const struct ipv6hdr *ip6h = ipv6_hdr(skb);
+	unsigned int len = skb->len - sizeof(*ip6h);
 	unsigned int offset = sizeof(*ip6h) + sizeof(*nd);
 	struct nd_opt_hdr _opt, *opt;
 
 	if (ip6h->hop_limit != 255 || nd->icmp6.icmp6_code)
 		return false;
 
-	for (; offset < frame->skb->len; offset += opt->nd_opt_len * 8) {
-		opt = skb_header_pointer(frame->skb, offset, sizeof(_opt),
-					 &_opt);
+	for (; offset < skb->len; offset += opt->nd_opt_len * 8) {
+		opt = skb_header_pointer(skb, offset, sizeof(_opt), &_opt);
 		if (!opt || !opt->nd_opt_len)
 			return false;
 	}
 
-	return skb_csum_unnecessary(frame->skb) ||
+	return skb_csum_unnecessary(skb) ||
 	       !csum_ipv6_magic(&ip6h->saddr, &ip6h->daddr, len, IPPROTO_ICMPV6,
-				skb_checksum(frame->skb, sizeof(*ip6h), len,
-					     0));
+				skb_checksum(skb, sizeof(*ip6h), len, 0));
 }
 
-static noinline unsigned int tarpit_neighbour(struct tarpit_frame *frame)
+static noinline unsigned int
+tarpit_neighbour(struct net_device *us, struct net_device *dev,
+		 const struct sk_buff *skb, unsigned int hlen)
 {
-	const struct ipv6hdr *oip6h = ipv6_hdr(frame->skb);
+	const struct ipv6hdr *oip6h = ipv6_hdr(skb);
 	struct tarpit_nd _nd;
 	const struct tarpit_nd *nd;
 	struct in6_addr group;
@@ -285,12 +313,12 @@ static noinline unsigned int tarpit_neighbour(struct tarpit_frame *frame)
 	struct sk_buff *nskb;
 	struct tarpit_na *na;
 
-	nd = skb_header_pointer(frame->skb, sizeof(*oip6h), sizeof(_nd), &_nd);
+	nd = skb_header_pointer(skb, sizeof(*oip6h), sizeof(_nd), &_nd);
 	if (!nd)
 		return TARPIT_MALFORMED;
 	if (nd->icmp6.icmp6_type != NDISC_NEIGHBOUR_SOLICITATION)
 		return TARPIT_OTHER;
-	if (!tarpit_is_solicitation(frame, nd))
+	if (!tarpit_is_solicitation(skb, nd))
 		return TARPIT_MALFORMED;
 
 	/* Without a source it asks before it takes the address for itself. */
@@ -302,7 +330,7 @@ static noinline unsigned int tarpit_neighbour(struct tarpit_frame *frame)
 	     !ipv6_addr_equal(&oip6h->daddr, &group)))
 		return TARPIT_ADDRESS;
 
-	nskb = tarpit_new(frame, sizeof(*ip6h) + sizeof(*na));
+	nskb = tarpit_new(skb, dev, hlen, sizeof(*ip6h) + sizeof(*na));
 	if (!nskb)
 		return TARPIT_NO_MEMORY;
 
@@ -322,12 +350,12 @@ static noinline unsigned int tarpit_neighbour(struct tarpit_frame *frame)
 	na->nd.target = nd->target;
 	na->type = ND_OPT_TARGET_LL_ADDR;
 	na->len = 1;
-	memcpy(na->lladdr, frame->dev->dev_addr, ETH_ALEN);
+	memcpy(na->lladdr, dev->dev_addr, ETH_ALEN);
 	na->nd.icmp6.icmp6_cksum =
 		csum_ipv6_magic(&ip6h->saddr, &ip6h->daddr, sizeof(*na),
 				IPPROTO_ICMPV6,
 				csum_partial(na, sizeof(*na), 0));
-	tarpit_send(frame, nskb, frame->dev->dev_addr);
+	tarpit_send_own(us, dev, nskb, hlen);
 	return TARPIT_NEIGHBOUR;
 }
 
@@ -345,8 +373,10 @@ static int tarpit_protocol6(const struct sk_buff *skb)
 	return nexthdr;
 }
 
-static unsigned int tarpit_ip6(struct tarpit_frame *frame, u8 variant)
+static __always_inline unsigned int
+tarpit_ip6(struct tarpit_frame *frame, u8 variant)
 {
+	struct sk_buff *skb = frame->skb;
 	struct in6_addr saddr, daddr;
 	struct tarpit_segment reply;
 	const struct ipv6hdr *ip6h;
@@ -354,22 +384,25 @@ static unsigned int tarpit_ip6(struct tarpit_frame *frame, u8 variant)
 	struct sk_buff *nskb;
 	unsigned int len;
 
-	if (!pskb_may_pull(frame->skb, sizeof(*ip6h)))
+	if (unlikely(!pskb_may_pull(skb, sizeof(*ip6h))))
 		return TARPIT_MALFORMED;
-	ip6h = ipv6_hdr(frame->skb);
+	ip6h = ipv6_hdr(skb);
 	len = sizeof(*ip6h) + ntohs(ip6h->payload_len);
-	if (!ip6h->payload_len && skb_is_gso(frame->skb))
-		len = frame->skb->len;
-	if (ip6h->version != 6 || len > frame->skb->len ||
-	    pskb_trim(frame->skb, len))
+	if (unlikely(!ip6h->payload_len && skb_is_gso(skb)))
+		len = skb->len;
+	if (unlikely(ip6h->version != 6 || len > skb->len ||
+		     pskb_trim(skb, len)))
 		return TARPIT_MALFORMED;
 
-	ip6h = ipv6_hdr(frame->skb);
-	if (ip6h->nexthdr == IPPROTO_ICMPV6)
-		return frame->is_routed ? TARPIT_OTHER :
-					  tarpit_neighbour(frame);
+	ip6h = ipv6_hdr(skb);
+	if (unlikely(ip6h->nexthdr == IPPROTO_ICMPV6)) {
+		if (frame->dev == frame->us)
+			return TARPIT_OTHER;
+		return tarpit_neighbour(frame->us, frame->dev, skb,
+					frame->hlen);
+	}
 
-	switch (tarpit_protocol6(frame->skb)) {
+	switch (tarpit_protocol6(skb)) {
 	case -1:
 		return TARPIT_MALFORMED;
 	case IPPROTO_TCP:
@@ -380,22 +413,23 @@ static unsigned int tarpit_ip6(struct tarpit_frame *frame, u8 variant)
 
 	saddr = ip6h->daddr;
 	daddr = ip6h->saddr;
-	if (tarpit_is_group(frame) || ipv6_addr_equal(&saddr, &daddr) ||
-	    ipv6_addr_loopback(&saddr) || ipv6_addr_loopback(&daddr))
+	if (unlikely(frame->is_group || ipv6_addr_equal(&saddr, &daddr) ||
+		     ipv6_addr_loopback(&saddr) || ipv6_addr_loopback(&daddr)))
 		return TARPIT_ADDRESS;
 
-	kind = tarpit_answer6(&reply, variant, frame->skb, NF_INET_PRE_ROUTING);
-	if (!tarpit_is_answer(kind))
+	kind = tarpit_answer6(&reply, &len, variant, skb, ip6h,
+			      NF_INET_PRE_ROUTING);
+	if (unlikely(!tarpit_is_answer(kind)))
 		return kind;
 
-	nskb = tarpit_turn(frame, sizeof(*ip6h) + tarpit_len(&reply));
-	if (!nskb)
+	nskb = tarpit_turn(frame, sizeof(*ip6h) + len);
+	if (unlikely(!nskb))
 		return TARPIT_NO_MEMORY;
 
 	tarpit_put6(nskb, &saddr, &daddr,
 		    READ_ONCE(dev_net(frame->dev)->ipv6.devconf_all->hop_limit),
-		    &reply);
-	tarpit_send(frame, nskb, NULL);
+		    &reply, len);
+	tarpit_send_back(frame, nskb);
 	return kind;
 }
 #else
@@ -414,49 +448,67 @@ static struct net_device *tarpit_origin(const struct sk_buff *skb,
 {
 	struct net_device *in;
 
-	if (skb_valid_dst(skb))
+	if (unlikely(skb_valid_dst(skb)))
 		return dst_dev(skb_dst(skb)) == dev ? dev : NULL;
 
 	in = dev_get_by_index_rcu(dev_net(dev), skb->skb_iif);
-	if (!in || in->type != ARPHRD_ETHER ||
-	    in->netdev_ops == &tarpit_netdev_ops)
+	if (unlikely(!in || in->type != ARPHRD_ETHER ||
+		     in->netdev_ops == &tarpit_netdev_ops))
 		return NULL;
 	return in;
 }
 
-static unsigned int tarpit_handle(struct tarpit_frame *frame, u8 variant,
-				  struct net_device *dev)
+/* What there is behind a header of that length, which ends with it */
+static __be16 tarpit_proto(const struct sk_buff *skb, unsigned int hlen)
+{
+	return *(__be16 *)(skb->data + hlen - sizeof(__be16));
+}
+
+/* Length of a header that has tags; 0 if it is longer than we or the frame
+ * can have it
+ */
+static noinline unsigned int tarpit_tagged(struct sk_buff *skb)
+{
+	unsigned int hlen = ETH_HLEN;
+
+	while (eth_type_vlan(tarpit_proto(skb, hlen))) {
+		hlen += VLAN_HLEN;
+		if (hlen > ETH_HLEN + TARPIT_MAX_TAGS * VLAN_HLEN ||
+		    !pskb_may_pull(skb, hlen))
+			return 0;
+	}
+	return hlen;
+}
+
+static __always_inline unsigned int
+tarpit_handle(struct tarpit_frame *frame, u8 variant)
 {
 	struct sk_buff *skb = frame->skb;
-	const struct vlan_hdr *tag;
 	const struct ethhdr *eth;
-	struct vlan_hdr _tag;
-	unsigned int tags;
+	bool is_routed;
 	__be16 proto;
 
-	if (!pskb_may_pull(skb, ETH_HLEN))
+	if (unlikely(!pskb_may_pull(skb, ETH_HLEN)))
 		return TARPIT_MALFORMED;
-	frame->dev = tarpit_origin(skb, dev);
-	if (!frame->dev)
+	frame->dev = tarpit_origin(skb, frame->us);
+	if (unlikely(!frame->dev))
 		return TARPIT_NOWHERE;
-	frame->is_routed = frame->dev == dev;
+	is_routed = frame->dev == frame->us;
 
 	skb_reset_mac_header(skb);
 	eth = eth_hdr(skb);
-	if (!frame->is_routed && !is_valid_ether_addr(eth->h_source))
+	if (unlikely(!is_routed && !is_valid_ether_addr(eth->h_source)))
 		return TARPIT_ADDRESS;
+	frame->is_group = !is_routed && is_multicast_ether_addr(eth->h_dest);
 
 	proto = eth->h_proto;
 	frame->hlen = ETH_HLEN;
-	for (tags = 0; eth_type_vlan(proto); tags++) {
-		tag = skb_header_pointer(skb, frame->hlen, sizeof(_tag), &_tag);
-		if (!tag || tags == TARPIT_MAX_TAGS)
+	if (unlikely(eth_type_vlan(proto))) {
+		frame->hlen = tarpit_tagged(skb);
+		if (!frame->hlen)
 			return TARPIT_MALFORMED;
-		proto = tag->h_vlan_encapsulated_proto;
-		frame->hlen += VLAN_HLEN;
+		proto = tarpit_proto(skb, frame->hlen);
 	}
-	if (!pskb_may_pull(skb, frame->hlen))
-		return TARPIT_MALFORMED;
 	__skb_pull(skb, frame->hlen);
 	skb_reset_network_header(skb);
 
@@ -470,7 +522,9 @@ static unsigned int tarpit_handle(struct tarpit_frame *frame, u8 variant,
 	case htons(ETH_P_IPV6):
 		return tarpit_ip6(frame, variant);
 	case htons(ETH_P_ARP):
-		return frame->is_routed ? TARPIT_OTHER : tarpit_arp(frame);
+		if (is_routed)
+			return TARPIT_OTHER;
+		return tarpit_arp(frame->us, frame->dev, skb, frame->hlen);
 	default:
 		return TARPIT_OTHER;
 	}
@@ -479,15 +533,15 @@ static unsigned int tarpit_handle(struct tarpit_frame *frame, u8 variant,
 static netdev_tx_t tarpit_xmit(struct sk_buff *skb, struct net_device *dev)
 {
 	const struct tarpit_dev *td = netdev_priv(dev);
-	struct tarpit_counts *counts = this_cpu_ptr(td->counts);
-	struct tarpit_frame frame = { .skb = skb };
-	unsigned int len = skb->len;
+	struct tarpit_frame frame = { .skb = skb, .us = dev };
 	unsigned int outcome;
 
-	outcome = tarpit_handle(&frame, READ_ONCE(td->variant), dev);
-	counts->outcomes[outcome]++;
-	counts->tx_bytes += len;
-	counts->rx_bytes += frame.sent;
+	this_cpu_add(td->counts->tx_bytes, skb->len);
+	outcome = tarpit_handle(&frame, READ_ONCE(td->variant));
+	this_cpu_inc(td->counts->outcomes[outcome]);
+	if (!frame.skb)
+		return NETDEV_TX_OK;
+
 	if (tarpit_is_answered(outcome))
 		consume_skb(frame.skb);
 	else

@@ -136,7 +136,7 @@ TARPIT_SHARED noinline bool tarpit_draw_key(void)
 }
 #endif
 
-static bool tarpit_is_keyed(void)
+static __always_inline bool tarpit_is_keyed(void)
 {
 	if (!atomic_read(&tarpit_has_key) && !tarpit_draw_key())
 		return false;
@@ -337,12 +337,63 @@ static void tarpit_offer(struct tarpit_segment *reply, u8 variant,
 	}
 }
 
-/* Does the answer depend on the options of the segment? */
-static bool tarpit_has_options(enum tarpit_reply reply, u8 variant)
+static u64 tarpit_hash4(const struct iphdr *iph, const struct tcphdr *th)
 {
-	return variant != XT_TARPIT_TARPIT &&
-	       (reply == TARPIT_ACCEPT ||
-		(reply == TARPIT_HOLD && variant == XT_TARPIT_STALL));
+	return siphash_3u32((__force u32)iph->saddr, (__force u32)iph->daddr,
+			    (__force u32)th->source << 16 |
+			    (__force u32)th->dest, &tarpit_key);
+}
+
+#ifdef TARPIT_IPV6
+static u64 tarpit_hash6(const struct ipv6hdr *ip6h, const struct tcphdr *th)
+{
+	const struct {
+		struct in6_addr saddr;
+		struct in6_addr daddr;
+		__be16 source;
+		__be16 dest;
+	} __aligned(SIPHASH_ALIGNMENT) tuple = {
+		.saddr = ip6h->saddr,
+		.daddr = ip6h->daddr,
+		.source = th->source,
+		.dest = th->dest,
+	};
+
+	return siphash(&tuple, offsetofend(typeof(tuple), dest), &tarpit_key);
+}
+#endif
+
+/* Our clock for the two hosts of a packet, whatever their ports */
+static u32 tarpit_now(const struct sk_buff *skb)
+{
+	static const struct tcphdr nowhere;
+
+#ifdef TARPIT_IPV6
+	if (ip_hdr(skb)->version == 6)
+		return tarpit_clock(tarpit_hash6(ipv6_hdr(skb), &nowhere));
+#endif
+	return tarpit_clock(tarpit_hash4(ip_hdr(skb), &nowhere));
+}
+
+/* Finish a reply that depends on the options of the segment, or has some.
+ * Its length, or 0 if there is no reply after all.
+ */
+static noinline unsigned int
+tarpit_refine(struct tarpit_segment *segment, enum tarpit_reply reply,
+	      u8 variant, const struct sk_buff *skb, unsigned int thoff,
+	      unsigned int payload, u32 isn, u16 mss)
+{
+	const struct tcphdr *oth = (struct tcphdr *)(skb->data + thoff);
+	struct tarpit_options opts;
+
+	tarpit_parse(&opts, skb, thoff);
+	if (opts.stamps)
+		opts.now = tarpit_now(skb);
+	if (reply == TARPIT_ACCEPT)
+		tarpit_offer(segment, variant, &opts, mss);
+	else if (!tarpit_stall(segment, oth, payload, isn, &opts))
+		return 0;
+	return segment->th.doff * 4;
 }
 
 /**
@@ -350,90 +401,82 @@ static bool tarpit_has_options(enum tarpit_reply reply, u8 variant)
  * @segment: the reply to fill in; its checksum is left at 0
  * @reply: kind of reply, not TARPIT_SILENCE
  * @variant: mode of the rule
- * @oth: header of the segment that is answered
- * @payload: number of bytes of data in that segment
+ * @skb: the segment that is answered
+ * @thoff: where its TCP header is, which is linear
+ * @payload: number of bytes of data in it
  * @hash: keyed hash of the addresses and ports
- * @opts: options of that segment, if tarpit_has_options()
  * @mss: the largest segment that we pretend to take
  *
- * Return: whether there is a reply after all
+ * Return: the length of the reply; 0 if there is none after all.
  */
-static __always_inline bool
+static __always_inline unsigned int
 tarpit_build(struct tarpit_segment *segment, enum tarpit_reply reply,
-	     u8 variant, const struct tcphdr *oth, unsigned int payload,
-	     u64 hash, const struct tarpit_options *opts, u16 mss)
+	     u8 variant, const struct sk_buff *skb, unsigned int thoff,
+	     unsigned int payload, u64 hash, u16 mss)
 {
+	const struct tcphdr *oth = (struct tcphdr *)(skb->data + thoff);
+	const bool is_plain = variant == XT_TARPIT_TARPIT;
+	__be32 seq = oth->ack_seq, ack_seq = 0, flags = TCP_FLAG_ACK;
 	struct tcphdr *tcph = &segment->th;
-	u32 seq = ntohl(oth->seq);
-	u32 isn;
-
-	memset(tcph, 0, sizeof(*tcph));
-	tcph->source = oth->dest;
-	tcph->dest = oth->source;
-	tcph->doff = sizeof(*tcph) / 4;
+	u32 oseq = ntohl(oth->seq), isn = 0;
+	bool is_ours = false;
+	u16 window = 0;
 
 	switch (reply) {
 	case TARPIT_ACCEPT:
-		tcph->syn = 1;
-		tcph->ack = 1;
-		tcph->seq = htonl(tarpit_isn(seq, hash));
-		tcph->ack_seq = htonl(seq + 1);
-		tcph->window = htons(variant == XT_TARPIT_TARPIT ?
-				     TARPIT_WINDOW_OPEN : TARPIT_WINDOW_HOST);
-		if (variant != XT_TARPIT_TARPIT)
-			tarpit_offer(segment, variant, opts, mss);
+		flags |= TCP_FLAG_SYN;
+		seq = htonl(tarpit_isn(oseq, hash));
+		ack_seq = htonl(oseq + 1);
+		window = is_plain ? TARPIT_WINDOW_OPEN : TARPIT_WINDOW_HOST;
 		break;
 	case TARPIT_HOLD:
-		tcph->ack = 1;
-		tcph->seq = oth->ack_seq;
+		/* Of a connection that we did not accept, acknowledge what
+		 * the sender presumably had acknowledged before.
+		 */
 		isn = tarpit_client_isn(ntohl(oth->ack_seq) - 1, hash);
-		if (seq - isn > TARPIT_MAX_SENT) {
-			/* Of a connection that we did not accept, acknowledge
-			 * what the sender presumably had acknowledged before.
-			 */
-			tcph->ack_seq = oth->seq;
-			break;
-		}
-		if (variant == XT_TARPIT_STALL)
-			return tarpit_stall(segment, oth, payload, isn, opts);
-		tcph->ack_seq = htonl(isn + 1);
+		is_ours = oseq - isn <= TARPIT_MAX_SENT;
+		ack_seq = is_ours ? htonl(isn + 1) : oth->seq;
 		break;
 	case TARPIT_CONSUME:
-		tcph->ack = 1;
-		tcph->seq = oth->ack_seq;
-		tcph->ack_seq = htonl(seq + payload + oth->fin);
-		tcph->window = htons(TARPIT_WINDOW_HOST);
+		ack_seq = htonl(oseq + payload + oth->fin);
+		window = TARPIT_WINDOW_HOST;
 		break;
 	default:
 		/* RFC 9293, 3.5.2: reset generation, group 1 */
-		tcph->rst = 1;
-		if (oth->ack) {
-			tcph->seq = oth->ack_seq;
-		} else {
-			tcph->ack = 1;
-			tcph->ack_seq = htonl(seq + payload + oth->syn +
-					      oth->fin);
-		}
+		flags = TCP_FLAG_RST;
+		if (oth->ack)
+			break;
+		flags |= TCP_FLAG_ACK;
+		seq = 0;
+		ack_seq = htonl(oseq + payload + oth->syn + oth->fin);
 		break;
 	}
-	return true;
-}
 
-static unsigned int tarpit_len(const struct tarpit_segment *reply)
-{
-	return reply->th.doff * 4;
+	tcph->source = oth->dest;
+	tcph->dest = oth->source;
+	tcph->seq = seq;
+	tcph->ack_seq = ack_seq;
+	tcp_flag_word(tcph) = flags | htonl(sizeof(*tcph) << 26 | window);
+	tcph->check = 0;
+	tcph->urg_ptr = 0;
+	if (!is_plain && (reply == TARPIT_ACCEPT ||
+			  (variant == XT_TARPIT_STALL && is_ours)))
+		return tarpit_refine(segment, reply, variant, skb, thoff,
+				     payload, isn, mss);
+	return sizeof(*tcph);
 }
 
 /* Sum of a reply; the last word of the header is 0 until then. */
-static __always_inline __wsum tarpit_sum(const struct tarpit_segment *reply)
+static __always_inline __wsum tarpit_sum(const struct tarpit_segment *reply,
+					 unsigned int len)
 {
 	const __wsum *word = (const __wsum *)reply;
 	__wsum sum = csum_add(csum_add(word[0], word[1]),
 			      csum_add(word[2], word[3]));
 
-	if (unlikely(tarpit_len(reply) > sizeof(reply->th)))
-		sum = csum_partial(reply->options,
-				   tarpit_len(reply) - sizeof(reply->th), sum);
+	if (unlikely(len > sizeof(reply->th)))
+		sum = csum_partial(reply->options, len - sizeof(reply->th),
+				   sum);
 	return sum;
 }
 
@@ -450,47 +493,51 @@ static __wsum tarpit_skb_sum(const struct sk_buff *skb, unsigned int offset)
 }
 
 static __always_inline void
-tarpit_put_tcp(struct sk_buff *nskb, unsigned int offset,
-	       const struct tarpit_segment *reply)
+tarpit_put_tcp(struct sk_buff *nskb, struct tcphdr *tcph,
+	       const struct tarpit_segment *reply, unsigned int len)
 {
-	skb_set_transport_header(nskb, offset);
-	memcpy(tcp_hdr(nskb), &reply->th, sizeof(reply->th));
-	if (unlikely(tarpit_len(reply) > sizeof(reply->th)))
-		memcpy(tcp_hdr(nskb) + 1, reply->options,
-		       tarpit_len(reply) - sizeof(reply->th));
+	skb_set_transport_header(nskb, (u8 *)tcph - nskb->data);
+	memcpy(tcph, &reply->th, sizeof(*tcph));
+	if (unlikely(len > sizeof(*tcph)))
+		memcpy(tcph + 1, reply->options, len - sizeof(*tcph));
 }
 
-/* Find the TCP header and the length of what follows it, or NULL if the
- * segment is cut short or its header makes no sense.
+/* Length of what follows the TCP header, or -1 if the segment is cut short or
+ * its header makes no sense. Headers may move, and this one is linear then.
  */
-static __always_inline const struct tcphdr *
-tarpit_tcphdr(const struct sk_buff *skb, unsigned int thoff,
-	      struct tcphdr *buf, unsigned int *payload)
+static __always_inline int tarpit_payload(struct sk_buff *skb,
+					  unsigned int thoff)
 {
-	const struct tcphdr *th;
 	unsigned int hlen;
 
-	th = skb_header_pointer(skb, thoff, sizeof(*buf), buf);
-	if (!th)
-		return NULL;
+	if (unlikely(!pskb_may_pull(skb, thoff + sizeof(struct tcphdr))))
+		return -1;
 
-	hlen = th->doff * 4;
-	if (hlen < sizeof(*th) || skb->len - thoff < hlen)
-		return NULL;
-
-	*payload = skb->len - thoff - hlen;
-	return th;
+	hlen = ((struct tcphdr *)(skb->data + thoff))->doff * 4;
+	if (unlikely(hlen < sizeof(struct tcphdr)))
+		return -1;
+	return max_t(int, skb->len - thoff - hlen, -1);
 }
+
+#ifndef TARPIT_COMPAT_RECYCLE
+/* What is short, rep stos takes longer to begin with than to do. */
+static __always_inline void tarpit_zero(void *data, unsigned int len)
+{
+	for (; len > 32; data += 32, len -= 32)
+		memset(data, 0, 32);
+	memset(data, 0, len);
+}
+#endif
 
 #ifndef TARPIT_COMPAT_CLEAR
 /* All that the kernel notes about a packet, now and in times to come, is in
  * this group. The processor belongs to the memory.
  */
-static void tarpit_clear(struct sk_buff *skb)
+static __always_inline void tarpit_clear(struct sk_buff *skb)
 {
 	const int cpu = skb->alloc_cpu;
 
-	memset(&skb->headers, 0, sizeof(skb->headers));
+	tarpit_zero(&skb->headers, sizeof(skb->headers));
 	skb->alloc_cpu = cpu;
 }
 #endif
@@ -499,8 +546,9 @@ static void tarpit_clear(struct sk_buff *skb)
 /* May the reply be written over the segment that it answers? Only if nobody
  * else can see the data, and if the lower layers would not have to move it.
  */
-static bool tarpit_can_recycle(const struct sk_buff *skb, unsigned int headroom,
-			       unsigned int len)
+static __always_inline bool
+tarpit_can_recycle(const struct sk_buff *skb, unsigned int headroom,
+		   unsigned int len)
 {
 	return !skb_shared(skb) && !skb_cloned(skb) && !skb_is_gso(skb) &&
 	       !skb_has_frag_list(skb) && skb_headlen(skb) >= len &&
@@ -508,7 +556,7 @@ static bool tarpit_can_recycle(const struct sk_buff *skb, unsigned int headroom,
 }
 
 /* As if it had just been allocated */
-static void tarpit_renew(struct sk_buff *skb)
+static __always_inline void tarpit_renew(struct sk_buff *skb)
 {
 	skb_orphan(skb);
 	skb_dst_drop(skb);
@@ -518,7 +566,7 @@ static void tarpit_renew(struct sk_buff *skb)
 	skb_reset_network_header(skb);
 	skb->dev = NULL;
 	skb->tstamp = ns_to_ktime(0);
-	memset(skb->cb, 0, sizeof(skb->cb));
+	tarpit_zero(skb->cb, sizeof(skb->cb));
 }
 #endif
 
@@ -541,11 +589,10 @@ static bool tarpit_is_unicast4(__be32 addr)
 }
 
 /* nf_ip_checksum() would sum up the headers as well, once or twice. */
-static bool tarpit_csum4_ok(struct sk_buff *skb, unsigned int hook)
+static __always_inline bool
+tarpit_csum4_ok(struct sk_buff *skb, unsigned int hook,
+		const struct iphdr *iph, unsigned int thoff)
 {
-	const struct iphdr *iph = ip_hdr(skb);
-	unsigned int thoff = ip_hdrlen(skb);
-
 	if (skb->ip_summed != CHECKSUM_NONE)
 		return !nf_ip_checksum(skb, hook, thoff, IPPROTO_TCP);
 
@@ -553,75 +600,65 @@ static bool tarpit_csum4_ok(struct sk_buff *skb, unsigned int hook)
 			     tarpit_skb_sum(skb, thoff));
 }
 
-static u64 tarpit_hash4(const struct iphdr *iph, const struct tcphdr *th)
-{
-	return siphash_3u32((__force u32)iph->saddr, (__force u32)iph->daddr,
-			    (__force u32)th->source << 16 |
-			    (__force u32)th->dest, &tarpit_key);
-}
-
 /**
  * tarpit_answer4 - what an IPv4 packet gets for an answer
  * @reply: where to put it, its TCP header with options
+ * @len: its length
  * @variant: mode
- * @skb: the packet, its data from the network header on
+ * @skb: the packet, its data from the network header on; headers may move
+ * @iph: that header
  * @hook: where the target met it
  *
  * Return: its kind, or why there is none.
  */
 static __always_inline enum tarpit_reply
-tarpit_answer4(struct tarpit_segment *reply, u8 variant, struct sk_buff *skb,
-	       unsigned int hook)
+tarpit_answer4(struct tarpit_segment *reply, unsigned int *len, u8 variant,
+	       struct sk_buff *skb, const struct iphdr *iph, unsigned int hook)
 {
-	static const struct tcphdr nowhere;
-	const struct iphdr *iph = ip_hdr(skb);
-	const unsigned int thoff = ip_hdrlen(skb);
-	struct tarpit_options opts;
+	const unsigned int thoff = iph->ihl * 4;
 	const struct tcphdr *th;
 	enum tarpit_reply kind;
-	unsigned int payload;
-	struct tcphdr _th;
+	int payload;
 
-	if (iph->protocol != IPPROTO_TCP || ip_is_fragment(iph))
+	if (unlikely(iph->protocol != IPPROTO_TCP || ip_is_fragment(iph)))
 		return TARPIT_MALFORMED;
-	if (!tarpit_is_unicast4(iph->saddr) || !tarpit_is_unicast4(iph->daddr))
+	if (unlikely(!tarpit_is_unicast4(iph->saddr) ||
+		     !tarpit_is_unicast4(iph->daddr)))
 		return TARPIT_ADDRESS;
 
-	th = tarpit_tcphdr(skb, thoff, &_th, &payload);
-	if (!th)
+	payload = tarpit_payload(skb, thoff);
+	if (unlikely(payload < 0))
 		return TARPIT_MALFORMED;
 
+	th = (struct tcphdr *)(skb->data + thoff);
 	kind = tarpit_classify(variant, th, payload);
-	if (!tarpit_is_answer(kind))
+	if (unlikely(!tarpit_is_answer(kind)))
 		return kind;
-	if (!tarpit_is_keyed())
+	if (unlikely(!tarpit_is_keyed()))
 		return TARPIT_NO_KEY;
-	if (!tarpit_csum4_ok(skb, hook))
+	iph = ip_hdr(skb);
+	if (unlikely(!tarpit_csum4_ok(skb, hook, iph, thoff)))
 		return TARPIT_CHECKSUM;
 
-	if (tarpit_has_options(kind, variant)) {
-		tarpit_parse(&opts, skb, thoff);
-		if (opts.stamps)
-			opts.now = tarpit_clock(tarpit_hash4(iph, &nowhere));
-	}
-	if (!tarpit_build(reply, kind, variant, th, payload,
-			  tarpit_hash4(iph, th), &opts, TARPIT_MSS4))
+	*len = tarpit_build(reply, kind, variant, skb, thoff, payload,
+			    tarpit_hash4(iph, th), TARPIT_MSS4);
+	if (unlikely(!*len))
 		return TARPIT_SILENCE;
-	reply->th.check = tcp_v4_check(tarpit_len(reply), iph->daddr,
-				       iph->saddr, tarpit_sum(reply));
+	reply->th.check = tcp_v4_check(*len, iph->daddr, iph->saddr,
+				       tarpit_sum(reply, *len));
 	return kind;
 }
 
 static __always_inline void
 tarpit_put4(struct sk_buff *nskb, __be32 saddr, __be32 daddr, int ttl,
-	    const struct tarpit_segment *reply)
+	    const struct tarpit_segment *reply, unsigned int len)
 {
 	struct iphdr *iph = ip_hdr(nskb);
 
 	iph->version = 4;
 	iph->ihl = sizeof(*iph) / 4;
 	iph->tos = 0;
-	iph->tot_len = htons(sizeof(*iph) + tarpit_len(reply));
+	iph->tot_len = htons(sizeof(*iph) + len);
 	iph->id = 0;
 	iph->frag_off = htons(IP_DF);
 	iph->ttl = ttl;
@@ -630,7 +667,7 @@ tarpit_put4(struct sk_buff *nskb, __be32 saddr, __be32 daddr, int ttl,
 	iph->daddr = daddr;
 	nskb->protocol = htons(ETH_P_IP);
 
-	tarpit_put_tcp(nskb, sizeof(*iph), reply);
+	tarpit_put_tcp(nskb, (struct tcphdr *)(iph + 1), reply, len);
 }
 
 /* Is one of two addresses everybody's on a link? The routing table would know,
@@ -656,7 +693,7 @@ static inline bool tarpit_is_broadcast(const struct net_device *dev, __be32 one,
 }
 
 #ifdef TARPIT_IPV6
-static bool tarpit_is_unicast6(const struct in6_addr *addr)
+static __always_inline bool tarpit_is_unicast6(const struct in6_addr *addr)
 {
 	const __be32 *word = addr->s6_addr32;
 
@@ -665,11 +702,10 @@ static bool tarpit_is_unicast6(const struct in6_addr *addr)
 	       (word[0] || word[1] || word[2] != htonl(0xffff));
 }
 
-static bool tarpit_csum6_ok(struct sk_buff *skb, unsigned int hook,
-			    unsigned int thoff)
+static __always_inline bool
+tarpit_csum6_ok(struct sk_buff *skb, unsigned int hook,
+		const struct ipv6hdr *ip6h, unsigned int thoff)
 {
-	const struct ipv6hdr *ip6h = ipv6_hdr(skb);
-
 	if (skb->ip_summed != CHECKSUM_NONE)
 		return !nf_ip6_checksum(skb, hook, thoff, IPPROTO_TCP);
 
@@ -677,41 +713,21 @@ static bool tarpit_csum6_ok(struct sk_buff *skb, unsigned int hook,
 			     tarpit_skb_sum(skb, thoff));
 }
 
-static u64 tarpit_hash6(const struct ipv6hdr *ip6h, const struct tcphdr *th)
-{
-	const struct {
-		struct in6_addr saddr;
-		struct in6_addr daddr;
-		__be16 source;
-		__be16 dest;
-	} __aligned(SIPHASH_ALIGNMENT) tuple = {
-		.saddr = ip6h->saddr,
-		.daddr = ip6h->daddr,
-		.source = th->source,
-		.dest = th->dest,
-	};
-
-	return siphash(&tuple, offsetofend(typeof(tuple), dest), &tarpit_key);
-}
-
 /* The same for IPv6 */
 static __always_inline enum tarpit_reply
-tarpit_answer6(struct tarpit_segment *reply, u8 variant, struct sk_buff *skb,
+tarpit_answer6(struct tarpit_segment *reply, unsigned int *len, u8 variant,
+	       struct sk_buff *skb, const struct ipv6hdr *ip6h,
 	       unsigned int hook)
 {
-	static const struct tcphdr nowhere;
-	const struct ipv6hdr *ip6h = ipv6_hdr(skb);
-	struct tarpit_options opts;
 	const struct tcphdr *th;
 	enum tarpit_reply kind;
-	unsigned int payload;
-	struct tcphdr _th;
+	int payload;
 	__be16 frag_off;
 	u8 nexthdr;
 	int thoff;
 
-	if (!tarpit_is_unicast6(&ip6h->saddr) ||
-	    !tarpit_is_unicast6(&ip6h->daddr))
+	if (unlikely(!tarpit_is_unicast6(&ip6h->saddr) ||
+		     !tarpit_is_unicast6(&ip6h->daddr)))
 		return TARPIT_ADDRESS;
 
 	thoff = sizeof(*ip6h);
@@ -722,47 +738,45 @@ tarpit_answer6(struct tarpit_segment *reply, u8 variant, struct sk_buff *skb,
 			return TARPIT_MALFORMED;
 	}
 
-	th = tarpit_tcphdr(skb, thoff, &_th, &payload);
-	if (!th)
+	payload = tarpit_payload(skb, thoff);
+	if (unlikely(payload < 0))
 		return TARPIT_MALFORMED;
 
+	th = (struct tcphdr *)(skb->data + thoff);
 	kind = tarpit_classify(variant, th, payload);
-	if (!tarpit_is_answer(kind))
+	if (unlikely(!tarpit_is_answer(kind)))
 		return kind;
-	if (!tarpit_is_keyed())
+	if (unlikely(!tarpit_is_keyed()))
 		return TARPIT_NO_KEY;
-	if (!tarpit_csum6_ok(skb, hook, thoff))
+	ip6h = ipv6_hdr(skb);
+	if (unlikely(!tarpit_csum6_ok(skb, hook, ip6h, thoff)))
 		return TARPIT_CHECKSUM;
 
-	if (tarpit_has_options(kind, variant)) {
-		tarpit_parse(&opts, skb, thoff);
-		if (opts.stamps)
-			opts.now = tarpit_clock(tarpit_hash6(ip6h, &nowhere));
-	}
-	if (!tarpit_build(reply, kind, variant, th, payload,
-			  tarpit_hash6(ip6h, th), &opts, TARPIT_MSS6))
+	*len = tarpit_build(reply, kind, variant, skb, thoff, payload,
+			    tarpit_hash6(ip6h, th), TARPIT_MSS6);
+	if (unlikely(!*len))
 		return TARPIT_SILENCE;
-	reply->th.check = tcp_v6_check(tarpit_len(reply), &ip6h->daddr,
-				       &ip6h->saddr, tarpit_sum(reply));
+	reply->th.check = tcp_v6_check(*len, &ip6h->daddr, &ip6h->saddr,
+				       tarpit_sum(reply, *len));
 	return kind;
 }
 
 static __always_inline void
 tarpit_put6(struct sk_buff *nskb, const struct in6_addr *saddr,
 	    const struct in6_addr *daddr, int hoplimit,
-	    const struct tarpit_segment *reply)
+	    const struct tarpit_segment *reply, unsigned int len)
 {
 	struct ipv6hdr *ip6h = ipv6_hdr(nskb);
 
 	ip6_flow_hdr(ip6h, 0, 0);
-	ip6h->payload_len = htons(tarpit_len(reply));
+	ip6h->payload_len = htons(len);
 	ip6h->nexthdr = IPPROTO_TCP;
 	ip6h->hop_limit = hoplimit;
 	ip6h->saddr = *saddr;
 	ip6h->daddr = *daddr;
 	nskb->protocol = htons(ETH_P_IPV6);
 
-	tarpit_put_tcp(nskb, sizeof(*ip6h), reply);
+	tarpit_put_tcp(nskb, (struct tcphdr *)(ip6h + 1), reply, len);
 }
 #endif
 

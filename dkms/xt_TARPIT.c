@@ -397,7 +397,7 @@ free_nskb:
 static noinline enum tarpit_reply
 tarpit_bridge4(struct net *net, const struct sk_buff *oldskb,
 	       const struct net_device *bridge, enum tarpit_reply kind,
-	       const struct tarpit_segment *reply)
+	       const struct tarpit_segment *reply, unsigned int len)
 {
 	const struct iphdr *oiph = ip_hdr(oldskb);
 	struct sk_buff *nskb;
@@ -405,13 +405,12 @@ tarpit_bridge4(struct net *net, const struct sk_buff *oldskb,
 	if (tarpit_is_broadcast(bridge, oiph->saddr, oiph->daddr))
 		return TARPIT_ADDRESS;
 
-	nskb = tarpit_alloc(LL_MAX_HEADER,
-			    sizeof(struct iphdr) + tarpit_len(reply));
+	nskb = tarpit_alloc(LL_MAX_HEADER, sizeof(struct iphdr) + len);
 	if (!nskb)
 		return TARPIT_NO_MEMORY;
 
 	tarpit_put4(nskb, oiph->daddr, oiph->saddr,
-		    READ_ONCE(net->ipv4.sysctl_ip_default_ttl), reply);
+		    READ_ONCE(net->ipv4.sysctl_ip_default_ttl), reply, len);
 	ip_send_check(ip_hdr(nskb));
 	return tarpit_bridge_xmit(net, nskb, oldskb) ? kind : TARPIT_NO_ROUTE;
 }
@@ -430,7 +429,7 @@ static bool tarpit_is_bridged(const struct sk_buff *skb)
 static enum tarpit_reply
 tarpit_bridge4(struct net *net, const struct sk_buff *oldskb,
 	       const struct net_device *bridge, enum tarpit_reply kind,
-	       const struct tarpit_segment *reply)
+	       const struct tarpit_segment *reply, unsigned int len)
 {
 	return kind;
 }
@@ -449,47 +448,51 @@ tarpit_tg4(struct sk_buff *skb, const struct xt_action_param *par)
 	enum tarpit_reply kind;
 	struct dst_entry *dst;
 	struct sk_buff *nskb;
+	unsigned int len;
 	u32 mark;
 
-	if (skb->pkt_type != PACKET_HOST) {
+	if (unlikely(skb->pkt_type != PACKET_HOST)) {
 		kind = TARPIT_ADDRESS;
 		goto out;
 	}
 
-	kind = tarpit_answer4(&reply, info->variant, skb, xt_hooknum(par));
-	if (!tarpit_is_answer(kind))
+	kind = tarpit_answer4(&reply, &len, info->variant, skb, iph,
+			      xt_hooknum(par));
+	if (unlikely(!tarpit_is_answer(kind)))
 		goto out;
 
 	if (kind == TARPIT_RESET)
 		nf_ct_set_closing(skb_nfct(skb));
 
-	if (tarpit_is_bridged(skb)) {
-		kind = tarpit_bridge4(net, skb, xt_in(par), kind, &reply);
+	if (unlikely(tarpit_is_bridged(skb))) {
+		kind = tarpit_bridge4(net, skb, xt_in(par), kind, &reply, len);
 		goto out;
 	}
 
 	rt = skb_rtable(skb);
-	if (!rt || (rt->rt_type != RTN_LOCAL && rt->rt_type != RTN_UNICAST)) {
+	if (unlikely(!rt || (rt->rt_type != RTN_LOCAL &&
+			     rt->rt_type != RTN_UNICAST))) {
 		kind = TARPIT_ADDRESS;
 		goto out;
 	}
 
 	mark = IP4_REPLY_MARK(net, skb->mark);
 	dst = tarpit_route4(net, skb, xt_in(par), &reply.th, mark);
-	if (!dst) {
+	if (unlikely(!dst)) {
 		kind = TARPIT_NO_ROUTE;
 		goto out;
 	}
 
-	nskb = tarpit_skb(skb, dst, mark, sizeof(*iph) + tarpit_len(&reply));
-	if (!nskb) {
+	nskb = tarpit_skb(skb, dst, mark, sizeof(*iph) + len);
+	if (unlikely(!nskb)) {
 		kind = TARPIT_NO_MEMORY;
 		goto out;
 	}
 
 	if (nskb == skb)
 		verdict = NF_STOLEN;
-	tarpit_put4(nskb, saddr, daddr, ip4_dst_hoplimit(dst), &reply);
+	tarpit_put4(nskb, saddr, daddr, ip4_dst_hoplimit(dst), &reply,
+		    len);
 	ip_local_out(net, NULL, nskb);
 out:
 	tarpit_count(net, kind);
@@ -544,24 +547,25 @@ tarpit_route6(struct net *net, struct sk_buff *skb, struct net_device *in,
 #ifdef TARPIT_BRIDGE
 static noinline enum tarpit_reply
 tarpit_bridge6(struct net *net, const struct sk_buff *oldskb,
-	       enum tarpit_reply kind, const struct tarpit_segment *reply)
+	       enum tarpit_reply kind, const struct tarpit_segment *reply,
+	       unsigned int len)
 {
 	const struct ipv6hdr *oip6h = ipv6_hdr(oldskb);
 	struct sk_buff *nskb;
 
-	nskb = tarpit_alloc(LL_MAX_HEADER,
-			    sizeof(struct ipv6hdr) + tarpit_len(reply));
+	nskb = tarpit_alloc(LL_MAX_HEADER, sizeof(struct ipv6hdr) + len);
 	if (!nskb)
 		return TARPIT_NO_MEMORY;
 
 	tarpit_put6(nskb, &oip6h->daddr, &oip6h->saddr,
-		    READ_ONCE(net->ipv6.devconf_all->hop_limit), reply);
+		    READ_ONCE(net->ipv6.devconf_all->hop_limit), reply, len);
 	return tarpit_bridge_xmit(net, nskb, oldskb) ? kind : TARPIT_NO_ROUTE;
 }
 #else
 static enum tarpit_reply
 tarpit_bridge6(struct net *net, const struct sk_buff *oldskb,
-	       enum tarpit_reply kind, const struct tarpit_segment *reply)
+	       enum tarpit_reply kind, const struct tarpit_segment *reply,
+	       unsigned int len)
 {
 	return kind;
 }
@@ -579,41 +583,44 @@ tarpit_tg6(struct sk_buff *skb, const struct xt_action_param *par)
 	enum tarpit_reply kind;
 	struct dst_entry *dst;
 	struct sk_buff *nskb;
+	unsigned int len;
 	u32 mark;
 
-	if (skb->pkt_type != PACKET_HOST) {
+	if (unlikely(skb->pkt_type != PACKET_HOST)) {
 		kind = TARPIT_ADDRESS;
 		goto out;
 	}
 
-	kind = tarpit_answer6(&reply, info->variant, skb, xt_hooknum(par));
-	if (!tarpit_is_answer(kind))
+	kind = tarpit_answer6(&reply, &len, info->variant, skb, ip6h,
+			      xt_hooknum(par));
+	if (unlikely(!tarpit_is_answer(kind)))
 		goto out;
 
 	if (kind == TARPIT_RESET)
 		nf_ct_set_closing(skb_nfct(skb));
 
-	if (tarpit_is_bridged(skb)) {
-		kind = tarpit_bridge6(net, skb, kind, &reply);
+	if (unlikely(tarpit_is_bridged(skb))) {
+		kind = tarpit_bridge6(net, skb, kind, &reply, len);
 		goto out;
 	}
 
 	mark = IP6_REPLY_MARK(net, skb->mark);
 	dst = tarpit_route6(net, skb, xt_in(par), &reply.th, mark);
-	if (!dst) {
+	if (unlikely(!dst)) {
 		kind = TARPIT_NO_ROUTE;
 		goto out;
 	}
 
-	nskb = tarpit_skb(skb, dst, mark, sizeof(*ip6h) + tarpit_len(&reply));
-	if (!nskb) {
+	nskb = tarpit_skb(skb, dst, mark, sizeof(*ip6h) + len);
+	if (unlikely(!nskb)) {
 		kind = TARPIT_NO_MEMORY;
 		goto out;
 	}
 
 	if (nskb == skb)
 		verdict = NF_STOLEN;
-	tarpit_put6(nskb, &saddr, &daddr, ip6_dst_hoplimit(dst), &reply);
+	tarpit_put6(nskb, &saddr, &daddr, ip6_dst_hoplimit(dst), &reply,
+		    len);
 	ip6_local_out(net, NULL, nskb);
 out:
 	tarpit_count(net, kind);
