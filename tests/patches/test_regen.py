@@ -155,12 +155,18 @@ def test_a_rewrite_that_has_nothing_to_do_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "place", "says"),
     [
-        ("tarpit_core.h", "\treturn th;\n}", "\treturn th;", "int *payload)\n{", "'{' is never"),
         (
             "tarpit_core.h",
-            "\treturn th;\n}",
-            "\treturn th;\n}\n}",
-            "\treturn th;\n}\n}",
+            "\treturn nskb;\n}",
+            "\treturn nskb;",
+            "_alloc(unsigned int headroom, unsigned int len)\n{",
+            "'{' is never",
+        ),
+        (
+            "tarpit_core.h",
+            "\treturn nskb;\n}",
+            "\treturn nskb;\n}\n}",
+            "\treturn nskb;\n}\n}",
             "'}' closes",
         ),
         ("tarpit_core.h", "if (!th)", "if (!th", "if (!th", "'(' is never"),
