@@ -49,6 +49,7 @@ def test_a_minute_of_hostile_frames_finds_nothing(bench: Bench, tmp_path: Path) 
     assert report.device
     assert report.packets > 10 * len(known)
     assert report.replies > report.packets // 5
+    assert report.unloads
 
 
 @pytest.mark.slow
@@ -58,7 +59,9 @@ def test_a_minute_of_hostile_frames_finds_nothing(bench: Bench, tmp_path: Path) 
         ("wrong-ack", "acknowledges something else"),
         ("skips-checksum", "answers what wants no answer"),
         ("answers-rst", "answers what wants no answer"),
-        ("trailing-bytes", ""),
+        ("trailing-bytes", "sends a segment that is none"),
+        ("answers-broadcast", "answers what wants no answer"),
+        ("device-answers-twice", "answers twice"),
         ("no-ipv6", "does not answer"),
         ("window-1", "opens another window"),
         ("device-defends", "tells who must not be told"),
@@ -80,6 +83,17 @@ def test_a_fault_in_the_module_is_found_and_made_small(
     (kept,) = (file for file in tmp_path.glob("*.txt") if wrong in file.read_text())
     assert corpus.read(kept) == [finding.genome]
     assert kept.with_suffix(".pcap").stat().st_size > 24
+
+
+@pytest.mark.slow
+def test_connections_that_stay_tracked_are_found(bench: Bench, tmp_path: Path) -> None:
+    """By what is in the table after a round, of no case in particular."""
+    options = FuzzOptions(packets=20_000, seed=1, findings=tmp_path)
+    with runner(bench, "tracked-replies") as machine:
+        report = work(machine, options, Console(), [])
+    assert [finding.wrong for finding in report.findings] == ["connections stay tracked"]
+    (kept,) = tmp_path.glob("*.txt")
+    assert corpus.read(kept) == []
 
 
 @pytest.mark.slow
