@@ -199,5 +199,5 @@ def _todo(plan: Plan) -> tuple[str, ...]:
     if not records.proven(str(version), plan.kernel.arch):
         said.append("what was seen to records.tsv and the README: invoke kernels --record")
     if not records.tried(version):
-        said.append("the series to the second [[build]] of matrix.toml")
+        said.append('the series to the [[build]] of matrix.toml with take = "last"')
     return tuple(said)

@@ -159,7 +159,8 @@ def test_what_cannot_be_booted_is_said(
     said = done.table()
     assert "not booted" in said
     assert "invoke kernels --record" in said
-    assert "matrix.toml" in said
+    (setting,) = re.findall(r"of matrix.toml with (.*)", said)
+    assert f"\n{setting}\n" in (paths.PROJECT / "matrix.toml").read_text()
     built = records.Record("2.6.24", "amd64", "none", "gcc", "0", "0", "2026-01-01")
     monkeypatch.setattr(records, "read", lambda: (built,))
     # Built before, and to be entered as proven now.

@@ -38,6 +38,14 @@ def test_files_that_it_names_exist() -> None:
         assert (paths.PROJECT / name).exists(), name
 
 
+def test_settings_that_it_quotes_are_in_a_table() -> None:
+    files = [paths.PROJECT / "matrix.toml", *(paths.PROJECT / "tarpit_builder/rules").glob("*.toml")]
+    lines = {line.strip() for file in files for line in file.read_text().splitlines()}
+    quoted = re.findall(r"`(\w+ = [^`]+)`", TEXT)
+    assert quoted
+    assert [setting for setting in quoted if setting not in lines] == []
+
+
 def test_options_that_it_names_exist() -> None:
     invoke = Path(sys.executable).parent / "invoke"
     commands = re.findall(r"invoke ([a-z-]+)((?:\s+--?[\w-]+(?:\s+[^\s`-][^\s`]*)?)*)", TEXT)
