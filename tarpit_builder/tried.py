@@ -84,8 +84,8 @@ def summary(trials: Iterable[Trial], kernels: Iterable[records.Record]) -> str:
             passed = sum(_passed(one.checks) for one in some)
             last = max(one.proven for one in some)
             lines.append(
-                f"- Proof on the wire (`invoke verify`), {module}: {len(some)} kernels were booted, "
-                f"and {passed:,} checks passed on them; the last on {last}."
+                f"- Proof on the wire (`invoke verify`), {module}: {len(some)} kernels were "
+                f"booted, and {passed:,} checks passed on them; the last on {last}."
             )
     lines += [
         f"- {WHAT[one.what]}, {one.on}, {one.date}, module {one.module}: {one.figures}."

@@ -39,7 +39,10 @@ def test_files_that_it_names_exist() -> None:
 
 
 def test_settings_that_it_quotes_are_in_a_table() -> None:
-    files = [paths.PROJECT / "matrix.toml", *(paths.PROJECT / "tarpit_builder/rules").glob("*.toml")]
+    files = [
+        paths.PROJECT / "matrix.toml",
+        *(paths.PROJECT / "tarpit_builder/rules").glob("*.toml"),
+    ]
     lines = {line.strip() for file in files for line in file.read_text().splitlines()}
     quoted = re.findall(r"`(\w+ = [^`]+)`", TEXT)
     assert quoted

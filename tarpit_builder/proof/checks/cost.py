@@ -22,6 +22,7 @@ from tarpit_builder.proof.network import CLIENT, Configurator
 from tarpit_builder.proof.registry import Group
 from tarpit_builder.proof.report import Figure
 from tarpit_builder.proof.segment import Flow, Segment, frame
+from tarpit_builder.versions import KernelVersion
 
 cost = Group("cost", "instructions per packet", order=90, icount="shift=0", cards=0, ordinary=True)
 
@@ -31,9 +32,13 @@ REST = 2.0  # seconds for what a guest that has just come up has to do; all floo
 PACKET_QDISC_BYPASS = 20
 SINK = "sink0"  # dummy0 comes into being with its module
 REJECT = ("REJECT", "--reject-with", "tcp-reset")
-TARGETS_SHARE = {4: 0.60, 6: 0.80}
-"""What the target is allowed of REJECT's cost above DROP, by contract.  The device's own aim, 0.40
-and 0.45, is not reached."""
+SINCE = KernelVersion.parse("6.12")
+TARGET_SHARE = {4: 0.60, 6: 0.80}
+"""What the target is allowed of REJECT's cost above DROP, by contract, on amd64 and from
+:data:`SINCE` on; before, the same answer takes up to 0.62."""
+DEVICE_SHARE = {4: 0.50, 6: 0.55}
+"""The same of the device, at which nothing has grown.  The contract's 0.40 and 0.45 are reached for
+SYNs only."""
 TARGETS = (("DROP",), REJECT, ("TARPIT",))
 
 
@@ -183,7 +188,12 @@ def table(lab: Lab) -> None:
     )
     lab.notes += format_table([each.row() for each in costs], header=header).splitlines()
     lab.figures += [one for each in costs for one in each.figures(lab.backend)]
-    dear = [f"{each.kind}: {each.ratio:.2f} times REJECT" for each in costs if each.ratio > 1]
+    limits = TARGET_SHARE if is_judged(lab) else dict.fromkeys(TARGET_SHARE, 1.0)
+    dear = [
+        f"{each.kind}: {each.ratio:.2f} times REJECT, more than {limits[family]}"
+        for (family, *_), each in zip(wanted, costs, strict=True)
+        if round(each.ratio, 2) > limits[family]
+    ]
     if dear:
         raise Deviation("; ".join(dear))
 
@@ -195,6 +205,11 @@ def kinds(lab: Lab) -> list[tuple[int, str, bytes]]:
         for family in lab.families
         for kind, payload in (("SYN", b""), ("1400 B", b"x" * 1400))
     ]
+
+
+def is_judged(lab: Lab) -> bool:
+    """Whether the contract's shares are those of this kernel and architecture."""
+    return lab.machine.spec.arch == "amd64" and lab.kernel >= SINCE
 
 
 @cost.check("the device costs less than the target, in the same chain as a drop", section="6")
@@ -232,7 +247,7 @@ def device(lab: Lab) -> None:
     over = [
         f"{kind}: {ratio:.2f} of REJECT's"
         for (family, kind, _), ratio in zip(wanted, ratios, strict=True)
-        if ratio > TARGETS_SHARE[family]
+        if round(ratio, 2) > (DEVICE_SHARE if is_judged(lab) else TARGET_SHARE)[family]
     ]
     if over:
         raise Deviation("; ".join(over))
