@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -41,6 +42,7 @@ __all__ = ["Archive", "DebianKernel", "Index", "Mirrors", "Package", "did_you_me
 
 TIMEOUT = (10, 30)  # seconds to connect, and between two reads
 RELEASE_LIMIT = 16_000_000  # bytes of an InRelease file; Debian's have 200 kB
+LINE_LIMIT = 1_000_000  # characters of it that are read at once
 INDEX_LIMIT = 400_000_000  # bytes of an uncompressed Packages file; main has about 60 MB
 WANTED = re.compile(
     r"linux-(?:headers|image|kbuild|compiler|modules|binary|base|source)-"
@@ -595,7 +597,7 @@ def _stanzas(path: Path, compression: str) -> Iterator[str]:
     lines: list[str] = []
     wanted, total = False, 0
     with _opened(path, compression) as index:
-        for line in index:
+        for line in iter(partial(index.readline, LINE_LIMIT), ""):
             total += len(line)
             if total > INDEX_LIMIT:
                 raise SourceError(

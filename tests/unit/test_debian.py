@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from tarpit_builder import suites
 from tarpit_builder.console import Console
 from tarpit_builder.errors import NetworkError, SourceError, UserError
+from tarpit_builder.sources import debian
 from tarpit_builder.sources.debian import Archive, Mirrors
 from tarpit_builder.sources.store import Store
 from tests.conftest import CLOUD, NEW, OLD
@@ -151,6 +153,24 @@ def test_an_index_of_indexes_without_end_is_not_read_to_it(
         file.truncate(40_000_000)
     with pytest.raises(SourceError, match="more for .*InRelease than any such index has"):
         archive.newest(TRIXIE, "", "amd64")
+
+
+@pytest.mark.parametrize("filler", ["\n", " "])
+def test_a_package_list_without_end_is_not_read_to_it(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, filler: str
+) -> None:
+    """Nor is a line of it, which would be in memory as a whole."""
+    monkeypatch.setattr(debian, "INDEX_LIMIT", 50_000)
+    monkeypatch.setattr(debian, "LINE_LIMIT", 1000)
+    index = tmp_path / "Packages.xz"
+    index.write_bytes(lzma.compress(f"Package: linux-image-x\n{filler * 40_000_000}".encode()))
+    tracemalloc.start()
+    try:
+        with pytest.raises(SourceError, match="unpacks to more than"):
+            list(debian._stanzas(index, ".xz"))
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_packages_that_are_not_what_the_index_says_are_not_kept(
