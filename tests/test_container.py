@@ -159,6 +159,24 @@ def test_nothing_outside_can_be_reached(engine: Engine, image: str, tmp_path: Pa
         assert sh(engine, image, script) == ("tried",)
 
 
+def test_what_tries_to_get_out_would_be_seen(image: str, tmp_path: Path) -> None:
+    """The same script where there is something to reach: an ordinary container, and no sealed one."""
+    with escapes(tmp_path) as script:
+        open_to_all = ["--network=host", f"--volume={tmp_path}:/host"]
+        open_to_all.append("--volume=/var/run/docker.sock:/run/docker.sock")
+        done = subprocess.run(
+            ["docker", "run", "--rm", *open_to_all, image, "sh", "-c", script],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    said = done.stdout.splitlines()
+    reached = {line.removeprefix("reached ").partition("/tarpit-secret")[0] for line in said[:-1]}
+    assert said[-1] == "tried"
+    assert reached >= {"docker.sock", "/host", "mknod", "root", "shadow"}
+    assert any(line.startswith("reached tcp/127.0.0.1/") for line in said)
+
+
 def test_links_of_an_input_lead_nowhere_outside(engine: Engine, image: str, tmp_path: Path) -> None:
     """A package whose link leads to a folder of the host's, with a file that is put behind it."""
     target = tmp_path / "host"
