@@ -208,6 +208,7 @@ static struct sk_buff *tarpit_skb(struct sk_buff *oldskb,
 	return nskb;
 }
 
+#ifndef TARPIT_COMPAT_ROUTE
 #ifndef TARPIT_COMPAT_POLICY
 /* Without a policy, IPsec is not asked, nor what label it should look for. */
 static bool tarpit_has_policy(const struct net *net)
@@ -222,7 +223,6 @@ static bool tarpit_has_policy(const struct net *net)
 }
 #endif
 
-#ifndef TARPIT_COMPAT_ROUTE
 static __always_inline struct dst_entry *
 tarpit_route4(struct net *net, struct sk_buff *skb, struct net_device *in,
 	      const struct tcphdr *tcph, u32 mark)

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 from tarpit_builder import build
 
 TIMES = ("started", "finished")
 """What a manifest says of the run, and not of the result."""
+
+
+WARNING = re.compile(r"(TARPIT|tarpit|tarpit_core|compat/\S+)\.[ch]:\d+:\d+: warning: ")
+
+
+def warnings(folder: Path) -> list[str]:
+    """What the compiler warned of in our own files, but for the probes, which shall fail."""
+    lines = (folder / build.LOG).read_text().splitlines()
+    return [line for line in lines if WARNING.search(line) and "probes.h.log" not in line]
 
 
 def packages(dist: Path) -> dict[str, str]:

@@ -31,6 +31,7 @@ from tarpit_builder.sources.store import Store
 from tests.attest.kit import key_pair
 from tests.disk import disk_of
 from tests.processes import start
+from tests.results import warnings
 
 pytestmark = pytest.mark.docker
 
@@ -72,6 +73,7 @@ def test_result_is_whole(built: BuildResult) -> None:
     assert [len(item["sha256"]) for item in manifest["sources"]] == [64, 64, 64]
     assert any("gcc-14" in line for line in manifest["toolchain"])
     assert "LD [M]" in (built.folder / "build.log").read_text()
+    assert warnings(built.folder) == []
     assert finished(built.folder) is not None
 
 

@@ -160,7 +160,7 @@ def test_nothing_outside_can_be_reached(engine: Engine, image: str, tmp_path: Pa
 
 
 def test_what_tries_to_get_out_would_be_seen(image: str, tmp_path: Path) -> None:
-    """The same script where there is something to reach: an ordinary container, and no sealed one."""
+    """The same script where there is something to reach: in a container that is not sealed."""
     with escapes(tmp_path) as script:
         open_to_all = ["--network=host", f"--volume={tmp_path}:/host"]
         open_to_all.append("--volume=/var/run/docker.sock:/run/docker.sock")

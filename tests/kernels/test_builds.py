@@ -32,6 +32,7 @@ from tarpit_builder.sources.buildtree import WHOLE_SOURCE
 from tarpit_builder.sources.debian import Archive
 from tarpit_builder.versions import IptablesVersion, KernelVersion
 from tests.kernels.conftest import CELLS, IPTABLES, RELEASES
+from tests.results import warnings
 
 pytestmark = pytest.mark.docker
 
@@ -72,6 +73,7 @@ def test_a_module_and_packages_for_every_release(
         iptables_tree(version)
     console = Console(quiet=True)
     result = build(request(release, arch), real, console, dist=tmp_path)
+    assert warnings(result.folder) == []
     name = "ipt_TARPIT" if release < "2.6.22" else "xt_TARPIT"
     module = (result.folder / f"{name}.ko").read_bytes()
     assert module[4] == ELF_CLASS[arch]
@@ -203,6 +205,7 @@ def test_a_kernel_of_ones_own_gets_the_ordinary_packages(
 ) -> None:
     longterm = replace(longterm, arch=arch)
     result = build(longterm, real, Console(quiet=True), dist=tmp_path)
+    assert warnings(result.folder) == []
     release = longterm.kernel
     names = {path.name.split("_")[0] for path in result.packages()}
     assert names == {f"xt-tarpit-modules-{release}", "xt-tarpit-dkms", "xt-tarpit-common"}

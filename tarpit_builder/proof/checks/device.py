@@ -23,7 +23,7 @@ from scapy.utils6 import in6_getnsma, in6_getnsmac
 from tarpit_builder.proof.checks import held, modes, shapes, state, storms, wire
 from tarpit_builder.proof.checks.life import Traffic
 from tarpit_builder.proof.checks.routes import bridge, expect_on, ip, of_ports, restore_eth1
-from tarpit_builder.proof.device import TABLE, Device, ingress, name_of
+from tarpit_builder.proof.device import TABLE, Device, ingress, load, name_of
 from tarpit_builder.proof.lab import MODES, PORT, Deviation, Lab, Unavailable
 from tarpit_builder.proof.namespaces import Pair
 from tarpit_builder.proof.network import CLIENT, SIDES, UNUSED
@@ -699,6 +699,7 @@ def unloads(lab: Lab) -> None:
     if "tarpit" not in guest.modules():
         raise Deviation("the module is not loaded")
     made.remove(NAME)
+    load(guest, lab.tools.device)  # what came by itself need not be what is judged
 
 
 def declare(first: str, second: str) -> None:
