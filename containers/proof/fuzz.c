@@ -945,10 +945,10 @@ static void judge(const struct frame *f, const struct flow *flow, struct verdict
 
 	memset(v, 0, sizeof(*v));
 	/* Whole frames cannot be told from those that it was put together with. */
-	if (pieces)
+	if (pieces) {
 		v->expect = MAY;
-	if (pieces)
 		return;
+	}
 	well_formed = parse(data, f->len, &p);
 	/* With others of the case, it may be a whole; and what is cut into segments gets right lengths. */
 	if (p.fragment || (!well_formed && f->vnet.gso_type))

@@ -333,20 +333,13 @@ class _Session:
                 self.console.say(f"    {wrong}, but not again: {genome} {where}")
                 return
             tried = smallest(genome, fails, tries=TRIES)
-            frames = self._answered(port, tried, *arguments)
+            frames = self._frames(port, tried, *arguments)
         except MachineDied as death:
             if death.killed:
                 raise
             self._anew()
-            self._found(death.message, tried, where, self._frames(port, tried))
+            self._found(death.message, tried, where, self._frames(port, tried, "--dry"))
         self._found(wrong, smallest_yet, where, frames)
-
-    def _answered(self, port: str, genome: str, *arguments: str) -> list[bytes]:
-        """The frames of *genome*, with the answers that they get."""
-        command = self.world.command(port, "--dump", *arguments)
-        told = self.world.guest.attempt(*command, stdin=World.lines([genome])).stdout
-        words = [line.split() for line in told.splitlines()]
-        return [bytes.fromhex(word[1]) for word in words if word[0] in {"frame", "reply"}]
 
     def _death(self, wrong: str, seed: int, count: int, *, chaos: bool) -> None:
         """A guest that is dead or ill: find the case, by booting others."""
@@ -371,7 +364,7 @@ class _Session:
 
             if fails(culprit):
                 small = smallest(culprit, fails, tries=boots)
-                frames = self._frames(port, small)
+                frames = self._frames(port, small, "--dry")
                 self._found(wrong, small, f"on {port}", frames)
             else:
                 self._found(wrong, how=f"{how}: on {port}, by the first {high} together")
@@ -409,11 +402,12 @@ class _Session:
         )
         return told.stdout.split()[1]
 
-    def _frames(self, port: str, genome: str) -> list[bytes]:
-        """The frames of *genome*, as far as they go without an answer."""
-        command = self.world.command(port, "--dry", "--dump")
+    def _frames(self, port: str, genome: str, *arguments: str) -> list[bytes]:
+        """The frames of *genome*, and the answers that they get, if any (``--dry``: none)."""
+        command = self.world.command(port, "--dump", *arguments)
         told = self.world.guest.attempt(*command, stdin=World.lines([genome])).stdout
-        return [bytes.fromhex(line.split()[1]) for line in told.splitlines() if line[:5] == "frame"]
+        words = [line.split() for line in told.splitlines()]
+        return [bytes.fromhex(word[1]) for word in words if word[0] in {"frame", "reply"}]
 
     def _anew(self) -> None:
         """Another guest in place of this one."""

@@ -251,14 +251,12 @@ class World:
     def _reload(self) -> None:
         """Write down how the modules come back after they were unloaded, with the devices."""
         tools = self.lab.tools
-        lines = [f"modprobe {tools.file or self.lab.module}"]
+        commands: list[tuple[str, ...]] = [("modprobe", tools.file or self.lab.module)]
         if self.has_device:
-            lines.append(" ".join(device.loading(self.guest, tools.device)))
+            commands.append(device.loading(self.guest, tools.device))
             for mode in MODES:
-                name = device.name_of(mode)
-                flag = "" if mode == "tarpit" else f"ethtool --set-priv-flags {name} {mode} on; "
-                lines.append(f"ip link add {name} type tarpit; {flag}ip link set {name} up")
-        self.guest.write("/run/load", "\n".join(lines) + "\n")
+                commands += device.making(device.name_of(mode), mode)
+        self.guest.write("/run/load", "".join(f"{' '.join(each)}\n" for each in commands))
 
     def unloads(self) -> int:
         """How often the target's module was unloaded in the last chaos."""

@@ -56,6 +56,17 @@ def name_of(mode: str) -> str:
     return f"tarpit-{mode}"
 
 
+def making(name: str, mode: str) -> list[tuple[str, ...]]:
+    """The commands that make a device called *name*, in *mode*, which is up."""
+    flags = [] if mode == "tarpit" else [setting(name, mode)]
+    return [("ip", "link", "add", name, "type", MODULE), *flags, ("ip", "link", "set", name, "up")]
+
+
+def setting(name: str, mode: str) -> tuple[str, ...]:
+    """The command that has *name* answer in *mode*."""
+    return "ethtool", "--set-priv-flags", name, mode, "on"
+
+
 class Device:
     """One device for each mode, and rules of nftables that forward frames to them."""
 
@@ -65,17 +76,14 @@ class Device:
 
     def make(self, name: str, mode: str = "tarpit") -> None:
         """A device called *name*, which is up; there may have been one."""
-        guest = self._guest
         self.remove(name)
-        guest.run("ip", "link", "add", name, "type", MODULE)
         self.made.add(name)
-        if mode != "tarpit":
-            self.set_mode(name, mode)
-        guest.run("ip", "link", "set", name, "up")
+        for command in making(name, mode):
+            self._guest.run(*command)
 
     def set_mode(self, name: str, mode: str) -> None:
         """Have *name* answer in *mode*."""
-        self._guest.run("ethtool", "--set-priv-flags", name, mode, "on")
+        self._guest.run(*setting(name, mode))
 
     def remove(self, name: str) -> None:
         """Take a device away, if there is one of that name."""

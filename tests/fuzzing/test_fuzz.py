@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tarpit_builder.console import Console
-from tarpit_builder.fuzzing import FuzzOptions, corpus
+from tarpit_builder.fuzzing import FuzzOptions, FuzzReport, corpus
 from tarpit_builder.fuzzing.session import GROUP, work
 from tarpit_builder.fuzzing.world import PORTS, World
 from tarpit_builder.proof.qemu import MachineSpec
@@ -25,6 +25,13 @@ def runner(bench: Bench, module: str) -> Runner:
     """A machine with *module* in place of ours."""
     base = MachineSpec(bench.boot.kernel, bench.boot.initrd, cpus=2)
     return Runner(Setup(bench.boot, base, 300, tools_with(module)), Console())
+
+
+def fuzzed(bench: Bench, mutant: str, packets: int, findings: Path) -> FuzzReport:
+    """What so many packets show of *mutant*, without a corpus; the same ones each time."""
+    options = FuzzOptions(packets=packets, seed=1, findings=findings)
+    with runner(bench, mutant) as machine:
+        return work(machine, options, Console(), [])
 
 
 def test_every_case_that_is_known_is_dealt_with_rightly(bench: Bench) -> None:
@@ -71,9 +78,7 @@ def test_a_minute_of_hostile_frames_finds_nothing(bench: Bench, tmp_path: Path) 
 def test_a_fault_in_the_module_is_found_and_made_small(
     bench: Bench, tmp_path: Path, mutant: str, wrong: str
 ) -> None:
-    options = FuzzOptions(packets=50_000, seed=1, findings=tmp_path)
-    with runner(bench, mutant) as machine:
-        report = work(machine, options, Console(), [])
+    report = fuzzed(bench, mutant, 50_000, tmp_path)
     found = {finding.wrong: finding for finding in report.findings}
     assert any(wrong in name for name in found), report.summary()
     finding = next(one for name, one in found.items() if wrong in name)
@@ -89,9 +94,7 @@ def test_a_fault_in_the_module_is_found_and_made_small(
 @pytest.mark.parametrize("mutant", ["tracked-replies"])
 def test_connections_that_stay_tracked_are_found(bench: Bench, tmp_path: Path, mutant: str) -> None:
     """By what is in the table after a round, of no case in particular."""
-    options = FuzzOptions(packets=20_000, seed=1, findings=tmp_path)
-    with runner(bench, mutant) as machine:
-        report = work(machine, options, Console(), [])
+    report = fuzzed(bench, mutant, 20_000, tmp_path)
     assert [finding.wrong for finding in report.findings] == ["connections stay tracked"]
     (kept,) = tmp_path.glob("*.txt")
     assert corpus.read(kept) == []
@@ -100,9 +103,7 @@ def test_connections_that_stay_tracked_are_found(bench: Bench, tmp_path: Path, m
 @pytest.mark.slow
 @pytest.mark.parametrize("mutant", ["panics"])
 def test_a_guest_that_dies_is_traced_to_a_case(bench: Bench, tmp_path: Path, mutant: str) -> None:
-    options = FuzzOptions(packets=20_000, seed=1, findings=tmp_path)
-    with runner(bench, mutant) as machine:
-        report = work(machine, options, Console(), [])
+    report = fuzzed(bench, mutant, 20_000, tmp_path)
     assert report.findings
     finding = report.findings[0]
     assert "crashed" in finding.wrong

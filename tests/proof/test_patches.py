@@ -21,7 +21,9 @@ PATCHES = sorted(
     for path in (HERE / folder).glob("*.patch")
 )
 
-pytestmark = pytest.mark.skipif(shutil.which("patch") is None, reason="patch is not installed")
+pytestmark = pytest.mark.skipif(
+    shutil.which("patch") is None, reason="NO PATCH(1): no mutant was looked at"
+)
 
 
 @pytest.fixture
