@@ -14,7 +14,8 @@ from tarpit_builder import paths
 from tarpit_builder.matrix import definition, pipelines
 
 CHECK = Path(sys.executable).parent / "check-jsonschema"
-GITHUB = sorted((paths.PROJECT / ".github/workflows").glob("*.yml"))
+GITHUB_FOLDER = paths.PROJECT / ".github/workflows"
+GITHUB = sorted(GITHUB_FOLDER.glob("*.yml"))
 ASSIGNMENT = re.compile(r"[a-z]+=\S*$|#")
 GITLAB = [paths.PROJECT / ".gitlab-ci.yml", *sorted((paths.PROJECT / ".gitlab").glob("*.yml"))]
 TOOLS = {
@@ -61,8 +62,18 @@ def test_steps_call_only_the_project(file: Path) -> None:
 
     for script in scripts(YAML(typ="safe").load(file)):
         for command in re.split(r"\n|&&|\$\(|\|(?!\|)", script):
-            words = command.split()
+            words = command.strip().removeprefix("sudo ").split()
             assert not words or words[0] in TOOLS or ASSIGNMENT.match(words[0]), command
+
+
+@pytest.mark.parametrize(
+    "file", [GITHUB_FOLDER / "slow.yml", GITLAB[0]], ids=lambda path: path.name
+)
+def test_every_room_has_its_slow_tests_run(file: Path) -> None:
+    tests = (paths.PROJECT / "tests").glob("*/test_*.py")
+    slow = {path.parent.name for path in tests if "mark.slow" in path.read_text()}
+    assert {"faults", "proof"} <= slow
+    assert slow <= set(re.findall(r"tests/(\w+)", file.read_text()))
 
 
 def test_every_task_that_they_call_exists() -> None:
