@@ -24,6 +24,9 @@ from tarpit_builder.versions import KernelVersion
 FILE = Path(__file__).resolve().parent / "records.tsv"
 README = paths.PROJECT / "README.md"
 MODULE_SOURCE = re.compile(r"(^|/)((x|ip)t_TARPIT|tarpit|tarpit_core)\.[ch]$|(^|/)compat/")
+RELEASE, ARCHIVE, COPY = VOUCHED = ("release", "archive", "copy")
+"""What the source is known to be: a release of kernel.org's, by the catalogue or a signature; what
+a distribution's archive serves; or a tree as somebody had it, for which nobody vouches."""
 BEGIN, END = "<!-- records -->\n", "<!-- end of records -->\n"
 
 
@@ -32,8 +35,9 @@ class Record:
     """One kernel: *kernel* as a request names it, on *arch*, with packages for *userland*.
 
     *compiler* and *source*, a digest of the kernel's tree or headers, are those of the module, and
-    *module* is a digest of its own source.  *built* is a date; *proven*, another, and *checks* tell
-    of the proof, if there is one: the groups of checks and how many passed.
+    *module* is a digest of its own source.  *vouched* is one of :data:`VOUCHED`.  *built* is a
+    date; *proven*, another, and *checks* tell of the proof, if there is one: the groups of checks
+    and how many passed.
     """
 
     kernel: str
@@ -41,6 +45,7 @@ class Record:
     userland: str
     compiler: str
     source: str
+    vouched: str
     module: str
     built: str
     proven: str = ""
@@ -123,6 +128,7 @@ def found(dist: Path) -> Iterator[Record]:
             userland=_userland(plan),
             compiler=manifest["toolchain"][0],
             source=_source(manifest["sources"][0]),
+            vouched=_vouched(manifest["sources"][0]),
             module=_module(manifest["module"]),
             built=_date(path),
             proven=_date(path.parent / evidence.EVIDENCE) if proof else "",
@@ -143,6 +149,7 @@ def status(records: Iterable[Record] = ()) -> str:
             record.arch,
             record.userland,
             record.compiler.partition(" ")[0] + " " + record.compiler.rpartition(" ")[2],
+            record.vouched,
             record.built,
             record.proven or "–",
             record.checks or "not booted",
@@ -150,7 +157,7 @@ def status(records: Iterable[Record] = ()) -> str:
         )
         for record in records or read()
     ]
-    header = ("kernel", "arch", "userland", "compiler", "built", "proven", "checks", "")
+    header = ("kernel", "arch", "userland", "compiler", "source", "built", "proven", "checks", "")
     return format_table(rows, header=header)
 
 
@@ -180,23 +187,41 @@ def series(records: Iterable[Record]) -> str:
 def summary(records: Iterable[Record] = ()) -> str:
     """What the README says: which kernels were booted and proven, and which were built."""
     records = tuple(records) or read()
-    ours = [record for record in records if not record.distribution]
     lines = []
-    for arch in sorted({record.arch for record in ours}):
-        of = [record for record in ours if record.arch == arch]
-        proven = [record for record in of if record.proven]
-        booted = {record.version.series for record in proven}
-        rest = [record for record in of if record.version.series not in booted]
-        if proven:
-            lines.append(f"  On {arch}, Linux {series(proven)}: booted and proven.")
-        if rest:
-            lines.append(f"  On {arch}, Linux {series(rest)}: the module was seen to build.")
-    theirs = sorted(record.kernel for record in records if record.distribution and record.proven)
+    for vouched, what in (
+        (RELEASE, "Releases of Linux that are known to be those of kernel.org"),
+        (
+            COPY,
+            "Releases as copies had them, some with a vendor's changes; nobody vouches for those",
+        ),
+    ):
+        ours = [one for one in records if not one.distribution and one.vouched == vouched]
+        for arch in sorted({record.arch for record in ours}):
+            said = _seen([record for record in ours if record.arch == arch])
+            lines.append(f"  {what}, on {arch}: {said}.")
+    theirs = sorted(
+        record.kernel for record in records if record.vouched == ARCHIVE and record.proven
+    )
     if theirs:
-        lines.append(f"  Of distributions' kernels booted and proven: {', '.join(theirs)}.")
+        lines.append(
+            f"  Kernels of distributions that were booted and proven: {', '.join(theirs)}."
+        )
     return "\n".join(
         textwrap.fill(line, 110, subsequent_indent="  ", break_on_hyphens=False) for line in lines
     )
+
+
+def _seen(records: list[Record]) -> str:
+    """Which series of *records* were booted and proven, and which were built and no more."""
+    proven = [record for record in records if record.proven]
+    booted = {record.version.series for record in proven}
+    rest = [record for record in records if record.version.series not in booted]
+    parts = [
+        f"{series(some)} {what}"
+        for some, what in ((proven, "booted and proven"), (rest, "seen to build"))
+        if some
+    ]
+    return "; ".join(parts)
 
 
 def write_readme() -> None:
@@ -233,6 +258,13 @@ def _userland(plan: dict[str, Any]) -> str:
 
 def _source(source: dict[str, str]) -> str:
     return (source.get("git-tree") or source["sha256"])[:12]
+
+
+def _vouched(source: dict[str, Any]) -> str:
+    told = " ".join(source.get("verified", ()))
+    if "trusted on first use" in told:
+        return COPY
+    return RELEASE if "git-tree" in source and "archive names" not in told else ARCHIVE
 
 
 def _module(members: dict[str, str]) -> str:

@@ -68,7 +68,7 @@ def statement() -> str:
             ("hosts", HOSTS),
             ("targets", targets[0]),
             *(("", target) for target in targets[1:]),
-            ("", f"Linux {tried} of kernel.org: {_join(_limited(KernelOrg.architectures))}"),
+            ("", f"Linux {tried} from source: {_join(_limited(KernelOrg.architectures))}"),
         ]
     )
 

@@ -55,7 +55,7 @@ def test_hosts_and_targets_are_stated_with_the_ranges_of_the_rules() -> None:
     assert "Python 3.11" in said
     assert "trixie (13)" in said
     tried = records.series(one for one in records.read() if not one.distribution)
-    assert f"Linux {tried} of kernel.org: amd64, i386 and arm64 (>=4.4)" in said
+    assert f"Linux {tried} from source: amd64, i386 and arm64 (>=4.4)" in said
 
 
 def test_the_readme_says_what_the_records_do() -> None:
@@ -86,7 +86,7 @@ def test_a_trial_is_noted_entered_and_told_and_nothing_else_is(tmp_path: Path) -
 
 
 def test_proofs_are_counted_from_the_records() -> None:
-    one = records.Record("6.1", "amd64", "none", "gcc", "s", "m", "2026-11-01")
+    one = records.Record("6.1", "amd64", "none", "gcc", "s", "release", "m", "2026-11-01")
     older = replace(one, proven="2026-11-02", checks="smoke wire: 1066 pass, 2 skip")
     current = replace(older, module=records.module_digest(), checks="all: 400 pass")
     said = " ".join(tried.summary((), (one, older, current)).split())

@@ -63,7 +63,7 @@ def clone(history: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     git(history, "checkout", "-q", "-B", "main", "v2.6.23")
     monkeypatch.setenv("TARPIT_DIST", str(tmp_path / "dist"))
     monkeypatch.setenv("TARPIT_LOCK", str(tmp_path / "lock.toml"))
-    built = records.Record("2.6.23", "amd64", "none", "gcc", "0", "0", "2026-01-01")
+    built = records.Record("2.6.23", "amd64", "none", "gcc", "0", "release", "0", "2026-01-01")
     monkeypatch.setattr(records, "read", lambda: (built,))
     return history
 
@@ -161,7 +161,7 @@ def test_what_cannot_be_booted_is_said(
     assert "invoke kernels --record" in said
     (setting,) = re.findall(r"of matrix.toml with (.*)", said)
     assert f"\n{setting}\n" in (paths.PROJECT / "matrix.toml").read_text()
-    built = records.Record("2.6.24", "amd64", "none", "gcc", "0", "0", "2026-01-01")
+    built = records.Record("2.6.24", "amd64", "none", "gcc", "0", "release", "0", "2026-01-01")
     monkeypatch.setattr(records, "read", lambda: (built,))
     # Built before, and to be entered as proven now.
     said = porting.port(request(clone), real, Console(quiet=True)).table()

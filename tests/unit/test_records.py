@@ -97,23 +97,46 @@ def test_what_nobody_else_can_repeat_is_not_entered(tmp_path: Path, file: Path) 
 
 
 def test_the_summary_joins_series_that_follow_each_other() -> None:
-    def record(kernel: str, proven: str = "", arch: str = "amd64") -> Record:
-        return Record(kernel, arch, "bookworm", GCC, "tree", "module", "2026-11-27", proven)
+    def record(kernel: str, vouched: str, proven: str = "", arch: str = "amd64") -> Record:
+        return Record(
+            kernel, arch, "bookworm", GCC, "tree", vouched, "module", "2026-11-27", proven
+        )
 
+    day = "2026-11-27"
     said = records.summary(
         [
-            *(record(f"2.6.{minor}", "2026-11-27") for minor in range(19, 29)),
-            record("2.6.32.63"),
-            record("5.15.148"),
-            record("6.1.20", "2026-11-27"),
-            record("2.6.19", arch="i386"),
-            record("6.12.118+deb13-amd64", "2026-11-27"),
+            *(record(f"2.6.{minor}", records.RELEASE, day) for minor in range(19, 29)),
+            record("2.6.32.63", records.RELEASE),
+            record("5.15.148", records.COPY),
+            record("6.1.20", records.COPY, day),
+            record("2.6.19", records.RELEASE, arch="i386"),
+            record("6.12.118+deb13-amd64", records.ARCHIVE, day),
+            record("6.1.192", records.ARCHIVE, day),
         ]
     )
-    assert "On amd64, Linux 2.6.19 to 2.6.28, 6.1: booted and proven." in said
-    assert "On amd64, Linux 2.6.32, 5.15: the module was seen to build." in said
-    assert "On i386, Linux 2.6.19: the module was seen to build." in said
-    assert "booted and proven: 6.12.118+deb13-amd64." in said
+    lines = " ".join(said.split())
+    assert (
+        "kernel.org, on amd64: 2.6.19 to 2.6.28 booted and proven; 2.6.32 seen to build." in lines
+    )
+    assert "vouches for those, on amd64: 6.1 booted and proven; 5.15 seen to build." in lines
+    assert "kernel.org, on i386: 2.6.19 seen to build." in lines
+    assert "booted and proven: 6.1.192, 6.12.118+deb13-amd64." in lines
+
+
+@pytest.mark.parametrize(
+    ("source", "vouched"),
+    [
+        ({"git-tree": "0", "verified": ["git tree 0 is the catalogue's"]}, records.RELEASE),
+        ({"git-tree": "0", "verified": ["signed by Linus Torvalds"]}, records.RELEASE),
+        ({"git-tree": "0", "verified": ["git tree 0 was trusted on first use (x)"]}, records.COPY),
+        ({"git-tree": "0", "verified": ["Debian's archive names SHA-256 0"]}, records.ARCHIVE),
+        ({"sha256": "0"}, records.ARCHIVE),
+    ],
+)
+def test_who_vouches_for_a_source_is_told_from_its_manifest(
+    source: dict[str, object], vouched: str
+) -> None:
+    assert records._vouched(source) == vouched
 
 
 def test_a_damaged_file_is_said_to_be(file: Path) -> None:
