@@ -13,6 +13,8 @@ from tarpit_builder.fuzzing.corpus import EMPTY
 
 LINK_ETHERNET = 1  # pcap's LINKTYPE_ETHERNET
 NAME = re.compile(r"[^a-z0-9]+")
+CHANGING = re.compile(r"\b(0x)?[0-9a-f]*\d[0-9a-f]*\b", re.IGNORECASE)
+"""What a kernel says differently each time: addresses, processors, processes, offsets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,11 @@ class Finding:
     genome: str = ""
     how: str = ""
     frames: tuple[bytes, ...] = ()
+
+    @staticmethod
+    def kind(wrong: str) -> str:
+        """What two findings of the same fault have in common."""
+        return CHANGING.sub("", wrong)
 
     def shown(self) -> str:
         """In a line."""

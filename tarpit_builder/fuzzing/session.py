@@ -28,7 +28,7 @@ GROUP = Group("fuzz", "hostile frames", order=0, extra=True)
 MINUTE = 60.0
 ROUND = 10.0  # seconds that a round should take: what is new is worked with in the next
 FIRST = 200  # cases of the first round
-ENOUGH = 5  # different findings, after which a run ends
+ENOUGH = 5  # different findings, or guests that died, after which a run ends
 TRIES = 400  # to make a wrong answer small
 BOOTS = 20  # to make small what kills the guest
 SLACK = 600.0  # seconds that a round may take beyond what it should
@@ -81,7 +81,8 @@ class FuzzReport:
 
     *places* and *edges* are basic blocks of the module that were reached, and ways between two,
     as far as the kernel tells (*guided*); *once* counts cases that were wrong and then right,
-    *unloads* how often the module was unloaded while frames came in.
+    *unloads* how often the module was unloaded while frames came in, *deaths* guests that did not
+    survive a round.
     """
 
     kernel: str
@@ -96,6 +97,7 @@ class FuzzReport:
     edges: int = 0
     once: int = 0
     unloads: int = 0
+    deaths: int = 0
     genomes: int = 0
     seconds: float = 0.0
     findings: list[Finding] = field(default_factory=list)
@@ -129,6 +131,7 @@ class FuzzReport:
             reached,
             f"the module was unloaded and loaded again {self.unloads} times",
             *([f"{self.once} cases were wrong once and not again"] if self.once else []),
+            *([f"{self.deaths} guests did not survive"] if self.deaths else []),
             *([] if self.device else ["without the device, which this kernel cannot have"]),
             what,
             *(f"  {finding.shown()}" for finding in self.findings),
@@ -241,7 +244,8 @@ class _Session:
                 self._tell()
                 sent = options.packets and report.packets >= options.packets
                 used_up = sent or report.seconds >= options.limit
-                if used_up or options.replay or len(report.findings) >= ENOUGH:
+                enough = max(len(report.findings), report.deaths) >= ENOUGH
+                if used_up or options.replay or enough:
                     break
             self._leaks()
             report.seconds = time.monotonic() - began
@@ -299,10 +303,14 @@ class _Session:
         took = max(time.monotonic() - began, 0.5)
         self.cases = max(FIRST, min(int(self.cases * ROUND / took), 4 * self.cases))
 
+    def _known(self, wrong: str) -> bool:
+        kind = Finding.kind(wrong)
+        return any(Finding.kind(known.wrong) == kind for known in self.report.findings)
+
     def _found(
         self, wrong: str, genome: str = "", how: str = "", frames: Sequence[bytes] = ()
     ) -> None:
-        if any(known.wrong == wrong for known in self.report.findings):
+        if self._known(wrong):
             return
         finding = Finding(wrong, genome, how, tuple(frames))
         self.report.findings.append(finding)
@@ -312,7 +320,7 @@ class _Session:
 
     def _wrong(self, port: str, genome: str, wrong: str, *arguments: str) -> None:
         """A wrong answer, which the same guest gives again to a simpler case."""
-        if any(known.wrong == wrong for known in self.report.findings):
+        if self._known(wrong):
             return
 
         tried = smallest_yet = genome
@@ -343,7 +351,10 @@ class _Session:
 
     def _death(self, wrong: str, seed: int, count: int, *, chaos: bool) -> None:
         """A guest that is dead or ill: find the case, by booting others."""
+        self.report.deaths += 1
         self._anew()
+        if self._known(wrong):
+            return
         how = f"seed {seed}, {count} cases, {len(self.genomes)} genomes" + (
             ", rules and devices changing meanwhile" if chaos else ""
         )

@@ -20,6 +20,7 @@ PORT = 1000
 PORTS = ("tap0", "tap1", "tap2", "wire3")
 TUNNELLED, BRIDGED, IN_PIECES, WIRE = PORTS
 SLOWER = 20  # times, is the wire
+VXLAN = "vxlan9"
 CABLE = "cable"  # the namespace with its other end
 CARD = "eth0"
 CHAINS = ("INPUT", "FORWARD")
@@ -51,6 +52,7 @@ while [ -z "$end" ]; do
 	ip link add gone0 type tarpit; ip link set gone0 netns gone
 	ip netns del gone
 	nft flush table netdev tarpit; nft -f /run/device.nft
+	ip link set $1 nomaster; ip link set $1 master br9
 	ip link set tarpit-reset mtu 1280; ip link set tarpit-reset down; ip link set tarpit-reset up
 	ethtool --set-priv-flags tarpit-stall honeypot on
 	ethtool --set-priv-flags tarpit-stall stall on
@@ -191,7 +193,7 @@ class World:
         links = (
             f"gre9 type gre {local} ttl 64",
             f"sit9 type sit mode any {local} ttl 64",
-            f"vxlan9 address {hardware(number)} type vxlan id {number} dstport 4789 {local}",
+            f"{VXLAN} address {hardware(number)} type vxlan id {number} dstport 4789 {local}",
         )
         made = [not self.guest.attempt("ip", "link", "add", *link.split()).status for link in links]
         for link in compress(links, made):
@@ -229,24 +231,32 @@ class World:
         made = device.Device(guest)
         for mode in MODES:
             made.make(device.name_of(mode), mode)
-        rules = []
+        rules: list[str] = []
         for number, port in enumerate(PORTS):
-            made.nft(*device.ingress(f"in-{port}", CARD if port == WIRE else port))
-            rule = f"add rule {device.TABLE} in-{port}"
-            rules += [
-                f"{rule} tcp dport {PORT + 10 * WAYS['device'] + n} fwd to {device.name_of(mode)}"
-                for n, mode in enumerate(MODES)
-            ]
-            rules += [
-                f"{rule} {asked} fwd to {device.name_of('tarpit')}"
-                for asked in (
-                    f"arp daddr ip 10.9.{number}.128/25",
-                    f"meta l4proto ipv6-icmp @th,64,112 0xfd09{number:04x}{0:020x}",
-                )
-            ]
+            questions = (
+                f"arp daddr ip 10.9.{number}.128/25",
+                f"meta l4proto ipv6-icmp @th,64,112 0xfd09{number:04x}{0:020x}",
+            )
+            rules += self._forward(made, port, CARD if port == WIRE else port, questions)
+        if self.has_tunnels:
+            rules += self._forward(made, VXLAN, VXLAN)
         guest.write("/run/device.nft", "\n".join(rules) + "\n")
         guest.run("nft", "-f", "/run/device.nft")
         self.has_device = True
+
+    @staticmethod
+    def _forward(
+        made: device.Device, chain: str, link: str, questions: tuple[str, ...] = ()
+    ) -> list[str]:
+        """The rules for what comes in by *link*, in a *chain* of its own."""
+        made.nft(*device.ingress(f"in-{chain}", link))
+        ports = {PORT + 10 * WAYS["device"] + n: mode for n, mode in enumerate(MODES)}
+        wanted = {f"tcp dport {port}": mode for port, mode in ports.items()}
+        wanted |= dict.fromkeys(questions, "tarpit")
+        return [
+            f"add rule {device.TABLE} in-{chain} {what} fwd to {device.name_of(mode)}"
+            for what, mode in wanted.items()
+        ]
 
     def _reload(self) -> None:
         """Write down how the modules come back after they were unloaded, with the devices."""
@@ -337,6 +347,10 @@ class World:
             cases = count // SLOWER if port == WIRE else count
             command = " ".join(self.command(port, *arguments, "--count", str(cases)))
             jobs.append(f'{command} < /run/genomes > /run/{port}.out 2>&1 & jobs="$jobs $!"')
-        begin, end = ("sh /run/chaos & chaos=$!", "kill $chaos; wait $chaos") if chaos else ("", "")
+        begin, end = (
+            (f"sh /run/chaos {BRIDGED} & chaos=$!", "kill $chaos; wait $chaos")
+            if chaos
+            else ("", "")
+        )
         guest.attempt("sh", "-c", "\n".join((begin, *jobs, "wait $jobs", end)), seconds=seconds)
         return [Run.parse(guest.read(f"/run/{port}.out")) for port in PORTS]

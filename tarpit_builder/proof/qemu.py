@@ -36,6 +36,7 @@ TROUBLE = re.compile(
     r"unregister_netdevice: waiting for|invoked oom-killer|System is deadlocked on memory"
 )
 """What a kernel says when something is wrong with it; expected warnings are none of these."""
+TIME = re.compile(r"^\[ *\d+\.\d+\] ?(?:\[ *[TC]\d+\] ?)?")
 OUT_OF_MEMORY = re.compile(r"invoked oom-killer|System is deadlocked on memory|Out of memory")
 RACE = "BUG: KCSAN: data-race in "
 RULER = re.compile(r"={20,}")  # above and below a race that is reported
@@ -44,12 +45,13 @@ OURS = re.compile(r"\[(xt_TARPIT|tarpit)\]")
 
 
 def complaints(lines: Iterable[str]) -> Iterator[str]:
-    """The *lines* that tell of a kernel in trouble.
+    """The *lines* that tell of a kernel in trouble, without the time.
 
     The kernel has data races of its own, and a debug kernel reports them as well: they are none,
     unless one of the two accesses is the module's.
     """
-    return (line.strip() for line in without_foreign_races(lines) if TROUBLE.search(line))
+    told = (line for line in without_foreign_races(lines) if TROUBLE.search(line))
+    return (TIME.sub("", line).strip() for line in told)
 
 
 def without_foreign_races(lines: Iterable[str]) -> Iterator[str]:

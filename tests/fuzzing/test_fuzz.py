@@ -8,7 +8,7 @@ import pytest
 
 from tarpit_builder.console import Console
 from tarpit_builder.fuzzing import FuzzOptions, FuzzReport, corpus
-from tarpit_builder.fuzzing.session import GROUP, work
+from tarpit_builder.fuzzing.session import ENOUGH, GROUP, work
 from tarpit_builder.fuzzing.world import PORTS, World
 from tarpit_builder.proof.qemu import MachineSpec
 from tarpit_builder.proof.runner import Runner, Setup
@@ -104,11 +104,25 @@ def test_connections_that_stay_tracked_are_found(bench: Bench, tmp_path: Path, m
 @pytest.mark.parametrize("mutant", ["panics"])
 def test_a_guest_that_dies_is_traced_to_a_case(bench: Bench, tmp_path: Path, mutant: str) -> None:
     report = fuzzed(bench, mutant, 20_000, tmp_path)
-    assert report.findings
-    finding = report.findings[0]
+    (finding,) = report.findings
     assert "crashed" in finding.wrong
     assert finding.genome
     assert finding.frames
+    assert report.deaths == ENOUGH
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", ["panics-in-the-end"])
+def test_a_guest_that_dies_while_a_case_is_made_small_loses_nothing(
+    bench: Bench, tmp_path: Path, mutant: str
+) -> None:
+    report = fuzzed(bench, mutant, 5_000, tmp_path)
+    crash, wrong = report.findings
+    assert "crashed" in crash.wrong
+    assert wrong.wrong == "acknowledges something else"
+    assert crash.genome
+    assert wrong.genome
+    assert len(list(tmp_path.glob("*.txt"))) == len(report.findings)
 
 
 def test_the_same_seed_makes_the_same_cases(bench: Bench) -> None:

@@ -15,6 +15,9 @@ from tests.proof.conftest import Bench
 
 SMALL = LoadOptions(clients=400, frames=20_000, seconds=1200, flood=20_000)
 TOLERANCE = 512  # kB that the kernel's own bookkeeping may grow by meanwhile
+USUAL = 1.5  # times as long as without load a question to the service may take, in the median
+AT_REST = 0.02  # of the processor's time may be the held connections'
+LATE = 1e9  # ns, in which 95 % of the answers have to come in a flood
 
 SAID = """\
 service idle count=200 failed=0 median=100000 high=110000 most=5000000
@@ -89,11 +92,14 @@ def test_twenty_thousand_connections_cost_the_host_nothing(bench: Bench) -> None
         assert run.grown("sockets", "idle", "loaded") <= 1
         assert run.grown("tracked", "idle", "loaded") <= 0
         assert run.service["loaded"]["failed"] == 0
+        assert run.service["loaded"]["median"] < USUAL * run.service["idle"]["median"]
+    assert clients.share("softirq", "watched", "kept") < AT_REST
     assert frames.grown("memory", "idle", "loaded") < TOLERANCE
     assert flood.grown("received", "before", "after") >= SMALL.flood
     # With what is under way; a socket for each SYN would be 6 MB and more.
     assert flood.grown("memory", "before", "after") < 8 * TOLERANCE
     assert flood.service["flooded"]["failed"] == 0
+    assert flood.service["flooded"]["high"] < LATE
 
 
 @pytest.mark.boot

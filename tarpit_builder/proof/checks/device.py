@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from scapy.layers.inet import IP, TCP
+from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import (
     ICMPv6ND_NA,
     ICMPv6ND_NS,
@@ -17,12 +17,20 @@ from scapy.layers.inet6 import (
     IPv6,
 )
 from scapy.layers.l2 import ARP, Dot1Q, Ether
+from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet, Raw
 from scapy.utils6 import in6_getnsma, in6_getnsmac
 
 from tarpit_builder.proof.checks import held, modes, shapes, state, storms, wire
 from tarpit_builder.proof.checks.life import Traffic
-from tarpit_builder.proof.checks.routes import bridge, expect_on, ip, of_ports, restore_eth1
+from tarpit_builder.proof.checks.routes import (
+    bridge,
+    expect_on,
+    ip,
+    of_ports,
+    restore_eth1,
+    try_ip,
+)
 from tarpit_builder.proof.device import TABLE, Device, ingress, load, name_of
 from tarpit_builder.proof.lab import MODES, PORT, Deviation, Lab, Unavailable
 from tarpit_builder.proof.namespaces import Pair
@@ -42,6 +50,7 @@ device = Group(
 
 NAME = "tarpit0"
 BOND = "bond9"
+TUNNEL, VNI, VXLAN_PORT = "vxlan9", 9, 4789
 NOBODY = {4: "10.1.0.77", 6: "2001:db8:1::77"}
 """Addresses in eth0's segment that nobody has."""
 ASKER = {4: "10.1.0.254", 6: "2001:db8:1::fe"}
@@ -209,6 +218,45 @@ def tagged_by_tc(lab: Lab, family: int) -> None:
             seen = [Ether(data) for data in watching.drain()]
         if not any(TCP in each and each.dst == question.dst for each in seen):
             raise Deviation("the tap saw nothing of the question")
+
+
+@contextmanager
+def tunnel(lab: Lab) -> Iterator[None]:
+    """A tunnel to the far end of eth0, all TCP out of which is forwarded to the device."""
+    lab.clear()
+    here, there = SIDES[0].guest4, SIDES[0].gateway4
+    link = f"{TUNNEL} type vxlan id {VNI} dstport {VXLAN_PORT} local {here} remote {there}"
+    try_ip(lab, f"link add {link}", "VXLAN")
+    try:
+        ip(lab, f"link set {TUNNEL} up")
+        rule = f"add rule {TABLE} v meta l4proto tcp fwd to {name_of('tarpit')}"
+        of(lab).nft(*ingress("v", TUNNEL), rule)
+        yield
+    finally:
+        ip(lab, f"link del {TUNNEL}")
+
+
+def through_tunnel(lab: Lab, inner: Packet, *, summed: bool) -> Packet:
+    """A frame in another one, whose checksum covers both if it is *summed*."""
+    wire = lab.wires[0]
+    outer = Ether(src=wire.mac, dst=wire.guest_mac) / IP(src=SIDES[0].gateway4, dst=SIDES[0].guest4)
+    udp = UDP(sport=40000, dport=VXLAN_PORT, **({} if summed else {"chksum": 0}))
+    return Ether(bytes(outer / udp / VXLAN(vni=VNI, flags="Instance") / inner))
+
+
+@device.check("out of a tunnel: answered into it, whoever has summed the segment up", section="6")
+def tunnelled(lab: Lab, family: int) -> None:
+    with tunnel(lab):
+        for summed in (False, True):
+            # With the outer checksum verified, the kernel hands on that of all there is inside.
+            for fill in (b"", b"\xff" * 9):
+                question = syn(lab, family, dst=NOBODY[family])
+                answers = exchange(lab, through_tunnel(lab, question / fill, summed=summed))
+                expect_turned(lab, question, [each[VXLAN].payload for each in answers])
+            wrong = Ether(bytes(syn(lab, family, dst=NOBODY[family])))
+            wrong[TCP].chksum ^= 0x100
+            if answers := exchange(lab, through_tunnel(lab, wrong, summed=summed)):
+                raise Deviation(f"a wrong checksum inside: {len(answers)} answers")
 
 
 @contextmanager

@@ -297,6 +297,12 @@ def bridged_forward(lab: Lab, family: int) -> None:
             expect_on(lab, probe, seen, sender, flags="SA", window=5)
 
 
+def hits(lab: Lab, family: int) -> int:
+    """How many packets the target saw of those that were to be forwarded."""
+    listed = lab.guest.run(lab.program(family), *lab.tools.wait, "-nvxL", "FORWARD")
+    return sum(int(line.split()[0]) for line in listed.splitlines() if "TARPIT" in line)
+
+
 @routes.check(
     "bridge: what comes in a header of PPPoE, which could not be put back, gets no answer"
 )
@@ -318,14 +324,15 @@ def bridged_pppoe(lab: Lab, family: int) -> None:
         wire.settle(f"{base}71", SIDES[1].guest(family))
         seen = [segment for each in lab.wires for segment in each.take()]
         lab.expect_silence(probe, seen, "a SYN in PPPoE")
-        listed = lab.guest.run(lab.program(family), *lab.tools.wait, "-nvxL", "FORWARD")
-        hits = [line.split()[0] for line in listed.splitlines() if "TARPIT" in line]
-        if hits != ["1"]:
-            raise Unavailable(f"this kernel does not show what is in PPPoE ({hits} packets)")
+        if not hits(lab, family):
+            raise Unavailable("this kernel does not show what is in PPPoE")
 
 
-@routes.check("bridge that filters VLANs: the reply has the tag of the port that it leaves by")
-def filtered_forward(lab: Lab, family: int) -> None:
+@contextmanager
+def filtered(lab: Lab, family: int) -> Iterator[list[str]]:
+    """A host on each port of a bridge that filters VLANs, both in VLAN 5: eth0 untagged, eth1 as
+    a trunk.
+    """
     show_bridged(lab, "filter-vlan-tagged")
     base = "2001:db8:2::" if family == 6 else "10.2.0."
     hosts = [f"{base}70", f"{base}71"]
@@ -333,25 +340,52 @@ def filtered_forward(lab: Lab, family: int) -> None:
         wire.hosts = [host]
     with bridge(lab, "eth1", "eth0"):
         try_ip(lab, "link set br0 type bridge vlan_filtering 1", "bridge that filters VLANs")
-        for port in ("eth0", "br0"):  # eth1 is a trunk
+        for port in ("eth0", "br0"):
             own = ("self",) if port == "br0" else ()
             lab.guest.run("bridge", "vlan", "add", "dev", port, *VLAN, "pvid", "untagged", *own)
         lab.guest.run("bridge", "vlan", "add", "dev", "eth1", *VLAN)
         lab.tarpit(chain="FORWARD", families=(family,))
+        yield hosts
+
+
+def across(
+    lab: Lab, family: int, hosts: list[str], into: int, tag: int | None
+) -> tuple[Segment, list[Segment]]:
+    """A SYN from one of *hosts* to the other, under a tag; what came back on that card."""
+    wire = lab.wires[into]
+    flow = lab.flow(family, src=hosts[into], dst=hosts[1 - into])
+    probe = lab.probe(family, "S", flow=flow)
+    wire.settle(hosts[into], SIDES[1].guest(family), vlan=tag)
+    wire.take()
+    wire.send([probe.packet()], mac=lab.wires[1 - into].mac, vlan=tag)
+    wire.settle(hosts[into], SIDES[1].guest(family), vlan=tag)
+    return probe, [segment for segment in wire.take() if segment.flow == flow.back]
+
+
+@routes.check("bridge that filters VLANs: the reply has the tag of the port that it leaves by")
+def filtered_forward(lab: Lab, family: int) -> None:
+    with filtered(lab, family) as hosts:
         for into, tag in ((0, None), (1, 5)):
-            wire = lab.wires[into]
-            flow = lab.flow(family, src=hosts[into], dst=hosts[1 - into])
-            probe = lab.probe(family, "S", flow=flow)
-            wire.settle(hosts[into], SIDES[1].guest(family), vlan=tag)
-            wire.take()
-            wire.send([probe.packet()], mac=lab.wires[1 - into].mac, vlan=tag)
-            wire.settle(hosts[into], SIDES[1].guest(family), vlan=tag)
-            seen = [segment for segment in wire.take() if segment.flow == flow.back]
+            probe, seen = across(lab, family, hosts, into, tag)
             if not seen and lab.kernel < BRIDGE_TELLS:
                 raise Unavailable("before 5.14 a bridge does not tell a port's tag")
             expect_on(lab, probe, seen, into, flags="SA", window=5)
             if seen[0].vlan != tag:
                 raise Deviation(f"tag {seen[0].vlan} instead of {tag}", [probe, *seen])
+
+
+@routes.check("bridge that filters VLANs: where no tag would be right, there is no answer")
+def filtered_apart(lab: Lab, family: int) -> None:
+    # What leaves by eth0 untagged may be of VLAN 5, which is not what comes in by it untagged.
+    for own in ((), ("vid", "7", "pvid", "untagged")):
+        with filtered(lab, family) as hosts:
+            for what in (("del", *VLAN), ("add", *VLAN, "untagged"), ("add", *own)):
+                if what != ("add",):
+                    lab.guest.run("bridge", "vlan", what[0], "dev", "eth0", *what[1:])
+            probe, seen = across(lab, family, hosts, 1, 5)
+            lab.expect_silence(probe, seen, f"eth0 with {' '.join(own) or 'no VLAN of its own'}")
+            if not hits(lab, family):
+                raise Unavailable("this kernel does not show what is tagged")
 
 
 @routes.check("bridge: a module that has asked one lets go of it when it is unloaded")
