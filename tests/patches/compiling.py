@@ -31,11 +31,15 @@ from tarpit_builder.sources import (
     FetchedTree,
     GitRepository,
     KernelSource,
+    LocalTree,
+    SourceOptions,
     Tarball,
     fetch_kernel,
 )
 from tarpit_builder.sources.debian import Mirrors
+from tarpit_builder.sources.local import release_of
 from tarpit_builder.sources.store import Store
+from tarpit_builder.sources.trust import TrustFile
 from tarpit_builder.versions import KernelVersion, VersionRange
 
 SCRIPT = Path(__file__).with_name("compile.sh")
@@ -64,10 +68,16 @@ class Compiled:
 def source(version: KernelVersion) -> FetchedTree | None:
     """The verified tree of *version*: from the environment's clones, the cache, or kernel.org.
 
-    From there only what the tests of the builds download anyway.
+    From there only what the tests of the builds download anyway.  A folder that the environment
+    names is taken at its word.
     """
     store = Store(paths.cache_dir(), offline=not (version.is_series and version in _DOWNLOADED))
     console = Console(quiet=True)
+    for folder in map(Path, os.environ.get("TARPIT_KERNEL_TREES", "").split()):
+        if release_of(folder) == version:
+            trust = TrustFile(paths.cache_dir() / "tests.lock")
+            options = SourceOptions(trust_on_first_use=True, trust=trust)
+            return fetch_kernel(LocalTree(folder), store, console, options=options)
     clones = os.environ.get("TARPIT_KERNEL_GIT", "").split()
     places: list[KernelSource] = [GitRepository(clone, version) for clone in clones]
     for place in [*places, Tarball(version)]:

@@ -28,6 +28,7 @@ from tests.patches.compiling import Compiled, compiled, exported, source
 
 pytestmark = pytest.mark.docker
 
+DEBIAN = [("5.10", "bullseye"), ("6.1", "bookworm"), ("6.12", "trixie"), ("7.2", "sid")]
 V24 = KernelVersion.parse("2.6.24")
 
 
@@ -47,7 +48,7 @@ def releases() -> Iterator[object]:
 def tree_of(version: KernelVersion) -> FetchedTree:
     tree = source(version)
     if tree is None:
-        pytest.skip(f"Linux {version} was not exercised: set TARPIT_KERNEL_GIT to a clone")
+        pytest.skip(f"Linux {version} was not exercised: set TARPIT_KERNEL_GIT or _TREES")
     return tree
 
 
@@ -70,39 +71,49 @@ def test_a_patched_tree_compiles_and_finds_what_it_calls(version: KernelVersion,
     assert done.needs - exports_of(version) == set()
 
 
-LONGTERMS = ("3.16", "4.4", "4.9", "4.14", "4.19", "5.4", "5.10", "5.15", "6.1", "6.12", "6.18")
+LONGTERMS = [entry.tree for entry in rules.load().of_kind("linux") if entry.tree]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("release", LONGTERMS)
-def test_a_patch_made_for_a_tree_compiles_in_it(release: str) -> None:
-    """Of the series that no patch is kept for."""
-    version = KernelVersion.parse(release)
-    check_on_demand(tree_of(version), version)
+@pytest.mark.parametrize("version", LONGTERMS, ids=str)
+def test_the_patch_of_a_longterm_compiles_in_its_tree(version: KernelVersion) -> None:
+    check(tree_of(version), version, patches.committed(version).patch)
 
 
 @pytest.mark.slow
-def test_a_patch_made_for_debians_own_tree_compiles_in_it() -> None:
+@pytest.mark.parametrize(("series", "suite"), DEBIAN)
+def test_a_patch_compiles_in_debians_own_tree(series: str, suite: str) -> None:
     """Which is a longterm's newest, with what Debian changed."""
     archive = Archive(Store(paths.cache_dir()), Mirrors.choose(None), Console(quiet=True))
+    package = f"linux-source-{series}"
     try:
-        tree = fetch_kernel(
-            DebianSource("linux-source-6.1", "bookworm", archive), archive.store, archive.console
-        )
+        tree = fetch_kernel(DebianSource(package, suite, archive), archive.store, archive.console)
     except (NetworkError, SourceError) as error:
-        pytest.skip(f"Debian's Linux 6.1 was not exercised: {error.message}")
-    assert isinstance(tree.version, KernelVersion)
-    check_on_demand(tree, tree.version)
+        pytest.skip(f"Debian's Linux {series} was not exercised: {error.message}")
+    version = tree.version
+    assert isinstance(version, KernelVersion)
+    check(tree, version, generate.on_demand(version, touched(tree), rules.load()))
+    if any(version in entry.releases for entry in rules.load().of_kind("linux")):
+        check(tree, version, patches.committed(version).patch)
 
 
-def check_on_demand(tree: FetchedTree, version: KernelVersion) -> None:
-    """The patch made for *tree* compiles in it with and without bridges, and finds its symbols."""
-    table = rules.load()
-    patch = generate.on_demand(version, touched(tree), table)
-    for settings in "", "CONFIG_BRIDGE=m\nCONFIG_NETFILTER_ADVANCED=y\nCONFIG_BRIDGE_NETFILTER=m\n":
-        done = compiled(tree, version, "amd64", patch, table.forms["xt"], settings)
-        assert done.complaints == []
-        assert done.needs - exported(tree) == set()
+SETTINGS = {
+    "as ever": "",
+    "bridges": "CONFIG_BRIDGE=m\nCONFIG_NETFILTER_ADVANCED=y\nCONFIG_BRIDGE_NETFILTER=m\n",
+    "a small box's": "".join(
+        f"CONFIG_{name}=n\n"
+        for name in ("IPV6", "NF_CONNTRACK", "NF_TABLES", "XFRM_USER", "PROC_FS")
+    ),
+}
+
+
+def check(tree: FetchedTree, version: KernelVersion, patch: Patch) -> None:
+    """*patch* compiles in *tree* with each kind of settings, and finds its symbols."""
+    form = rules.load().forms["xt"]
+    for name, settings in SETTINGS.items():
+        done = compiled(tree, version, "amd64", patch, form, settings)
+        assert done.complaints == [], name
+        assert done.needs - exported(tree) == set(), name
 
 
 @pytest.fixture
