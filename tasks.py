@@ -703,7 +703,7 @@ def repo(
     signer = publish.choose(key or c.config.tarpit.key, home, test=test_key)
     if signer.warning:
         console.warn(signer.warning)
-    options = publish.PublishOptions(
+    options = publish.RepositoryOptions(
         keep=versions,
         wanted=tuple(suite or ()),
         new_key=new_key,
@@ -913,7 +913,7 @@ def patch(
     """Patch a kernel or iptables tree of your own, or write the patch."""
     from tarpit_builder import patches, report
     from tarpit_builder.console import Console
-    from tarpit_builder.kernels.source import Places
+    from tarpit_builder.kernels.source import SourcePlaces
 
     release = patches.asked_for(given.kernel, given.iptables, given.kernel_tree)
     if output != "-":
@@ -923,7 +923,7 @@ def patch(
         print(patches.applied(done, dry_run=dry_run))
         release = done.release
     if output or not folder:
-        tree_of = Places.of(given.request(), given.archive(Console())).kernel
+        tree_of = SourcePlaces.of(given.request(), given.archive(Console())).kernel
         named = bool(given.kernel_git or given.kernel_tree)
         patches.write_out(release, format, output, folder=folder, fetch=tree_of, named=named)
 
@@ -1070,7 +1070,7 @@ def release(
         commit = release.write(draft, sign=sign)
         print(f"{draft.tag} is {commit}; publish it with: git push --follow-tags")
         return
-    options = release.PublishOptions(
+    options = release.ReleaseOptions(
         skip=tuple(skip or ()),
         sign=sign,
         only=tuple(only or ()),

@@ -17,7 +17,7 @@ from tarpit_builder.console import Console, format_table
 from tarpit_builder.container import Engine, Files, Input
 from tarpit_builder.errors import BuildError
 from tarpit_builder.kernels.source import Source
-from tarpit_builder.kernels.suite import Suite
+from tarpit_builder.kernels.suite import SuiteUserland
 from tarpit_builder.leftovers import scratch
 from tarpit_builder.machine import cores
 from tarpit_builder.packaging import contents
@@ -88,7 +88,7 @@ def run(request: Request, archive: Archive, console: Console, *, cold: bool) -> 
             Measurement("warm: module source touched", warm, "s", "≤ 20 s"),
             Measurement("no-op: nothing changed", idle, "s", "≤ 1 s"),
         ]
-        if isinstance(userland, Suite):
+        if isinstance(userland, SuiteUserland):
             if request.arch == architectures.BUILD:  # DKMS runs where its modules do
                 found += _of_suite(userland, warm, result, console)
         else:
@@ -99,7 +99,7 @@ def run(request: Request, archive: Archive, console: Console, *, cold: bool) -> 
 
 
 def _of_suite(
-    suite: Suite, warm: float, result: BuildResult, console: Console
+    suite: SuiteUserland, warm: float, result: BuildResult, console: Console
 ) -> list[Measurement]:
     """What a suite's own tools take; *warm* seconds of a whole build, with *result*."""
     engine = Engine.connect()
@@ -193,7 +193,7 @@ def images_of_its_own() -> Iterator[str]:
         container.IMAGES = usual
 
 
-def _bare(engine: Engine, suite: Suite) -> tuple[float, float]:
+def _bare(engine: Engine, suite: SuiteUserland) -> tuple[float, float]:
     """Seconds of compiling alone, and of all that the packaging script does beside it."""
     began = time.monotonic()
     with scratch("bench") as folder:
@@ -204,7 +204,7 @@ def _bare(engine: Engine, suite: Suite) -> tuple[float, float]:
     return compile_only, whole - compile_only
 
 
-def compiling(engine: Engine, suite: Suite) -> tuple[float, float]:
+def compiling(engine: Engine, suite: SuiteUserland) -> tuple[float, float]:
     """Seconds of a run with the inputs of a build until it begins, and of ``make`` alone in it.
 
     :raises BuildError: if it fails.
@@ -227,7 +227,7 @@ echo "compile $((compiled - began))"
     return said["began"] - before, said["compile"]
 
 
-def _dkms(engine: Engine, suite: Suite, result: BuildResult) -> tuple[DkmsBuild, DkmsBuild]:
+def _dkms(engine: Engine, suite: SuiteUserland, result: BuildResult) -> tuple[DkmsBuild, DkmsBuild]:
     """``dkms build``, ours and xtables-addons': CPU seconds (user and system) and modules.
 
     :raises BuildError: if either does not build for this kernel.

@@ -19,7 +19,7 @@ NEEDED_IMAGES = 3  # GB: the image of one suite and what a build needs beside it
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Examination:
     """One look: *topic*, whether it is *good*, what was seen, and how to mend it."""
 
     topic: str
@@ -51,7 +51,7 @@ def run(mirror: str) -> None:
         )
 
 
-def _findings(mirror: str) -> Iterator[Finding]:
+def _findings(mirror: str) -> Iterator[Examination]:
     yield _python()
     yield from _docker()
     yield _disk("cache disk", paths.cache_dir(), NEEDED_CACHE, "TARPIT_CACHE")
@@ -62,39 +62,39 @@ def _findings(mirror: str) -> Iterator[Finding]:
     yield _tool("gpgv", "gpgv", "gpgv debian-archive-keyring", "checks signatures")
 
 
-def _python() -> Finding:
+def _python() -> Examination:
     version = ".".join(map(str, sys.version_info[:3]))
-    return Finding("Python", sys.version_info >= (3, 11), version, "3.11 or newer is needed")
+    return Examination("Python", sys.version_info >= (3, 11), version, "3.11 or newer is needed")
 
 
-def _docker() -> Iterator[Finding]:
+def _docker() -> Iterator[Examination]:
     from tarpit_builder.container import Engine
 
     try:
         engine = Engine.connect()
-        yield Finding("container engine", True, engine.describe())
+        yield Examination("container engine", True, engine.describe())
         if where := engine.storage():
             yield _room("image disk", where, NEEDED_IMAGES, "the engine's data root")
     except TarpitError as error:
-        yield Finding("container engine", False, error.message, error.hint)
+        yield Examination("container engine", False, error.message, error.hint)
 
 
-def _disk(topic: str, path: Path, needed: int, variable: str) -> Finding:
+def _disk(topic: str, path: Path, needed: int, variable: str) -> Examination:
     place = path
     while not os.path.lexists(place):
         place = place.parent
     if not place.is_dir():
-        return Finding(topic, False, f"{place} is not a folder", f"point {variable} elsewhere")
+        return Examination(topic, False, f"{place} is not a folder", f"point {variable} elsewhere")
     if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
         mend = f"make it writable for this user, or point {variable} elsewhere"
-        return Finding(topic, False, f"{place} cannot be written", mend)
+        return Examination(topic, False, f"{place} cannot be written", mend)
     return _room(topic, place, needed, variable)
 
 
-def _room(topic: str, place: Path, needed: int, variable: str) -> Finding:
+def _room(topic: str, place: Path, needed: int, variable: str) -> Examination:
     free = shutil.disk_usage(place).free / 1e9
     good = free >= needed
-    return Finding(
+    return Examination(
         topic,
         good,
         f"{free:.0f} GB free at {place}",
@@ -102,7 +102,7 @@ def _room(topic: str, place: Path, needed: int, variable: str) -> Finding:
     )
 
 
-def _network(mirror: str) -> Iterator[Finding]:
+def _network(mirror: str) -> Iterator[Examination]:
     from tarpit_builder.sources.mirrors import Mirrors, apt_proxy
 
     mirrors = Mirrors.choose(mirror)
@@ -113,23 +113,23 @@ def _network(mirror: str) -> Iterator[Finding]:
     proxy = apt_proxy()
     if proxy and not (os.environ.get("http_proxy") or os.environ.get("HTTP_PROXY")):
         seen = f"apt goes through {proxy}, and nothing here does"
-        yield Finding("proxy", False, seen, f"if it is needed: export http_proxy={proxy}")
+        yield Examination("proxy", False, seen, f"if it is needed: export http_proxy={proxy}")
 
 
-def _mirror(topic: str, folder: str, why: str) -> Finding:
+def _mirror(topic: str, folder: str, why: str) -> Examination:
     import requests
 
     url = f"{folder}/InRelease"
     try:
         response = requests.head(url, timeout=10, allow_redirects=True)
     except requests.RequestException as error:
-        return Finding(
+        return Examination(
             topic,
             False,
             f"{url} does not answer ({type(error).__name__}; {why})",
             "check the network and http_proxy, or name a --mirror",
         )
-    return Finding(
+    return Examination(
         topic,
         response.ok,
         f"{url} answers {response.status_code} ({why})",
@@ -137,16 +137,16 @@ def _mirror(topic: str, folder: str, why: str) -> Finding:
     )
 
 
-def _tool(topic: str, program: str, packages: str, use: str) -> Finding:
+def _tool(topic: str, program: str, packages: str, use: str) -> Examination:
     where = shutil.which(program)
     if where is None:
-        return Finding(
+        return Examination(
             topic, False, f"{program} is not installed ({use})", f"apt-get install {packages}"
         )
-    return Finding(topic, True, _version(program))
+    return Examination(topic, True, _version(program))
 
 
-def _qemu() -> Finding:
+def _qemu() -> Examination:
     """The machine of this architecture's kernels, and of which others there are."""
     machines = {name: row.machine for name, row in architectures.known().items() if row.machine}
     usual = machines[architectures.BUILD]

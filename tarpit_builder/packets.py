@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tarpit_builder import build as building
 from tarpit_builder import evidence, paths, peers, prove
 from tarpit_builder import plan as planning
-from tarpit_builder.kernels.suite import Suite
+from tarpit_builder.kernels.suite import SuiteUserland
 from tarpit_builder.proof import VerifyOptions, VerifyReport, verify
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def run(request: Request, archive: Archive, console: Console) -> VerifyReport:
     userland.demand_provable(given=False, in_tree="")
     built = building.carry_out(plan, console)
     with prove.staged(plan, console, built.packages(), built) as (subject, workshop):
-        modules = peers.module(workshop, userland) if isinstance(userland, Suite) else ()
+        modules = peers.module(workshop, userland) if isinstance(userland, SuiteUserland) else ()
         judged = replace(
             subject,
             packages=(*subject.packages, *modules),

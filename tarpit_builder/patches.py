@@ -22,9 +22,9 @@ from tarpit_builder.patching.committed import (
 )
 from tarpit_builder.patching.demand import write_out
 from tarpit_builder.patching.regen import (
+    RangeVerdict,
     Regenerated,
     ReleaseTrees,
-    Verdict,
     check,
     check_all,
     demand_good,
@@ -42,10 +42,10 @@ __all__ = [
     "FOLDER",
     "Applied",
     "Committed",
+    "RangeVerdict",
     "Regenerated",
     "ReleaseTrees",
     "ReleaseVersion",
-    "Verdict",
     "applied",
     "apply",
     "asked_for",

@@ -9,7 +9,7 @@ from tarpit_builder.bench import DKMS_BY_HAND
 from tarpit_builder.errors import BuildError
 
 if TYPE_CHECKING:
-    from tarpit_builder.kernels.suite import Suite
+    from tarpit_builder.kernels.suite import SuiteUserland
     from tarpit_builder.sealed import Workshop
 
 MODULE = "peer_TARPIT"
@@ -40,7 +40,7 @@ done
 """LaBrea's other libraries are those of nmap, which every guest has."""
 
 
-def module(workshop: Workshop, suite: Suite) -> tuple[Path, ...]:
+def module(workshop: Workshop, suite: SuiteUserland) -> tuple[Path, ...]:
     """xtables-addons' module as the suite's own package builds it for this kernel.
 
     Nothing where that does not install or build, which is said.
@@ -49,13 +49,13 @@ def module(workshop: Workshop, suite: Suite) -> tuple[Path, ...]:
     return _fetch(workshop, suite, "xtables-addons", MODULE_SCRIPT, "*.ko", abi)
 
 
-def programs(workshop: Workshop, suite: Suite) -> tuple[Path, ...]:
+def programs(workshop: Workshop, suite: SuiteUserland) -> tuple[Path, ...]:
     """Packages of tarpits in user space that the suite has."""
     return _fetch(workshop, suite, "tarpits in user space", PROGRAMS_SCRIPT, "*.deb")
 
 
 def _fetch(
-    workshop: Workshop, suite: Suite, title: str, script: str, pattern: str, *arguments: str
+    workshop: Workshop, suite: SuiteUserland, title: str, script: str, pattern: str, *arguments: str
 ) -> tuple[Path, ...]:
     """What *script* leaves in ``/out``, run with network in a bare image of the suite's."""
     engine, console = workshop.engine, workshop.console

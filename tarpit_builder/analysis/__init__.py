@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tarpit_builder import paths, tried
 from tarpit_builder.analysis import here
-from tarpit_builder.analysis.findings import Finding, Known, Verdict, judge, known
+from tarpit_builder.analysis.findings import Comparison, Diagnostic, Known, judge, known
 from tarpit_builder.console import Console, format_table
 from tarpit_builder.errors import CheckFailedError, UserError
 from tarpit_builder.versions import suggest
@@ -51,11 +51,11 @@ ANALYZERS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class AnalysisReport:
     """What the analyzers *names* found, judged; *unable* is what some could not look at."""
 
     names: tuple[str, ...]
-    verdict: Verdict
+    verdict: Comparison
     unable: dict[str, str]
 
     def table(self) -> str:
@@ -125,13 +125,13 @@ def run(
     *,
     root: Path = paths.PROJECT,
     table: Sequence[Known] | None = None,
-) -> Outcome:
+) -> AnalysisReport:
     """Run *analyzers* over the checkout at *root*, and compare with the *table* of known findings.
 
     :param archive: Debian's, for those that run in a container.
     :raises TarpitError: if one cannot look at all.
     """
-    found: list[Finding] = []
+    found: list[Diagnostic] = []
     unable = {}
     for one in analyzers:
         if one.look:
@@ -150,10 +150,10 @@ def run(
         console.warn(f"{name}: {text}")
     names = {one.name for one in analyzers}
     verdict = judge(found, names - unable.keys(), known() if table is None else table)
-    return Outcome(tuple(one.name for one in analyzers), verdict, unable)
+    return AnalysisReport(tuple(one.name for one in analyzers), verdict, unable)
 
 
-def record(outcome: Outcome) -> None:
+def record(outcome: AnalysisReport) -> None:
     """Leave what was run beside the results in ``dist/``, for ``invoke kernels --record``."""
     tried.note(
         "analyze",

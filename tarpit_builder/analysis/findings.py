@@ -15,7 +15,7 @@ NO_FINDING = re.compile(r"(note|event \d+):")
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Finding:
+class Diagnostic:
     """What *analyzer* says of *line* of *file*, which is named from the top of the project."""
 
     file: str
@@ -39,7 +39,7 @@ class Known:
     finding: str
     reason: str
 
-    def covers(self, finding: Finding) -> bool:
+    def covers(self, finding: Diagnostic) -> bool:
         """Whether *finding* is one of them."""
         return (
             self.analyzer == finding.analyzer
@@ -56,22 +56,22 @@ def known(rules: Path = RULES) -> tuple[Known, ...]:
     return tuple(Known(**row) for row in tomllib.loads(rules.read_text())["known"])
 
 
-def parse(analyzer: str, said: str, *, notes: bool = False) -> Iterator[Finding]:
+def parse(analyzer: str, said: str, *, notes: bool = False) -> Iterator[Diagnostic]:
     """The findings in what *analyzer* said, in the form of compilers: ``FILE:LINE: TEXT``.
 
     :param notes: whether a note is a finding of its own, and not the way to the one before it.
     """
     for line in said.splitlines():
         if (match := LINE.match(line)) and (notes or not NO_FINDING.match(match["text"])):
-            yield Finding(match["file"], int(match["line"]), match["text"], analyzer)
+            yield Diagnostic(match["file"], int(match["line"]), match["text"], analyzer)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Comparison:
     """*new* findings, which close the gate, the number of *known* ones, and *stale* rows."""
 
-    new: tuple[Finding, ...]
-    known: tuple[Finding, ...]
+    new: tuple[Diagnostic, ...]
+    known: tuple[Diagnostic, ...]
     stale: tuple[Known, ...]
 
     def count(self, analyzer: str) -> tuple[int, int]:
@@ -83,8 +83,8 @@ class Verdict:
 
 
 def judge(
-    found: Iterable[Finding], looked: Collection[str], table: Iterable[Known] = ()
-) -> Verdict:
+    found: Iterable[Diagnostic], looked: Collection[str], table: Iterable[Known] = ()
+) -> Comparison:
     """Compare what was *found* with the *table* of known findings.
 
     A row of an analyzer that *looked* is stale when it covers nothing any more.
@@ -93,7 +93,7 @@ def judge(
     findings = sorted(set(found))
     used = {row for finding in findings for row in table if row.covers(finding)}
     covered = tuple(one for one in findings if any(row.covers(one) for row in used))
-    return Verdict(
+    return Comparison(
         new=tuple(one for one in findings if one not in covered),
         known=covered,
         stale=tuple(row for row in table if row.analyzer in looked and row not in used),

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tarpit_builder.analysis.findings import Finding, parse
+from tarpit_builder.analysis.findings import Diagnostic, parse
 from tarpit_builder.errors import BuildError, ToolMissingError
 
 TOOLS = Path(sys.executable).parent
@@ -24,7 +24,7 @@ NO_PROSE = ("*.lock", "*.patch", "LICENSE", "*.gpg", "*.asc", "*.tsv", "rules/an
 class Looked:
     """What an analyzer found; *unable* says what it could not look at, and why."""
 
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Diagnostic, ...] = ()
     unable: str = ""
 
 
@@ -62,7 +62,7 @@ def pip_audit(root: Path, *, service: Sequence[str] = ()) -> Looked:
     except (BuildError, ValueError) as error:
         return Looked(unable=f"none of the locked packages was audited: {error}")
     findings = tuple(
-        Finding(lock, line, f"{one['name']} {one['version']}: {fault['id']}", "pip-audit")
+        Diagnostic(lock, line, f"{one['name']} {one['version']}: {fault['id']}", "pip-audit")
         for one in audited
         for fault in one.get("vulns", ())
         for lock, line in _places(root, one["name"], one["version"])
@@ -104,13 +104,13 @@ def _is_shell(path: Path) -> bool:
     return first.startswith(b"#!") and first.rstrip().endswith((b"/sh", b"bash", b"/sh -eu"))
 
 
-def _of_workflows(said: Sequence[dict[str, object]]) -> Iterator[Finding]:
+def _of_workflows(said: Sequence[dict[str, object]]) -> Iterator[Diagnostic]:
     for one in said:
         for place in one["locations"]:  # type: ignore[attr-defined]
             if place["symbolic"]["kind"] == "Primary":
                 file = place["symbolic"]["key"]["Local"]["verbatim_path"]
                 line = place["concrete"]["location"]["start_point"]["row"] + 1
-                yield Finding(file, line, f"{one['ident']}: {one['desc']}", "zizmor")
+                yield Diagnostic(file, line, f"{one['ident']}: {one['desc']}", "zizmor")
 
 
 def _places(root: Path, name: str, version: str) -> Iterator[tuple[str, int]]:

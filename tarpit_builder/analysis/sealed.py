@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tarpit_builder import architectures, paths
-from tarpit_builder.analysis.findings import Finding, parse
+from tarpit_builder.analysis.findings import Diagnostic, parse
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input, Recipe, tree
 from tarpit_builder.errors import BuildError
@@ -27,7 +27,7 @@ SCRIPT = paths.PROJECT / "containers" / "analyze" / "analyze.sh"
 
 def look(
     names: Sequence[str], root: Path, archive: Archive, console: Console
-) -> tuple[Finding, ...]:
+) -> tuple[Diagnostic, ...]:
     """What the analyzers *names* find in the C below *root*.
 
     :raises BuildError: if the modules do not compile, or an analyzer fails.

@@ -24,7 +24,7 @@ from tarpit_builder.attest.documents import (
 )
 from tarpit_builder.attest.envelope import Statement
 from tarpit_builder.attest.keys import Trusted
-from tarpit_builder.attest.package_set import PackageSet
+from tarpit_builder.attest.package_set import AttestedSet
 from tarpit_builder.build import MANIFEST
 from tarpit_builder.errors import CheckFailedError
 
@@ -119,7 +119,7 @@ def _statement(path: Path, where: str, keys: Sequence[Trusted]) -> Statement:
     return found
 
 
-def _same_subject(where: str, statement: Statement, of: PackageSet, *, proof: bool) -> None:
+def _same_subject(where: str, statement: Statement, of: AttestedSet, *, proof: bool) -> None:
     """See that *statement* is about the very bytes that *of* lists."""
     expected = of.proven if proof else of.outputs
     if statement.subject == expected:
@@ -134,7 +134,7 @@ def _same_subject(where: str, statement: Statement, of: PackageSet, *, proof: bo
     raise strict.wrong(where, f"is about other bytes than {MANIFEST} lists: {names[0]} differs")
 
 
-def _provenance(where: str, predicate: Mapping[str, Any], of: PackageSet) -> str:
+def _provenance(where: str, predicate: Mapping[str, Any], of: AttestedSet) -> str:
     """The builder, once provenance and manifest agree."""
     try:
         definition, details = predicate["buildDefinition"], predicate["runDetails"]
@@ -166,7 +166,7 @@ def _provenance(where: str, predicate: Mapping[str, Any], of: PackageSet) -> str
         raise strict.wrong(where, f"lacks what SLSA asks for: {error}") from error
 
 
-def _bill(where: str, predicate: Mapping[str, Any], of: PackageSet) -> None:
+def _bill(where: str, predicate: Mapping[str, Any], of: AttestedSet) -> None:
     """See that the bill of materials is of *of*, and the plain one the same."""
     try:
         if predicate.get("bomFormat") != "CycloneDX":
@@ -186,7 +186,7 @@ def _bill(where: str, predicate: Mapping[str, Any], of: PackageSet) -> None:
 
 
 def _proof(
-    where: str, statement: Statement, of: PackageSet, policy: Policy
+    where: str, statement: Statement, of: AttestedSet, policy: Policy
 ) -> tuple[tuple[str, ...], str]:
     """Groups of checks that passed, and the kernel, once the proof says what *policy* asks for."""
     predicate = statement.predicate
@@ -224,7 +224,7 @@ def _proof(
     return groups, kernel
 
 
-def _files(of: PackageSet, name: str, find: Callable[[str], Path | None] | None) -> dict[str, str]:
+def _files(of: AttestedSet, name: str, find: Callable[[str], Path | None] | None) -> dict[str, str]:
     """The files that are there, each as attested; nothing else is in the folder."""
     found = {}
     for file, value in of.outputs.items():

@@ -19,7 +19,7 @@ from tarpit_builder.errors import CheckFailedError, UserError
 if TYPE_CHECKING:
     from securesystemslib.signer import Signer
 
-    from tarpit_builder.attest.package_set import PackageSet
+    from tarpit_builder.attest.package_set import AttestedSet
 
 UNPROVEN = "nothing: `invoke verify` makes one"
 
@@ -28,7 +28,7 @@ UNPROVEN = "nothing: `invoke verify` makes one"
 class Attested:
     """A package set whose attestations were written, and what was proven of it (checks passed)."""
 
-    of: PackageSet
+    of: AttestedSet
     checks: int
 
 
@@ -68,7 +68,7 @@ def table(done: Sequence[Attested], signer: Signer) -> str:
     )
 
 
-def documents(of: PackageSet, builder: str) -> dict[str, tuple[Mapping[str, str], dict[str, Any]]]:
+def documents(of: AttestedSet, builder: str) -> dict[str, tuple[Mapping[str, str], dict[str, Any]]]:
     """Subject and predicate of each attestation of *of*, by the name of its file."""
     found = results.of_folder(of)
     made: dict[str, tuple[Mapping[str, str], dict[str, Any]]] = {

@@ -13,7 +13,7 @@ from tarpit_builder.errors import TarpitError
 
 
 @dataclass(slots=True)
-class Outcome:
+class AttestationReport:
     """What was found at *where*: package sets that are as attested, and what is wrong.
 
     *metapackages* hold nothing but a dependency, and *until* is the day that a repository is

@@ -19,7 +19,7 @@ DIGESTS = {"sha256": "sha256", "git-tree": "gitTree", "git-commit": "gitCommit"}
 
 
 @dataclass(frozen=True, slots=True)
-class PackageSet:
+class AttestedSet:
     """The folder *folder*, with the bytes of its manifest and what they say.
 
     *outputs* are the SHA-256 of all files that were built, by name.
@@ -62,7 +62,7 @@ class PackageSet:
         return digests.content(self.raw)
 
 
-def load(folder: Path, raw: bytes | None = None) -> PackageSet:
+def load(folder: Path, raw: bytes | None = None) -> AttestedSet:
     """The package set in *folder*; what its manifest says is well-formed, and no more.
 
     :param raw: the manifest, if it was read already.
@@ -91,7 +91,7 @@ def load(folder: Path, raw: bytes | None = None) -> PackageSet:
         if name in outputs:
             raise strict.wrong(path, f"lists {name} twice")
         outputs[name] = strict.sha256(item.get("sha256"), path)
-    return PackageSet(folder, raw, manifest, outputs)
+    return AttestedSet(folder, raw, manifest, outputs)
 
 
 def sources(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -17,14 +17,14 @@ from tarpit_builder.attest import provenance, strict
 from tarpit_builder.errors import NetworkError, SourceError, UserError
 from tarpit_builder.kernels.headers import Headers
 from tarpit_builder.kernels.kernel import Kernel
-from tarpit_builder.kernels.suite import Suite
+from tarpit_builder.kernels.suite import SuiteUserland
 from tarpit_builder.plan import Plan
 from tarpit_builder.request import Request
 from tarpit_builder.sources.debian import DebianKernel, Package
 from tarpit_builder.sources.store import Blob
 
 if TYPE_CHECKING:
-    from tarpit_builder.attest.package_set import PackageSet
+    from tarpit_builder.attest.package_set import AttestedSet
     from tarpit_builder.console import Console
     from tarpit_builder.sources.debian import Archive
 
@@ -43,7 +43,7 @@ class Pinned(Package):
         return Blob(name=name, sha256=self.sha256, urls=self.urls, size=self.size)
 
 
-def plan(of: PackageSet, archive: Archive) -> Plan:
+def plan(of: AttestedSet, archive: Archive) -> Plan:
     """How *of* was built; of a distribution's kernel, *archive* need not have it any more.
 
     :raises UserError: if the manifest does not say it, or it cannot be met here.
@@ -56,7 +56,7 @@ def plan(of: PackageSet, archive: Archive) -> Plan:
     return planning.make(request, archive)
 
 
-def demand_sources(of: PackageSet, made: Plan, console: Console) -> None:
+def demand_sources(of: AttestedSet, made: Plan, console: Console) -> None:
     """Fetch what *made* needs, and see that it is what *of* was built from.
 
     :raises SourceError: if something cannot be had, or is something else.
@@ -79,7 +79,7 @@ def demand_sources(of: PackageSet, made: Plan, console: Console) -> None:
             )
 
 
-def snapshot(of: PackageSet, archive: str = "debian") -> str:
+def snapshot(of: AttestedSet, archive: str = "debian") -> str:
     """Where *archive* is kept as it was when *of* was built."""
     stamp = str(of.manifest.get("finished") or "29991231T000000Z")
     return f"{SNAPSHOT}/{archive}/{stamp.replace('-', '').replace(':', '')}/"
@@ -89,7 +89,7 @@ def _identity(row: Mapping[str, Any]) -> tuple[str, str]:
     return str(row.get("git-tree") or ""), str(row.get("sha256") or "")
 
 
-def _request(of: PackageSet) -> Request:
+def _request(of: AttestedSet) -> Request:
     """What was asked for."""
     command = str(of.manifest.get("command", ""))
     if "signed" in of.manifest:
@@ -116,7 +116,7 @@ def _request(of: PackageSet) -> Request:
     return Request(**given)
 
 
-def _of_archive(of: PackageSet, request: Request, archive: Archive) -> Kernel:
+def _of_archive(of: AttestedSet, request: Request, archive: Archive) -> Kernel:
     """The kernel of a distribution's archive, from the manifest alone."""
     facts = of.plan
     suite = suites.find(facts.get("distribution", suites.DEBIAN), str(facts["suite"]))
@@ -146,14 +146,14 @@ def _of_archive(of: PackageSet, request: Request, archive: Archive) -> Kernel:
         request=request,
         name=request.kernel.replace("/", "-"),
         tree=tree,
-        userland=Suite(tree),
+        userland=SuiteUserland(tree),
         choices=(),
         facts={name: facts[name] for name in names if name in facts},
     )
 
 
 def _package(
-    row: Mapping[str, Any], of: PackageSet, suite: suites.Suite, archive: Archive
+    row: Mapping[str, Any], of: AttestedSet, suite: suites.Suite, archive: Archive
 ) -> Pinned:
     """The source *row* of a manifest, and all places where it may be."""
     url = str(row["url"])

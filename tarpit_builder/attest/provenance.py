@@ -12,7 +12,7 @@ from typing import Any
 from tarpit_builder import digests
 from tarpit_builder.attest import package_set
 from tarpit_builder.attest.documents import BUILD_TYPE, LOCAL_BUILDER, UNPUBLISHED
-from tarpit_builder.attest.package_set import PackageSet
+from tarpit_builder.attest.package_set import AttestedSet
 from tarpit_builder.build import MANIFEST
 
 
@@ -28,7 +28,7 @@ def builder_id(asked: str) -> str:
     return environment.get("CI_PROJECT_URL") or LOCAL_BUILDER
 
 
-def predicate(of: PackageSet, builder: str) -> dict[str, Any]:
+def predicate(of: AttestedSet, builder: str) -> dict[str, Any]:
     """The predicate about *of*, which *builder* (a URI) built.
 
     It is made by in-toto's own types, so that it can have no field that SLSA does not know.
@@ -84,7 +84,7 @@ def predicate(of: PackageSet, builder: str) -> dict[str, Any]:
     return made
 
 
-def byproducts(of: PackageSet) -> dict[str, str]:
+def byproducts(of: AttestedSet) -> dict[str, str]:
     """What lies beside the outputs: the manifest, and what is not published, if it is there."""
     there = (of.folder / name for name in UNPUBLISHED)
     return {MANIFEST: of.sha256} | {
@@ -103,7 +103,7 @@ def request(command: str) -> dict[str, str | bool]:
     return found
 
 
-def _sources(of: PackageSet) -> list[dict[str, Any]]:
+def _sources(of: AttestedSet) -> list[dict[str, Any]]:
     return [
         {
             "name": source["name"],
@@ -115,7 +115,7 @@ def _sources(of: PackageSet) -> list[dict[str, Any]]:
     ]
 
 
-def _own(of: PackageSet) -> list[dict[str, Any]]:
+def _own(of: AttestedSet) -> list[dict[str, Any]]:
     """Every file of this project that the packages are made of."""
     return [
         {"name": f"source/{name}", "digest": {"sha256": value}}

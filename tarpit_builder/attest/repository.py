@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from tarpit_builder import digests
 from tarpit_builder.attest import check, package_set, strict
 from tarpit_builder.attest.check import Checked, Policy
-from tarpit_builder.attest.outcome import Outcome
+from tarpit_builder.attest.outcome import AttestationReport
 from tarpit_builder.build import MANIFEST
 from tarpit_builder.errors import CheckFailedError, TarpitError
 from tarpit_builder.publish import attestations, demand_valid, metapackages
@@ -48,7 +48,7 @@ def judge(
     top: Path,
     trusted: Sequence[Trusted],
     policy: Policy,
-    outcome: Outcome,
+    outcome: AttestationReport,
     public: bytes | None,
 ) -> None:
     """Judge all that the indexes of the repository at *top* list, and put it into *outcome*.
@@ -108,7 +108,7 @@ def judge(
 
 def _published(
     top: Path,
-    entry: attestations.Entry,
+    entry: attestations.PublishedSet,
     trusted: Sequence[Trusted],
     policy: Policy,
     listed: Mapping[str, File],
@@ -213,7 +213,7 @@ def readable(where: str) -> Iterator[None]:
         ) from error
 
 
-def _strangers(top: Path, listed: Mapping[str, File], outcome: Outcome) -> None:
+def _strangers(top: Path, listed: Mapping[str, File], outcome: AttestationReport) -> None:
     """Name the first file that no index lists, of now or of a state that clients may still use."""
     earlier = [
         file.pool

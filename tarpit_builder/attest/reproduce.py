@@ -22,7 +22,7 @@ from tarpit_builder.errors import SourceError, UserError
 from tarpit_builder.leftovers import scratch
 
 if TYPE_CHECKING:
-    from tarpit_builder.attest.package_set import PackageSet
+    from tarpit_builder.attest.package_set import AttestedSet
     from tarpit_builder.console import Console
     from tarpit_builder.plan import Plan
     from tarpit_builder.sources.debian import Archive
@@ -40,7 +40,7 @@ class Reproduced:
     *toolchain* has the lines in which the toolchain differs, if it does; *notes* what else does.
     """
 
-    of: PackageSet
+    of: AttestedSet
     same: tuple[str, ...]
     other: Mapping[str, tuple[str, ...]]
     toolchain: tuple[str, ...] = ()
@@ -117,7 +117,7 @@ def reproduce(manifest: Path, archive: Archive, console: Console) -> Reproduced:
         return _compared(of, result.folder, result.manifest)
 
 
-def _demand_checkout(of: PackageSet, made: Plan) -> None:
+def _demand_checkout(of: AttestedSet, made: Plan) -> None:
     """See that the files of this project are those that *of* was made from."""
     now = digests.members(made.kernel.userland.source().members)
     then: Mapping[str, str] = of.manifest["module"]
@@ -154,7 +154,7 @@ def _maintained(manifest: Mapping[str, Any]) -> Iterator[None]:
                 os.environ[key] = value
 
 
-def _compared(of: PackageSet, folder: Path, manifest: Mapping[str, Any]) -> Reproduced:
+def _compared(of: AttestedSet, folder: Path, manifest: Mapping[str, Any]) -> Reproduced:
     made = {item["file"]: item["sha256"] for item in manifest["outputs"]}
     same = tuple(name for name, value in of.outputs.items() if made.get(name) == value)
     other: dict[str, tuple[str, ...]] = {}
@@ -181,7 +181,7 @@ def _compared(of: PackageSet, folder: Path, manifest: Mapping[str, Any]) -> Repr
     return Reproduced(of, same, other, lines, tuple(notes))
 
 
-def _why(of: PackageSet, name: str, new: Path) -> tuple[str, ...]:
+def _why(of: AttestedSet, name: str, new: Path) -> tuple[str, ...]:
     """Why *new* is not the output *name* of *of*."""
     old = of.folder / name
     if not old.is_file() or old.is_symlink() or digests.file(old) != of.outputs[name]:

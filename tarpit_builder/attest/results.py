@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from tarpit_builder import digests, evidence
-from tarpit_builder.attest.package_set import PackageSet
+from tarpit_builder.attest.package_set import AttestedSet
 from tarpit_builder.errors import CheckFailedError
 
 PASSED = "PASSED"
 ACCEL = "accelerator"
 
 
-def of_folder(of: PackageSet) -> Mapping[str, Any] | None:
+def of_folder(of: AttestedSet) -> Mapping[str, Any] | None:
     """What was proven of *of*, None if nothing was.
 
     :raises CheckFailedError: if it does not say of which bytes, or of others.
@@ -38,7 +38,7 @@ def of_folder(of: PackageSet) -> Mapping[str, Any] | None:
     return found
 
 
-def predicate(of: PackageSet, found: Mapping[str, Any]) -> dict[str, Any]:
+def predicate(of: AttestedSet, found: Mapping[str, Any]) -> dict[str, Any]:
     """The predicate of the proof *found* of *of*."""
     from google.protobuf import json_format
     from in_toto_attestation.predicates.test_result.v0 import test_result_pb2

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tarpit_builder import __version__, builder, digests, suites
 from tarpit_builder.attest import package_set
 from tarpit_builder.attest.documents import NAMESPACE
-from tarpit_builder.attest.package_set import PACKAGE, PackageSet
+from tarpit_builder.attest.package_set import PACKAGE, AttestedSet
 
 if TYPE_CHECKING:
     from cyclonedx.model.component import Component
@@ -30,7 +30,7 @@ USERLAND = "libxtables-dev"
 """The package whose version is that of the iptables that the extension was compiled for."""
 
 
-def document(of: PackageSet) -> dict[str, Any]:
+def document(of: AttestedSet) -> dict[str, Any]:
     """The bill of materials of *of*, the same each time."""
     from cyclonedx.model import Property
     from cyclonedx.model.bom import Bom, BomMetaData
@@ -97,7 +97,7 @@ def property_of(document: dict[str, Any], name: str) -> str:
     return next((str(r.get("value")) for r in rows if r.get("name") == f"{NAMESPACE}:{name}"), "")
 
 
-def _packages(of: PackageSet) -> Iterator[Component]:
+def _packages(of: AttestedSet) -> Iterator[Component]:
     """Every output: the packages, and what else was built along."""
     from cyclonedx.model.component import Component, ComponentType
 
@@ -114,7 +114,7 @@ def _packages(of: PackageSet) -> Iterator[Component]:
         )
 
 
-def _source(of: PackageSet) -> Component:
+def _source(of: AttestedSet) -> Component:
     """The files of this project that the packages are made of."""
     from cyclonedx.model.component import Component, ComponentType
 
@@ -135,7 +135,7 @@ def _source(of: PackageSet) -> Component:
     )
 
 
-def _sources(of: PackageSet) -> Iterator[Component]:
+def _sources(of: AttestedSet) -> Iterator[Component]:
     """The kernel that was built against, and what else was fetched for the build."""
     from cyclonedx.model import ExternalReference, ExternalReferenceType, Property, XsUri
     from cyclonedx.model.component import Component, ComponentScope, ComponentType
@@ -162,7 +162,7 @@ def _sources(of: PackageSet) -> Iterator[Component]:
         )
 
 
-def _tools(of: PackageSet) -> Iterator[Component]:
+def _tools(of: AttestedSet) -> Iterator[Component]:
     """The image, and the packages in it that had a part in the build, as .buildinfo lists them."""
     from cyclonedx.model import Property
     from cyclonedx.model.component import Component, ComponentScope, ComponentType
@@ -197,7 +197,7 @@ def _tools(of: PackageSet) -> Iterator[Component]:
         )
 
 
-def _python(of: PackageSet) -> Iterator[Component]:
+def _python(of: AttestedSet) -> Iterator[Component]:
     """The lock of the packages that drive the build, and these, if this is still that lock."""
     from cyclonedx.model.component import Component, ComponentScope, ComponentType
     from packageurl import PackageURL
@@ -226,7 +226,7 @@ def _python(of: PackageSet) -> Iterator[Component]:
         )
 
 
-def _userland(of: PackageSet) -> str:
+def _userland(of: AttestedSet) -> str:
     """What the packages are for, with the version of iptables where that is known."""
     plan = of.plan
     name = str(plan.get("userland") or plan.get("suite") or "")
@@ -237,7 +237,7 @@ def _userland(of: PackageSet) -> str:
     return name
 
 
-def _archive(of: PackageSet) -> str:
+def _archive(of: AttestedSet) -> str:
     """Whose packages are in the image."""
     name = str(of.plan.get("distribution", suites.DEBIAN))
     known = suites.distributions().get(name)
@@ -254,7 +254,7 @@ def _deb(name: str, sha256: str) -> Any:
     )
 
 
-def _time(of: PackageSet) -> datetime:
+def _time(of: AttestedSet) -> datetime:
     finished = of.manifest.get("finished")
     return datetime.fromisoformat(finished or "1970-01-01T00:00:00Z")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tarpit_builder.attest import check, keys, repository
 from tarpit_builder.attest.check import Policy
-from tarpit_builder.attest.outcome import Outcome
+from tarpit_builder.attest.outcome import AttestationReport
 from tarpit_builder.build import MANIFEST
 from tarpit_builder.console import Console
 from tarpit_builder.errors import TarpitError, UserError
@@ -28,7 +28,7 @@ STRANGER = Patience(connect=10, read=10, attempts=2, pause=0.5, pace=64 << 10)
 """How patient to be with a server that nobody vouches for."""
 
 
-def judge(where: str, files: Sequence[Path], policy: Policy, console: Console) -> Outcome:
+def judge(where: str, files: Sequence[Path], policy: Policy, console: Console) -> AttestationReport:
     """Judge what is at *where*, a folder or the address of a repository, by the keys in *files*.
 
     What is wrong with a package set is in the outcome; its first entry is the worst.
@@ -37,7 +37,7 @@ def judge(where: str, files: Sequence[Path], policy: Policy, console: Console) -
     :raises TarpitError: if it cannot be fetched, or a repository is not as it was signed.
     """
     began = time.monotonic()
-    outcome = Outcome(where)
+    outcome = AttestationReport(where)
     with keys.trusted(files) as trusted:
         public = _openpgp(files)
         if WEB.fullmatch(where):
@@ -60,7 +60,7 @@ def _folder(
     top: Path,
     trusted: Sequence[Trusted],
     policy: Policy,
-    outcome: Outcome,
+    outcome: AttestationReport,
     public: bytes | None,
 ) -> None:
     if not top.is_dir():

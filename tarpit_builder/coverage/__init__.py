@@ -42,7 +42,7 @@ KIND = "coverage"
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class CoverageRun:
     """What was counted on *kernel*, by way: ``verify`` and ``fuzz``; *done* says what each did."""
 
     kernel: str
@@ -92,7 +92,7 @@ def run(
         done["fuzz"] = found.figures()
         for way, folder in folders.items():
             ways[way] = _counted(userland.tree, built.folder, folder, workshop)
-        result = Run(proof.kernel, datetime.now(UTC).date().isoformat(), done, ways)
+        result = CoverageRun(proof.kernel, datetime.now(UTC).date().isoformat(), done, ways)
     _keep(result)
     return proof
 
@@ -137,7 +137,7 @@ def _folder(dist: Path | None) -> Path:
     return (dist or paths.dist_dir()) / "coverage"
 
 
-def _keep(result: Run, dist: Path | None = None) -> None:
+def _keep(result: CoverageRun, dist: Path | None = None) -> None:
     document = {
         "module": records.module_digest(),
         "kernel": result.kernel,
@@ -149,7 +149,7 @@ def _keep(result: Run, dist: Path | None = None) -> None:
         stage.write_text(json.dumps(document) + "\n")
 
 
-def kept(dist: Path | None = None) -> list[Run]:
+def kept(dist: Path | None = None) -> list[CoverageRun]:
     """The runs in *dist* that are of the module as it is, the oldest kernel first.
 
     :raises InfrastructureError: if what was kept is damaged.
@@ -162,7 +162,7 @@ def kept(dist: Path | None = None) -> list[Run]:
             if data["module"] != module:
                 continue
             ways = {way: counts.load(counted) for way, counted in data["ways"].items()}
-            found.append(Run(data["kernel"], data["date"], data["done"], ways))
+            found.append(CoverageRun(data["kernel"], data["date"], data["done"], ways))
         except (ValueError, KeyError, TypeError) as error:
             raise InfrastructureError(
                 f"{path.name} in {path.parent} is damaged: {error}",
@@ -176,7 +176,7 @@ def report(dist: Path | None = None) -> page.Page:
 
     :raises UserError: if that is nothing.
     """
-    runs: Sequence[Run] = kept(dist)
+    runs: Sequence[CoverageRun] = kept(dist)
     if not runs:
         raise UserError(
             "nothing was counted of this module yet",

@@ -14,7 +14,7 @@ from tarpit_builder.coverage.reasons import Reason, Unreached
 from tarpit_builder.errors import CheckFailedError
 
 if TYPE_CHECKING:
-    from tarpit_builder.coverage import Run
+    from tarpit_builder.coverage import CoverageRun
 
 ALL = "all"
 INTRODUCTION = """\
@@ -35,7 +35,7 @@ are not judged there, as counting costs more.
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class Reached:
     """How much was reached of how much."""
 
     reached: int
@@ -48,14 +48,14 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FileFigures:
     """The figures of one file on one kernel by one way, or by all."""
 
     file: str
     kernel: str
     way: str
-    lines: Figure
-    branches: Figure
+    lines: Reached
+    branches: Reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Page:
     """What was *done* on each kernel, the *rows*, the lines not reached, and *stale* reasons."""
 
     done: tuple[tuple[str, str], ...]
-    rows: tuple[Row, ...]
+    rows: tuple[FileFigures, ...]
     unreached: tuple[Unreached, ...]
     stale: tuple[Reason, ...]
 
@@ -125,11 +125,11 @@ class Page:
 
 
 def make(
-    runs: Sequence[Run], sources: Mapping[str, str], known: Sequence[Reason] | None = None
+    runs: Sequence[CoverageRun], sources: Mapping[str, str], known: Sequence[Reason] | None = None
 ) -> Page:
     """The page of *runs*; *sources* is the text of each file, *known* the reasons."""
     rows = [
-        Row(file, run.kernel, way, *_figures(counted, file))
+        FileFigures(file, run.kernel, way, *_figures(counted, file))
         for file in sources
         for run in runs
         for way, counted in (*run.ways.items(), (ALL, run.counts))
@@ -154,12 +154,12 @@ def make(
     )
 
 
-def _figures(counted: Counts, file: str) -> tuple[Figure, Figure]:
+def _figures(counted: Counts, file: str) -> tuple[Reached, Reached]:
     lines = [line for (name, _), line in counted.items() if name == file]
     branches = [taken for line in lines for taken in line.branches]
     return (
-        Figure(sum(line.count > 0 for line in lines), len(lines)),
-        Figure(sum(taken > 0 for taken in branches), len(branches)),
+        Reached(sum(line.count > 0 for line in lines), len(lines)),
+        Reached(sum(taken > 0 for taken in branches), len(branches)),
     )
 
 

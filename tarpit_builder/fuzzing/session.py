@@ -17,7 +17,7 @@ from tarpit_builder.container import Engine
 from tarpit_builder.errors import InfrastructureError, UserError
 from tarpit_builder.fuzzing import corpus
 from tarpit_builder.fuzzing.findings import Finding, smallest
-from tarpit_builder.fuzzing.world import PORTS, Run, World
+from tarpit_builder.fuzzing.world import PORTS, FuzzRun, World
 from tarpit_builder.leftovers import scratch
 from tarpit_builder.proof.qemu import MachineDied
 from tarpit_builder.proof.registry import Group
@@ -145,7 +145,7 @@ class FuzzReport:
         with paths.replacing(file) as stage:
             stage.write_text(json.dumps(data, indent=2) + "\n")
 
-    def add(self, run: Run, *, moved: bool) -> None:
+    def add(self, run: FuzzRun, *, moved: bool) -> None:
         """Count *run*; what it reached says nothing if the module *moved* in memory meanwhile."""
         self.cases += run.cases
         self.packets += run.packets

@@ -69,7 +69,7 @@ def hardware(number: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class FuzzRun:
     """What came of a run of the fuzzer: *old* genomes still reach something of their own.
 
     *wrong* maps genomes to what is wrong, again and again, *once* counts those that were not wrong
@@ -87,7 +87,7 @@ class Run:
     once: int = 0
 
     @classmethod
-    def parse(cls, text: str) -> Run:
+    def parse(cls, text: str) -> FuzzRun:
         """Read what the fuzzer printed.
 
         :raises InfrastructureError: if it did not come to its end.
@@ -296,7 +296,7 @@ class World:
         *arguments: str,
         port: str = PORTS[0],
         seconds: float = 600.0,
-    ) -> Run:
+    ) -> FuzzRun:
         """Run the fuzzer on *port*: each of *genomes* is a case, and more are made of them.
 
         :raises InfrastructureError: if it ends early.
@@ -305,7 +305,7 @@ class World:
         done = self.guest.attempt(
             *self.command(port, *arguments), stdin=self.lines(genomes), seconds=seconds
         )
-        return Run.parse(done.stdout)
+        return FuzzRun.parse(done.stdout)
 
     def command(self, port: str, *arguments: str) -> tuple[str, ...]:
         """The fuzzer on *port*."""
@@ -331,7 +331,7 @@ class World:
         count: int,
         chaos: bool,
         seconds: float,
-    ) -> list[Run]:
+    ) -> list[FuzzRun]:
         """The fuzzer on all ports at once, with *count* more cases for each that is no slower than
         others; with *chaos*, while the host does what hosts do.
 
@@ -353,4 +353,4 @@ class World:
             else ("", "")
         )
         guest.attempt("sh", "-c", "\n".join((begin, *jobs, "wait $jobs", end)), seconds=seconds)
-        return [Run.parse(guest.read(f"/run/{port}.out")) for port in PORTS]
+        return [FuzzRun.parse(guest.read(f"/run/{port}.out")) for port in PORTS]

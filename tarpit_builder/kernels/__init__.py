@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 def origins() -> tuple[Origin, ...]:
     """All origins; a kernel is of the first that owns its name, and the last owns any."""
     from tarpit_builder.kernels import apt
-    from tarpit_builder.kernels.machine import Machine
+    from tarpit_builder.kernels.machine import MachineKernels
     from tarpit_builder.kernels.release import KernelOrg
 
-    return (KernelOrg(), Machine(), *apt.distributions())
+    return (KernelOrg(), MachineKernels(), *apt.distributions())
 
 
 def origin(name: str, tree: str = "") -> Origin:

@@ -17,7 +17,7 @@ from tarpit_builder.errors import UserError
 from tarpit_builder.kernels.headers import Headers
 from tarpit_builder.kernels.kernel import Choice, Kernel, Origin
 from tarpit_builder.kernels.release import KernelOrg
-from tarpit_builder.kernels.suite import Suite
+from tarpit_builder.kernels.suite import SuiteUserland
 from tarpit_builder.request import Request
 from tarpit_builder.sources import linux_source
 from tarpit_builder.versions import KernelVersion, suggest
@@ -81,7 +81,7 @@ class Apt(Origin):
             request=Request(exact, found.arch),
             name=exact.replace("/", "-"),
             tree=headers,
-            userland=Suite(headers),
+            userland=SuiteUserland(headers),
             choices=(Choice("kernel", found.abi, _why(request, found)),),
             facts=facts,
         )

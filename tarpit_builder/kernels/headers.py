@@ -11,13 +11,13 @@ from typing import Any
 from tarpit_builder.console import Console
 from tarpit_builder.container import Input, Tar
 from tarpit_builder.digests import digest
-from tarpit_builder.kernels.kernel import Choice, Tree
+from tarpit_builder.kernels.kernel import Choice, KernelTree
 from tarpit_builder.sources.deb import deb_data
 from tarpit_builder.sources.debian import Archive, DebianKernel, Package
 
 
 @dataclass(frozen=True, slots=True)
-class Headers(Tree):
+class Headers(KernelTree):
     """The header packages of *kernel* in *archive*."""
 
     kernel: DebianKernel

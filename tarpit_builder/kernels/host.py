@@ -134,7 +134,7 @@ def os_release(root: Path) -> dict[str, str]:
 
 
 @dataclass(slots=True)
-class Host(Userland):
+class HostUserland(Userland):
     """What goes with *tree* on *system*; *archive_of* has what the images for it are made of."""
 
     tree: Prepared

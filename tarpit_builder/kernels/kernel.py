@@ -65,7 +65,7 @@ class Part(ABC):
         return []
 
 
-class Tree(Part):
+class KernelTree(Part):
     """Where the kernel's headers and build system come from."""
 
 
@@ -144,7 +144,7 @@ class Kernel:
 
     request: Request
     name: str
-    tree: Tree
+    tree: KernelTree
     userland: Userland
     choices: tuple[Choice, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)

@@ -27,7 +27,7 @@ BUILD = "/lib/modules/{release}/build"
 """Where the build tree of an installed kernel is, on every distribution (modules_install)."""
 
 
-class Machine(Origin):
+class MachineKernels(Origin):
     """Kernels that a machine has, with the tree that is there to build modules for them."""
 
     architectures = architectures.built_for()
@@ -64,7 +64,7 @@ class Machine(Origin):
             userland=request.userland,
             kernel_tree=str(tree.folder),
         )
-        userland = host.Host(source, system, archive.of(system.of, facts.arch).userland())
+        userland = host.HostUserland(source, system, archive.of(system.of, facts.arch).userland())
         why = "this machine runs it" if request.kernel == RUNNING else "what the build tree is for"
         return Kernel(
             request=exact,

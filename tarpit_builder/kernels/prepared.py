@@ -17,7 +17,7 @@ from tarpit_builder.container import Files, Input, Recipe, Tar
 from tarpit_builder.digests import content, digest
 from tarpit_builder.errors import NetworkError, SourceError, UserError
 from tarpit_builder.kernels import configuration, programs, rules, toolchain
-from tarpit_builder.kernels.kernel import Choice, Tree
+from tarpit_builder.kernels.kernel import Choice, KernelTree
 from tarpit_builder.kernels.toolchain import Layer
 from tarpit_builder.packaging import changelog, contents, modern
 from tarpit_builder.sealed import Step, Workshop
@@ -236,7 +236,7 @@ def _symvers(tree: BuildTree, settings: Mapping[str, str]) -> bool:
 
 
 @dataclass(slots=True)
-class Prepared(Tree):
+class Prepared(KernelTree):
     """*tree*, which says *facts* of its kernel, and the *bench* that it is built on."""
 
     tree: BuildTree

@@ -17,8 +17,8 @@ from tarpit_builder.kernels.source import (
     KERNEL_ARCHITECTURES,
     SCRIPTS,
     SUITE_CONFIG,
-    Places,
     Source,
+    SourcePlaces,
 )
 from tarpit_builder.suites import Suite
 from tarpit_builder.versions import IptablesVersion, KernelVersion, VersionRange, suggest
@@ -73,7 +73,7 @@ class KernelOrg(Origin):
         version = KernelVersion.parse(request.kernel)
         rule = rules.kernel(version)
         _check(request, version)
-        places = Places.of(request.but(kernel=str(version)), archive)
+        places = SourcePlaces.of(request.but(kernel=str(version)), archive)
         layer, image_layer = _layers(request, version)
         ours = toolchain.image(archive.mirrors, request.arch)
         suite = _suite(request, rule)

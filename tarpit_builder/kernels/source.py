@@ -15,7 +15,7 @@ from tarpit_builder.digests import content, digest
 from tarpit_builder.errors import UserError
 from tarpit_builder.kernels import rules
 from tarpit_builder.kernels.configuration import KernelFiles
-from tarpit_builder.kernels.kernel import Choice, Tree
+from tarpit_builder.kernels.kernel import Choice, KernelTree
 from tarpit_builder.kernels.toolchain import Layer
 from tarpit_builder.request import Request
 from tarpit_builder.sources import (
@@ -40,14 +40,14 @@ KERNEL_ARCHITECTURES = {name: architectures.known()[name].make for name in archi
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class SourcePlaces:
     """Where source trees come from: release tarballs, unless *request* names other places."""
 
     archive: Archive
     request: Request
 
     @classmethod
-    def of(cls, request: Request, archive: Archive) -> Places:
+    def of(cls, request: Request, archive: Archive) -> SourcePlaces:
         """Those of *request*; the environment names git repositories, too."""
         kernel_git = request.kernel_git
         if not kernel_git and not request.kernel_tree:
@@ -122,7 +122,7 @@ class Places:
 
 
 @dataclass(slots=True)
-class Source(Tree):
+class Source(KernelTree):
     """The source of Linux *version*, from *places*, for *arch*.
 
     *layer* makes the module and *image_layer* a whole kernel, in the image of *recipe*; *files*
@@ -132,7 +132,7 @@ class Source(Tree):
 
     version: KernelVersion
     arch: str
-    places: Places
+    places: SourcePlaces
     layer: Layer
     image_layer: Layer
     recipe: Recipe

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Suite(Userland):
+class SuiteUserland(Userland):
     """The suite that the kernel of *tree* is of."""
 
     tree: Headers

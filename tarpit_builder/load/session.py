@@ -15,7 +15,7 @@ from tarpit_builder import paths, peers, prove, tried
 from tarpit_builder import plan as planning
 from tarpit_builder.console import Console, format_table
 from tarpit_builder.errors import InfrastructureError, UserError
-from tarpit_builder.kernels.suite import Suite
+from tarpit_builder.kernels.suite import SuiteUserland
 from tarpit_builder.leftovers import scratch
 from tarpit_builder.load.host import (
     NAMESPACES,
@@ -88,7 +88,7 @@ Numbers = Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class LoadRun:
     """What the guest's program saw: the host's *states* and its *service* at each stage, and how
     connections *ended*; see ``containers/proof/load.c`` for the names."""
 
@@ -97,7 +97,7 @@ class Run:
     ended: Numbers
 
     @classmethod
-    def parse(cls, text: str) -> Run:
+    def parse(cls, text: str) -> LoadRun:
         """Read what the program printed.
 
         :raises InfrastructureError: if it did not come to its end.
@@ -126,14 +126,14 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ContenderResult:
     """What came of one contender; *missing* says why it did not take part."""
 
     name: str
     missing: str = ""
-    frames: Run | None = None
-    clients: Run | None = None
-    flood: Run | None = None
+    frames: LoadRun | None = None
+    clients: LoadRun | None = None
+    flood: LoadRun | None = None
 
 
 @dataclass(slots=True)
@@ -142,7 +142,7 @@ class LoadReport:
 
     kernel: str
     options: LoadOptions
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[ContenderResult] = field(default_factory=list)
 
     def tables(self) -> str:
         """For people."""
@@ -154,7 +154,7 @@ class LoadReport:
         ]
         return "\n\n".join(part for part in parts if part)
 
-    def _runs(self, kind: str) -> list[tuple[str, Run]]:
+    def _runs(self, kind: str) -> list[tuple[str, LoadRun]]:
         found = ((one.name, getattr(one, kind)) for one in self.entries)
         return [(name, run) for name, run in found if run]
 
@@ -234,7 +234,7 @@ COMMON = ("tried", "accepted", "bytes each", "sockets", "tracked", "µs each")
 SERVED = ("service idle", "loaded, µs (95 %)")
 
 
-def _common(run: Run) -> tuple[str, ...]:
+def _common(run: LoadRun) -> tuple[str, ...]:
     """The columns :data:`COMMON`: what grew while connections were made, and the time in use."""
     tries = run.ended["tried"]
     return (
@@ -247,7 +247,7 @@ def _common(run: Run) -> tuple[str, ...]:
     )
 
 
-def _served(run: Run) -> tuple[str, ...]:
+def _served(run: LoadRun) -> tuple[str, ...]:
     """The columns :data:`SERVED`."""
     return _time(run.service["idle"]), _time(run.service["loaded"])
 
@@ -275,7 +275,7 @@ def run(
     with prove.staged(plan, console, built.packages(), built) as (subject, workshop):
         modules: tuple[Path, ...] = ()
         programs: tuple[Path, ...] = ()
-        if isinstance(userland, Suite):
+        if isinstance(userland, SuiteUserland):
             if any(one.module for one in contenders):
                 modules = peers.module(workshop, userland)
             if any(one.program for one in contenders):
@@ -306,14 +306,16 @@ def measure(
     return LoadReport(runner.release, options, entries)
 
 
-def _entry(runner: Runner, contender: Contender, options: LoadOptions, console: Console) -> Entry:
+def _entry(
+    runner: Runner, contender: Contender, options: LoadOptions, console: Console
+) -> ContenderResult:
     with console.stage(contender.name) as stage:
         host = Host(runner.machine(GROUP))
         try:
             contender.arm(host)
         except Unavailable as error:
             stage.done(f"does not take part: {error}")
-            return Entry(contender.name, missing=str(error))
+            return ContenderResult(contender.name, missing=str(error))
         stage.note("frames")
         frames = _frames(host, contender, options)
         contender.disarm(host)
@@ -332,32 +334,32 @@ def _entry(runner: Runner, contender: Contender, options: LoadOptions, console: 
             )
         stage.done(f"{clients.ended['held']:,} of {clients.ended['tried']:,} clients held")
         runner.end()
-        return Entry(contender.name, frames=frames, clients=clients, flood=flood)
+        return ContenderResult(contender.name, frames=frames, clients=clients, flood=flood)
 
 
-def _frames(host: Host, contender: Contender, options: LoadOptions) -> Run:
+def _frames(host: Host, contender: Contender, options: LoadOptions) -> LoadRun:
     count = min(options.frames, options.clients) if contender.program else options.frames
     mac = contender.mac or host.mac()
     attacker = (NAMESPACES[0], "p0", mac, contender.address(0))
     return _program(host, "raw", count, PORT, SERVICE, *attacker)
 
 
-def _clients(host: Host, contender: Contender, options: LoadOptions) -> Run:
+def _clients(host: Host, contender: Contender, options: LoadOptions) -> LoadRun:
     targets = [f"{name}={contender.address(n)}" for n, name in enumerate(NAMESPACES)]
     return _program(host, "clients", options.clients, PORT, options.seconds, SERVICE, *targets)
 
 
-def _program(host: Host, *words: object) -> Run:
+def _program(host: Host, *words: object) -> LoadRun:
     done = host.guest.attempt(PROGRAM, *map(str, words), seconds=MOST_SECONDS)
     if done.status:
         raise InfrastructureError(
             f"in the guest, {done.stderr.strip() or 'load was killed'}",
             hint=LESS,
         )
-    return Run.parse(done.stdout)
+    return LoadRun.parse(done.stdout)
 
 
-def _flood(host: Host, options: LoadOptions) -> Run:
+def _flood(host: Host, options: LoadOptions) -> LoadRun:
     """SYNs from anywhere, as fast as the card takes them, while the service is asked."""
     ask = f"{PROGRAM} ask {SERVICE} {NAMESPACES[0]} /run/enough > /run/flood.out 2>&1 &"
     wire = host.lab.wires[0]
@@ -374,7 +376,7 @@ def _flood(host: Host, options: LoadOptions) -> Run:
     host.guest.write("/run/enough", "")
     while not (said := host.guest.read("/run/flood.out")).endswith("done tried=0\n"):
         host.guest.sleep(0.1)
-    return Run.parse(said)
+    return LoadRun.parse(said)
 
 
 def _syns(mac: str) -> Iterable[bytes]:

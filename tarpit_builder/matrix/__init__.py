@@ -10,14 +10,14 @@ that a person repeats.
 from tarpit_builder.matrix.definition import Cell, overview, read, select
 from tarpit_builder.matrix.images import make_images
 from tarpit_builder.matrix.options import RunOptions, Sources
-from tarpit_builder.matrix.outcome import Outcome, Result, Summary, merge
+from tarpit_builder.matrix.outcome import CellOutcome, Result, Summary, merge
 from tarpit_builder.matrix.pipelines import render
 from tarpit_builder.matrix.runner import run
 from tarpit_builder.matrix.times import measure, measure_memory
 
 __all__ = [
     "Cell",
-    "Outcome",
+    "CellOutcome",
     "Result",
     "RunOptions",
     "Sources",

@@ -36,7 +36,7 @@ from tarpit_builder.matrix import outcome as outcomes
 from tarpit_builder.matrix.definition import Cell
 from tarpit_builder.matrix.local import LocalExecutor
 from tarpit_builder.matrix.options import SHARE, RunOptions, files_of
-from tarpit_builder.matrix.outcome import INFRASTRUCTURE, Outcome, Result
+from tarpit_builder.matrix.outcome import INFRASTRUCTURE, CellOutcome, Result
 from tarpit_builder.matrix.store import ResultStore
 from tarpit_builder.matrix.view import Running, View
 
@@ -153,7 +153,7 @@ def work(order: Order) -> dict[str, Any]:
         executor.stop()
     (result,) = ended
     outcomes.save(result, options.dist / outcomes.FOLDER)
-    if result.outcome is Outcome.ERROR:
+    if result.outcome is CellOutcome.ERROR:
         raise NotHereError(result.detail)
     entry = _keep(result, store)
     store.enter(order.name, entry)
@@ -367,7 +367,7 @@ class ClusterExecutor:
 
     def _ended(self, cell: Cell, future: Future) -> Result:
         if future.cancelled():
-            return Result(cell, Outcome.NOT_RUN, status=INFRASTRUCTURE)
+            return Result(cell, CellOutcome.NOT_RUN, status=INFRASTRUCTURE)
         try:
             entry = future.result(timeout=ANSWER)
             _bring(cell, entry, self._store, self._options.dist)
@@ -375,7 +375,7 @@ class ClusterExecutor:
         except Exception as error:  # of a worker, of Dask, of the store
             detail = error.message if isinstance(error, TarpitError) else str(error)
             detail = " ".join(detail.split()) or type(error).__name__
-            return Result(cell, Outcome.ERROR, status=INFRASTRUCTURE, detail=detail)
+            return Result(cell, CellOutcome.ERROR, status=INFRASTRUCTURE, detail=detail)
         finally:
             future.release()
 

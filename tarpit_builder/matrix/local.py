@@ -20,7 +20,7 @@ from tarpit_builder.errors import DockerError
 from tarpit_builder.matrix import outcome as outcomes
 from tarpit_builder.matrix.definition import Cell
 from tarpit_builder.matrix.options import RunOptions, proof_key
-from tarpit_builder.matrix.outcome import INFRASTRUCTURE, Outcome, Proof, Result
+from tarpit_builder.matrix.outcome import INFRASTRUCTURE, CellOutcome, CellProof, Result
 from tarpit_builder.matrix.view import Running, View
 
 GRACE = 15.0  # seconds that a stopped step has to put its things away
@@ -146,7 +146,7 @@ class LocalExecutor:
         build = report if step.name == "build" else step.build
         result = Result(
             cell=step.cell,
-            outcome=Outcome.BUILT if build.get("fresh") else Outcome.PRESENT,
+            outcome=CellOutcome.BUILT if build.get("fresh") else CellOutcome.PRESENT,
             seconds=now - step.began,
             folder=str(build.get("folder", "")),
             key=str(build.get("key", "")),
@@ -156,17 +156,17 @@ class LocalExecutor:
         )
         if step.stopping:
             detail = f"{step.name} was stopped after its limit of {step.cell.minutes:g} min"
-            result = replace(result, outcome=Outcome.TIMEOUT, status=5, detail=detail)
+            result = replace(result, outcome=CellOutcome.TIMEOUT, status=5, detail=detail)
         elif status:
             result = replace(
                 result,
-                outcome=Outcome.ERROR if status == INFRASTRUCTURE else Outcome.FAILED,
+                outcome=CellOutcome.ERROR if status == INFRASTRUCTURE else CellOutcome.FAILED,
                 status=status if status > 0 else 5,
                 detail=_complaint(step.log, step.name, status),
             )
         if step.name == "verify":
             summary = _last(step.log) if status in {0, 1} else result.detail
-            proof = Proof(step.proof_key, status, summary, now - step.started)
+            proof = CellProof(step.proof_key, status, summary, now - step.started)
             result = replace(result, proof=proof, detail=summary if status == 1 else result.detail)
         elif result.good and self._options.verify:
             key = proof_key(result, self._options.checks)
@@ -175,7 +175,7 @@ class LocalExecutor:
             else:
                 self._verify(step, report, key)
                 return None
-        if result.outcome is Outcome.ERROR and (gone := _no_engine(step.engine)):
+        if result.outcome is CellOutcome.ERROR and (gone := _no_engine(step.engine)):
             with suppress(ValueError):  # another cell has met it already
                 self._engines.remove(step.engine)
             if not self._engines:

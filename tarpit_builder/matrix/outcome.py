@@ -24,7 +24,7 @@ HISTORY = "history"  # below that: one small file for each run
 RUNS = 200  # that are remembered
 
 
-class Outcome(StrEnum):
+class CellOutcome(StrEnum):
     """How a cell ended."""
 
     BUILT = "built"
@@ -38,21 +38,21 @@ class Outcome(StrEnum):
     NOT_RUN = "not run"
 
 
-GOOD = frozenset({Outcome.BUILT, Outcome.PRESENT})
+GOOD = frozenset({CellOutcome.BUILT, CellOutcome.PRESENT})
 MARKS = {
-    Outcome.BUILT: "✓",
-    Outcome.PRESENT: "✓",
-    Outcome.FAILED: "✗",
-    Outcome.TIMEOUT: "✗",
-    Outcome.ERROR: "?",
-    Outcome.NOT_RUN: "–",
+    CellOutcome.BUILT: "✓",
+    CellOutcome.PRESENT: "✓",
+    CellOutcome.FAILED: "✗",
+    CellOutcome.TIMEOUT: "✗",
+    CellOutcome.ERROR: "?",
+    CellOutcome.NOT_RUN: "–",
 }
 EXIT_CODES = (1, 5, 4, 2, 3)
 """What is wrong with the product comes before what is wrong with the machine."""
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class CellProof:
     """A proof that was carried out: *key* is everything that went into it, *status* as of
     ``invoke verify``, *summary* its last line."""
 
@@ -71,7 +71,7 @@ class Result:
     """
 
     cell: Cell
-    outcome: Outcome
+    outcome: CellOutcome
     seconds: float = 0.0
     status: int = 0
     detail: str = ""
@@ -79,7 +79,7 @@ class Result:
     key: str = ""
     packages: tuple[str, ...] = ()
     stages: tuple[tuple[str, float], ...] = ()
-    proof: Proof | None = None
+    proof: CellProof | None = None
     log: str = ""
     when: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
@@ -124,7 +124,7 @@ class Summary:
     """Why no more cells were started, if so."""
 
     @property
-    def counts(self) -> Counter[Outcome]:
+    def counts(self) -> Counter[CellOutcome]:
         """How many cells ended how."""
         return Counter(result.outcome for result in self.results)
 
@@ -155,7 +155,7 @@ class Summary:
 
     def line(self) -> str:
         """One line."""
-        counts = ", ".join(f"{self.counts[o]} {o}" for o in Outcome if self.counts[o])
+        counts = ", ".join(f"{self.counts[o]} {o}" for o in CellOutcome if self.counts[o])
         allowed = sum(not r.good and bool(r.cell.allowed) for r in self.results)
         verdict = "FAILED" if self.exit_code else "passed"
         remark = f", {allowed} of these allowed to fail" if allowed else ""
@@ -260,10 +260,10 @@ def of_record(cell: Cell, record: Mapping[str, Any]) -> Result:
         cell,
         **{
             **values,
-            "outcome": Outcome(values["outcome"]),
+            "outcome": CellOutcome(values["outcome"]),
             "packages": tuple(values["packages"]),
             "stages": tuple((title, seconds) for title, seconds in values["stages"]),
-            "proof": Proof(**values["proof"]) if values["proof"] else None,
+            "proof": CellProof(**values["proof"]) if values["proof"] else None,
         },
     )
 
@@ -296,7 +296,7 @@ def remember(summary: Summary, folder: Path) -> None:
                 "proof": result.proof.status if result.proof else None,
             }
             for result in summary.results
-            if result.outcome is not Outcome.NOT_RUN
+            if result.outcome is not CellOutcome.NOT_RUN
         },
     }
     runs = folder / HISTORY
@@ -320,10 +320,10 @@ def read(path: Path) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def recall_proof(cell: Cell, folder: Path, key: str) -> Proof | None:
+def recall_proof(cell: Cell, folder: Path, key: str) -> CellProof | None:
     """The proof of *cell* with exactly this *key*, if it was passed."""
     try:
-        proof = Proof(**recall(cell, folder)["proof"])
+        proof = CellProof(**recall(cell, folder)["proof"])
     except (KeyError, TypeError):
         return None
     return proof if proof.key == key and proof.status == 0 else None
@@ -340,6 +340,6 @@ def plain(result: Result) -> dict[str, Any]:
 def _tag(result: Result) -> str:
     if result.good:
         return ""
-    if result.cell.allowed or result.outcome is Outcome.NOT_RUN:
+    if result.cell.allowed or result.outcome is CellOutcome.NOT_RUN:
         return "skipped"
-    return "error" if result.outcome is Outcome.ERROR else "failure"
+    return "error" if result.outcome is CellOutcome.ERROR else "failure"

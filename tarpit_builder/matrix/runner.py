@@ -18,7 +18,7 @@ from tarpit_builder.matrix import outcome as outcomes
 from tarpit_builder.matrix.definition import Cell
 from tarpit_builder.matrix.local import LocalExecutor
 from tarpit_builder.matrix.options import SHARE, RunOptions
-from tarpit_builder.matrix.outcome import INFRASTRUCTURE, Outcome, Result, Summary
+from tarpit_builder.matrix.outcome import INFRASTRUCTURE, CellOutcome, Result, Summary
 from tarpit_builder.matrix.view import Running, View
 
 POLL = 0.05  # seconds
@@ -107,7 +107,7 @@ def carry_out(
         executor.stop()
         view.close()
     for cell in waiting:
-        results[cell.name] = Result(cell, Outcome.NOT_RUN, status=INFRASTRUCTURE)
+        results[cell.name] = Result(cell, CellOutcome.NOT_RUN, status=INFRASTRUCTURE)
     return Summary(
         tuple(results[cell.name] for cell in cells),
         time.monotonic() - began,

@@ -16,7 +16,7 @@ from tarpit_builder.bench import Measurement, compiling, environment, images_of_
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine
 from tarpit_builder.errors import BuildError
-from tarpit_builder.kernels.suite import Suite
+from tarpit_builder.kernels.suite import SuiteUserland
 from tarpit_builder.leftovers import scratch
 from tarpit_builder.matrix.definition import Cell
 from tarpit_builder.matrix.options import RunOptions, Sources
@@ -152,7 +152,7 @@ def _shares(results: Sequence[Result], archive: Archive) -> Shares:
         userland = planning.make(result.cell.request, archive).kernel.userland
         start, compiled = (
             compiling(Engine.connect(), userland)
-            if isinstance(userland, Suite)
+            if isinstance(userland, SuiteUserland)
             else logged((Path(result.folder) / building.LOG).read_text())
         )
         total.start += start

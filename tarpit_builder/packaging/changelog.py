@@ -21,7 +21,7 @@ UNRELEASED = "## Unreleased"
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class ChangelogSection:
     """One section of ``CHANGELOG.md``; each change is one paragraph without line breaks."""
 
     version: str
@@ -53,7 +53,7 @@ def source_date_epoch() -> int:
 
 
 @cache
-def releases() -> tuple[Release, ...]:
+def releases() -> tuple[ChangelogSection, ...]:
     """The sections of ``CHANGELOG.md``, newest first.
 
     :raises UserError: if it cannot be understood or its first version is not the project's.
@@ -68,7 +68,7 @@ def releases() -> tuple[Release, ...]:
     return parsed
 
 
-def parse_changelog(text: str) -> tuple[Release, ...]:
+def parse_changelog(text: str) -> tuple[ChangelogSection, ...]:
     """The releases of *text*: ``## VERSION — YYYY-MM-DD`` headings over ``-`` lists.
 
     What is still ``## Unreleased`` belongs to no release; ``invoke release`` gives it to the next.
@@ -76,7 +76,7 @@ def parse_changelog(text: str) -> tuple[Release, ...]:
     :raises UserError: if a heading of the second level is not of that form, or names a day that
         does not exist.
     """
-    found: list[Release] = []
+    found: list[ChangelogSection] = []
     for block in re.split(r"^(?=## )", text, flags=re.MULTILINE)[1:]:
         heading, _, body = block.partition("\n")
         if heading == UNRELEASED:
@@ -92,5 +92,7 @@ def parse_changelog(text: str) -> tuple[Release, ...]:
                 hint="write it as `## 1.2.3 — 2026-11-22`",
             )
         items = re.split(r"^- ", body, flags=re.MULTILINE)[1:]
-        found.append(Release(match["version"], day, tuple(" ".join(i.split()) for i in items)))
+        found.append(
+            ChangelogSection(match["version"], day, tuple(" ".join(i.split()) for i in items))
+        )
     return tuple(found)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tarpit_builder import architectures, paths, suites
 from tarpit_builder.container import Files, Recipe
 from tarpit_builder.packaging import changelog, contents
-from tarpit_builder.packaging.changelog import Release
+from tarpit_builder.packaging.changelog import ChangelogSection
 from tarpit_builder.packaging.contents import EXTENSION_SOURCES, MAIN, MODULE_SOURCES, MODULES
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def signing_scripts() -> Files:
     return _scripts(SIGNING)
 
 
-def debian_changelog(source: str, packages: PackageSet, past: Sequence[Release]) -> str:
+def debian_changelog(source: str, packages: PackageSet, past: Sequence[ChangelogSection]) -> str:
     """Debian's changelog of *source*, with the releases *past*."""
     template = _environment(MAIN).get_template("debian/changelog.j2")
     return template.render(

@@ -19,7 +19,7 @@ from tarpit_builder import digests, evidence, machine, records
 from tarpit_builder.build import FORMAT, MANIFEST
 from tarpit_builder.errors import TarpitError
 from tarpit_builder.matrix import outcome as outcomes
-from tarpit_builder.matrix.outcome import Outcome
+from tarpit_builder.matrix.outcome import CellOutcome
 from tarpit_builder.page import reading
 from tarpit_builder.page.reading import DamageError, Node
 from tarpit_builder.proof.report import Verdict
@@ -47,7 +47,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Package:
+class PagePackage:
     """A file of a build; *size* in bytes."""
 
     name: str
@@ -56,7 +56,7 @@ class Package:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class PageCheck:
     """One check as it ended: its *place* in the contract, and why it did not pass."""
 
     group: str
@@ -70,7 +70,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class PageFigure:
     """What was measured; see :class:`tarpit_builder.proof.report.Figure`."""
 
     what: str
@@ -84,13 +84,13 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class PageProof:
     """What a proof found out; *when* it was, '' if that is not on record."""
 
     when: str
     status: int
     summary: str
-    checks: tuple[Check, ...] = ()
+    checks: tuple[PageCheck, ...] = ()
     ladder: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -98,7 +98,7 @@ class Proof:
     same: bool = True
     """It is of the very build that is there now."""
 
-    def figures(self, what: str) -> list[Figure]:
+    def figures(self, what: str) -> list[PageFigure]:
         """What was measured of that kind; read only now, as the newest proof is all that counts.
 
         What is damaged of it is left out.
@@ -118,7 +118,7 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class PageCell:
     """One kernel; dates are UTC and '' where there is none.
 
     *folder* and *log* are below ``dist/``.  *problems* say what is wrong with its records.
@@ -143,11 +143,11 @@ class Cell:
     seconds: float = 0.0
     names: tuple[str, ...] = ()
     """What the matrix calls it."""
-    packages: tuple[Package, ...] = ()
+    packages: tuple[PagePackage, ...] = ()
     sources: tuple[str, ...] = ()
     choices: tuple[tuple[str, str, str], ...] = ()
     stages: tuple[tuple[str, float], ...] = ()
-    proof: Proof | None = None
+    proof: PageProof | None = None
     recorded: str = ""
     """What the committed table says of its proof."""
     untried: str = ""
@@ -186,7 +186,7 @@ class Cell:
 
 
 @dataclass(slots=True)
-class Run:
+class PageRun:
     """One run of the matrix: how each of its cells ended, and how long it took."""
 
     when: str
@@ -198,12 +198,12 @@ class Run:
         return sum(outcome in wanted for outcome, _, _ in self.cells.values())
 
 
-def collect(dist: Path) -> list[Cell]:
+def collect(dist: Path) -> list[PageCell]:
     """Every cell of the results in *dist* and of the committed table, old kernels first.
 
     None if there are no results: the table alone is nothing that anybody has just made.
     """
-    cells: dict[tuple[str, str, str], Cell] = {}
+    cells: dict[tuple[str, str, str], PageCell] = {}
     folders: dict[str, tuple[str, str, str]] = {}
     for cell in _built(dist):
         cells[cell.subject] = cell
@@ -220,13 +220,13 @@ def collect(dist: Path) -> list[Cell]:
     return sorted(cells.values(), key=_order)
 
 
-def runs(dist: Path) -> tuple[list[Run], list[str]]:
+def runs(dist: Path) -> tuple[list[PageRun], list[str]]:
     """The runs of the matrix that are on record, oldest first; and what is wrong with others."""
     found, problems = [], []
     for path in sorted((dist / outcomes.FOLDER / outcomes.HISTORY).glob("*.json")):
         try:
             node = reading.load(path, dist)
-            run = Run(reading.moment(node.text("when")), node.number("seconds"))
+            run = PageRun(reading.moment(node.text("when")), node.number("seconds"))
             for name in node.need("cells").data:
                 cell = node.need("cells").need(name)
                 proof = cell.number("proof") if cell.data.get("proof") is not None else None
@@ -243,13 +243,13 @@ def runs(dist: Path) -> tuple[list[Run], list[str]]:
     return sorted(found, key=lambda run: run.when), problems
 
 
-def timed(cells: Iterable[Cell], runs: Iterable[Run]) -> list[Cell]:
+def timed(cells: Iterable[PageCell], runs: Iterable[PageRun]) -> list[PageCell]:
     """*cells*, with the seconds of the last run that built them where the last of all did not."""
     seconds = {
         name: taken
         for run in runs
         for name, (outcome, taken, _) in run.cells.items()
-        if outcome == Outcome.BUILT
+        if outcome == CellOutcome.BUILT
     }
     return [
         cell
@@ -259,7 +259,7 @@ def timed(cells: Iterable[Cell], runs: Iterable[Run]) -> list[Cell]:
     ]
 
 
-def benches(dist: Path) -> Iterator[tuple[str, Proof]]:
+def benches(dist: Path) -> Iterator[tuple[str, PageProof]]:
     """What ``invoke bench --packets`` has measured: on which kernel, and the report."""
     for path in sorted((dist / "bench").glob("packets-*.json")):
         try:
@@ -270,7 +270,7 @@ def benches(dist: Path) -> Iterator[tuple[str, Proof]]:
             continue
 
 
-def _order(cell: Cell) -> tuple[KernelVersion, bool, str, str, str]:
+def _order(cell: PageCell) -> tuple[KernelVersion, bool, str, str, str]:
     version = cell.version or KernelVersion.parse("999.0")
     return (version, cell.kernel != str(version), *cell.subject)
 
@@ -278,18 +278,18 @@ def _order(cell: Cell) -> tuple[KernelVersion, bool, str, str, str]:
 # -- builds ----------------------------------------------------------------------------------------
 
 
-def _built(dist: Path) -> Iterator[Cell]:
+def _built(dist: Path) -> Iterator[PageCell]:
     """The builds; several at once, as most of it is digests of files."""
     found = [path for path in sorted(dist.glob(f"*/{MANIFEST}")) if path.parent.name[0] != "."]
     with ThreadPoolExecutor(machine.cores()) as pool:
         yield from pool.map(lambda path: _build(path, dist), found)
 
 
-def _build(path: Path, dist: Path) -> Cell:
+def _build(path: Path, dist: Path) -> PageCell:
     try:
         return _proven(_manifest(path, dist), path.parent, dist)
     except DamageError as damage:
-        return Cell(
+        return PageCell(
             reading.clean(path.parent.name),
             "",
             "",
@@ -301,7 +301,7 @@ def _build(path: Path, dist: Path) -> Cell:
         )
 
 
-def _manifest(path: Path, dist: Path) -> Cell:
+def _manifest(path: Path, dist: Path) -> PageCell:
     """What a manifest says.
 
     :raises DamageError: if it says nothing that can be used.
@@ -311,13 +311,13 @@ def _manifest(path: Path, dist: Path) -> Cell:
         raise DamageError(f"{node.name} is of another version (format {node.data.get('format')!r})")
     plan = node.need("plan")
     packages = tuple(
-        Package(one.text("file"), int(one.number("size")), one.text("sha256"))
+        PagePackage(one.text("file"), int(one.number("size")), one.text("sha256"))
         for one in node.nodes("outputs")
     )
     image = node.node("image")
     userland = plan.text("userland", "") or plan.text("suite", "")
     iptables = plan.text("iptables", "")
-    cell = Cell(
+    cell = PageCell(
         kernel=plan.text("kernel"),
         arch=plan.text("arch"),
         userland=userland or (f"iptables {iptables}" if iptables else "none"),
@@ -356,7 +356,7 @@ def _source(node: Node) -> str:
     return " ".join(filter(None, (name or node.text("name", "source"), version, digest[:16])))
 
 
-def _genuine(folder: Path, package: Package, dist: Path) -> bool:
+def _genuine(folder: Path, package: PagePackage, dist: Path) -> bool:
     """Whether the file is there, and is that."""
     path = folder / package.name
     try:
@@ -377,7 +377,7 @@ def _written(path: Path) -> str:
 # -- proofs ----------------------------------------------------------------------------------------
 
 
-def _proven(cell: Cell, folder: Path, dist: Path) -> Cell:
+def _proven(cell: PageCell, folder: Path, dist: Path) -> PageCell:
     """*cell* with the proof that lies beside its manifest, if there is one."""
     path = folder / evidence.PROOF
     try:
@@ -387,7 +387,7 @@ def _proven(cell: Cell, folder: Path, dist: Path) -> Cell:
     return judged(cell, proof) if proof else cell
 
 
-def judged(cell: Cell, proof: Proof) -> Cell:
+def judged(cell: PageCell, proof: PageProof) -> PageCell:
     """*cell* as *proof* makes it."""
     cell = replace(cell, proof=proof)
     if proof.booted:
@@ -406,7 +406,7 @@ def judged(cell: Cell, proof: Proof) -> Cell:
     return replace(cell, state=state, detail=proof.summary)
 
 
-def _proof(path: Path, dist: Path, key: str) -> Proof:
+def _proof(path: Path, dist: Path, key: str) -> PageProof:
     """All that a proof found out.
 
     :raises DamageError: if it cannot be used.
@@ -418,7 +418,7 @@ def _proof(path: Path, dist: Path, key: str) -> Proof:
     return replace(_report(node.need("report"), when), same=node.text("key") == key)
 
 
-def _old_proof(folder: Path, dist: Path, cell: Cell) -> Proof | None:
+def _old_proof(folder: Path, dist: Path, cell: PageCell) -> PageProof | None:
     """What ``verify.json`` says, by an older version: that it passed, and how many checks."""
     path = folder / evidence.EVIDENCE
     if not path.exists():
@@ -427,17 +427,17 @@ def _old_proof(folder: Path, dist: Path, cell: Cell) -> Proof | None:
     if node.data.get("format") != evidence.FORMAT:
         raise DamageError(f"{node.name} is of another version (format {node.data.get('format')!r})")
     same = node.text("key") == cell.key
-    return Proof(_written(path), 0, node.text("summary", "passed"), same=same)
+    return PageProof(_written(path), 0, node.text("summary", "passed"), same=same)
 
 
-def _report(node: Node, when: str) -> Proof:
+def _report(node: Node, when: str) -> PageProof:
     checks = tuple(_check(node.name, one) for one in node.objects("results"))
     known = {str(verdict) for verdict in Verdict}
     if strange := sorted({check.outcome for check in checks} - known):
         raise DamageError(f"{node.name}: no check ends as {strange[0]!r}")
     counts = {verdict: sum(c.outcome == verdict for c in checks) for verdict in Verdict}
     words = ", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number)
-    return Proof(
+    return PageProof(
         when=when,
         status=_status(counts),
         summary=words or "nothing was judged",
@@ -449,7 +449,7 @@ def _report(node: Node, when: str) -> Proof:
     )
 
 
-def _check(name: str, data: dict[str, Any]) -> Check:
+def _check(name: str, data: dict[str, Any]) -> PageCheck:
     """A check; one of many thousands that ended the same way, so those without packets are kept."""
     if data.get("ladder"):
         return _read_check(Node(name, data))
@@ -466,11 +466,11 @@ def _check(name: str, data: dict[str, Any]) -> Check:
     return known
 
 
-_checks: dict[tuple[object, ...], Check] = {}
+_checks: dict[tuple[object, ...], PageCheck] = {}
 
 
-def _read_check(node: Node) -> Check:
-    return Check(
+def _read_check(node: Node) -> PageCheck:
+    return PageCheck(
         group=node.text("group"),
         backend=node.text("backend", ""),
         family=node.integer("family"),
@@ -482,8 +482,8 @@ def _read_check(node: Node) -> Check:
     )
 
 
-def _figure(node: Node) -> Figure:
-    return Figure(
+def _figure(node: Node) -> PageFigure:
+    return PageFigure(
         node.text("what"),
         node.text("subject"),
         node.text("series"),
@@ -505,7 +505,7 @@ def _status(counts: dict[Verdict, int]) -> int:
 # -- the matrix ------------------------------------------------------------------------------------
 
 
-def _matrix(dist: Path) -> Iterator[Cell]:
+def _matrix(dist: Path) -> Iterator[PageCell]:
     """What the records of the matrix say, each as a cell without packages."""
     folder = dist / outcomes.FOLDER
     for path in sorted(folder.glob("*.json")):
@@ -515,7 +515,7 @@ def _matrix(dist: Path) -> Iterator[Cell]:
         try:
             yield _cell(reading.load(path, dist), path, dist)
         except DamageError as damage:
-            yield Cell(
+            yield PageCell(
                 name,
                 "",
                 "",
@@ -528,23 +528,23 @@ def _matrix(dist: Path) -> Iterator[Cell]:
             )
 
 
-def _cell(node: Node, path: Path, dist: Path) -> Cell:
+def _cell(node: Node, path: Path, dist: Path) -> PageCell:
     outcome = node.text("outcome")
     states = {
-        Outcome.BUILT: State.BUILT,
-        Outcome.PRESENT: State.BUILT,
-        Outcome.FAILED: State.FAILED,
-        Outcome.TIMEOUT: State.FAILED,
-        Outcome.ERROR: State.UNKNOWN,
-        Outcome.NOT_RUN: State.UNKNOWN,
+        CellOutcome.BUILT: State.BUILT,
+        CellOutcome.PRESENT: State.BUILT,
+        CellOutcome.FAILED: State.FAILED,
+        CellOutcome.TIMEOUT: State.FAILED,
+        CellOutcome.ERROR: State.UNKNOWN,
+        CellOutcome.NOT_RUN: State.UNKNOWN,
     }
-    if outcome not in {str(one) for one in Outcome}:
+    if outcome not in {str(one) for one in CellOutcome}:
         raise DamageError(f"{node.name}: no cell ends as {outcome!r}")
-    state = states[Outcome(outcome)]
+    state = states[CellOutcome(outcome)]
     kernel, arch, userland = _asked(node, reading.clean(path.stem))
     when = reading.moment(node.text("when", "")) or _written(path)
     good = state is State.BUILT
-    cell = Cell(
+    cell = PageCell(
         kernel=kernel,
         arch=arch,
         userland=userland,
@@ -556,14 +556,14 @@ def _cell(node: Node, path: Path, dist: Path) -> Cell:
         folder=Path(node.text("folder", "")).name,
         log=_log(path, dist),
         key=node.text("key", ""),
-        seconds=node.number("seconds", 0) if outcome == Outcome.BUILT else 0.0,
+        seconds=node.number("seconds", 0) if outcome == CellOutcome.BUILT else 0.0,
         names=(reading.clean(path.stem),),
         stages=tuple(node.pairs("stages")),
     )
     proof = node.node("proof")
     if proof is None:
         return cell
-    known = Proof(when, int(proof.number("status")), proof.text("summary", ""))
+    known = PageProof(when, int(proof.number("status")), proof.text("summary", ""))
     whole = path.with_name(f"{path.stem}.verify.json")
     if whole.exists():
         try:
@@ -591,7 +591,7 @@ def _log(path: Path, dist: Path) -> str:
     return str(log.relative_to(dist)) if log.is_file() else ""
 
 
-def _with_record(cell: Cell, record: Cell) -> Cell:
+def _with_record(cell: PageCell, record: PageCell) -> PageCell:
     """*cell*, of a build, with what the matrix has noted of it."""
     merged = replace(
         cell,
@@ -616,10 +616,10 @@ def _with_record(cell: Cell, record: Cell) -> Cell:
 # -- the committed table ---------------------------------------------------------------------------
 
 
-def _table() -> Iterable[Cell]:
+def _table() -> Iterable[PageCell]:
     today = records.module_digest()
     for row in records.read():
-        yield Cell(
+        yield PageCell(
             row.kernel,
             row.arch,
             row.userland,
@@ -634,7 +634,7 @@ def _table() -> Iterable[Cell]:
         )
 
 
-def _with_table(cell: Cell, row: Cell) -> Cell:
+def _with_table(cell: PageCell, row: PageCell) -> PageCell:
     """*cell* with what the table knows beyond it: what was proven of an earlier build."""
     booted, verified = cell.booted or row.booted, cell.verified or row.verified
     merged = replace(cell, booted=booted, verified=verified, recorded=row.recorded)

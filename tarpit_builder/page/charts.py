@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 import pygal
 
-from tarpit_builder.page.cells import Cell, Figure, Run
+from tarpit_builder.page.cells import PageCell, PageFigure, PageRun
 
 WIDTH = 360  # of all charts, so that their letters have one size
 BAR, GAP, FRAME = 18, 7, 8  # height of a bar, what is between groups, and around all
@@ -164,13 +164,13 @@ def _bare(root: Any, colours: Sequence[int]) -> str:
 # -- the figures of proofs -------------------------------------------------------------------------
 
 
-def of(cell: Cell) -> str:
+def of(cell: PageCell) -> str:
     """On what something was measured."""
     when = cell.proof.when if cell.proof else ""
     return " · ".join(filter(None, (f"Linux {cell.kernel}", cell.arch, when)))
 
 
-def newest(cells: Iterable[Cell], what: str) -> tuple[str, list[Figure]]:
+def newest(cells: Iterable[PageCell], what: str) -> tuple[str, list[PageFigure]]:
     """The newest figures of that kind, and what they are of."""
     proven = [(cell, cell.proof) for cell in cells if cell.proof and cell.proof.measured]
     for cell, proof in sorted(proven, key=lambda one: one[1].when, reverse=True):
@@ -179,7 +179,7 @@ def newest(cells: Iterable[Cell], what: str) -> tuple[str, list[Figure]]:
     return "", []
 
 
-def scan(cells: Iterable[Cell]) -> Chart:
+def scan(cells: Iterable[PageCell]) -> Chart:
     """nmap before there is a rule, and after."""
     title = "A scanner’s patience: nmap before and after"
     how = "invoke verify --only scan"
@@ -206,19 +206,19 @@ CLOSED = "close()"
 """What a client does that has given up; it stands in the name of such a client."""
 
 
-def held(cells: Iterable[Cell]) -> Chart:
+def held(cells: Iterable[PageCell]) -> Chart:
     """How long clients are held, by the target's mode: of several kernels the newest."""
     title = "How long clients are held, by mode"
     how = "invoke verify --only held"
     source, figures = newest(cells, "held")
     if not figures:
         return Chart("held", title, "", how=how)
-    least: dict[tuple[str, str], Figure] = {}
+    least: dict[tuple[str, str], PageFigure] = {}
     for one in figures:
         key = one.series, one.subject
         if key not in least or one.value < least[key].value:
             least[key] = one
-    groups: dict[tuple[str, bool], list[Figure]] = {}
+    groups: dict[tuple[str, bool], list[PageFigure]] = {}
     for one in least.values():
         groups.setdefault((one.series, CLOSED in one.subject), []).append(one)
     labels, middles, texts = [], [], []
@@ -246,7 +246,9 @@ def _at_least(value: float, limit: float) -> str:
 COLOURS = {"DROP": 3, "REJECT": 2, "TARPIT": 0, "xtables-addons": 1}
 
 
-def cost(cells: Iterable[Cell], benches: Iterable[tuple[str, list[Figure], str]]) -> list[Chart]:
+def cost(
+    cells: Iterable[PageCell], benches: Iterable[tuple[str, list[PageFigure], str]]
+) -> list[Chart]:
     """Instructions per packet, for each backend of iptables; a bench has the peer's as well."""
     title = "What an answer costs the host"
     how = "invoke bench --packets"
@@ -289,7 +291,7 @@ def _or_not(value: float | None) -> str:
 # -- the matrix ------------------------------------------------------------------------------------
 
 
-def builds(cells: Iterable[Cell]) -> Chart:
+def builds(cells: Iterable[PageCell]) -> Chart:
     """How long builds took."""
     title = "Build times"
     how = "invoke matrix --run"
@@ -323,14 +325,14 @@ def builds(cells: Iterable[Cell]) -> Chart:
     )
 
 
-def _slowest(cell: Cell) -> str:
+def _slowest(cell: PageCell) -> str:
     if not cell.stages:
         return NOT_MEASURED
     title, seconds = max(cell.stages, key=lambda stage: stage[1])
     return f"{title}: {duration(seconds)}"
 
 
-def history(runs: Sequence[Run]) -> Chart:
+def history(runs: Sequence[PageRun]) -> Chart:
     """How the last runs of the matrix went."""
     title = "Runs of the matrix"
     how = "invoke matrix --run"
@@ -374,6 +376,6 @@ def _counts(counts: Iterable[int]) -> str:
     return " · ".join(number(count) for count in counts)
 
 
-def _median(run: Run) -> str:
+def _median(run: PageRun) -> str:
     times = [seconds for outcome, seconds, _ in run.cells.values() if outcome == "built"]
     return duration(statistics.median(times)) if times else NOT_MEASURED

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tarpit_builder.page.cells import Cell, Check
+from tarpit_builder.page.cells import PageCell, PageCheck
 from tarpit_builder.page.ladder import Drawing, draw
 from tarpit_builder.proof import registry
 from tarpit_builder.proof.report import Verdict
@@ -17,7 +17,7 @@ UNTRIED = "."
 
 
 @dataclass(slots=True)
-class Row:
+class ContractRow:
     """A check, for all families and backends together; *counts* are of kernels."""
 
     title: str
@@ -27,12 +27,12 @@ class Row:
 
 
 @dataclass(slots=True)
-class Group:
+class PageGroup:
     """The checks of one group."""
 
     name: str
     title: str
-    rows: list[Row] = field(default_factory=list)
+    rows: list[ContractRow] = field(default_factory=list)
 
     @property
     def failed(self) -> int:
@@ -46,7 +46,7 @@ class Group:
 
 
 @dataclass(slots=True)
-class Failure:
+class PageFailure:
     """The same failure on one kernel or several; *cells* are their places in the list."""
 
     title: str
@@ -62,11 +62,11 @@ class Contract:
     A cell's results are a letter for each *instance*: a row, a backend and a family.
     """
 
-    def __init__(self, cells: Sequence[Cell]) -> None:
-        self.groups: list[Group] = []
+    def __init__(self, cells: Sequence[PageCell]) -> None:
+        self.groups: list[PageGroup] = []
         self.instances: list[tuple[int, str, int]] = []
         self.results: list[str] = []
-        self._rows: dict[tuple[str, str], Row] = {}
+        self._rows: dict[tuple[str, str], ContractRow] = {}
         self._numbers: dict[tuple[int, str, int], int] = {}
         for group in registry.groups():
             for check in group.checks:
@@ -77,18 +77,18 @@ class Contract:
                 "".join(letters.get(n, UNTRIED) for n in range(max(letters, default=-1) + 1))
             )
 
-    def _row(self, group: str, title: str, section: str, name: str = "") -> Row:
+    def _row(self, group: str, title: str, section: str, name: str = "") -> ContractRow:
         key = group, title
         if key not in self._rows:
-            self._rows[key] = row = Row(title, section, len(self._rows))
+            self._rows[key] = row = ContractRow(title, section, len(self._rows))
             home = next((one for one in self.groups if one.name == group), None)
             if home is None:
-                home = Group(group, name or "not in this version")
+                home = PageGroup(group, name or "not in this version")
                 self.groups.append(home)
             home.rows.append(row)
         return self._rows[key]
 
-    def instance(self, check: Check) -> int:
+    def instance(self, check: PageCheck) -> int:
         """The place of *check* among the results of a cell."""
         row = self._row(check.group, check.title, check.section)
         key = row.number, check.backend, check.family
@@ -97,7 +97,7 @@ class Contract:
             self.instances.append(key)
         return self._numbers[key]
 
-    def _of(self, cell: Cell) -> dict[int, str]:
+    def _of(self, cell: PageCell) -> dict[int, str]:
         checks = cell.proof.checks if cell.proof else ()
         letters: dict[int, str] = {}
         worst: dict[int, Verdict] = {}
@@ -113,13 +113,13 @@ class Contract:
         return letters
 
 
-def failures(cells: Sequence[Cell]) -> list[Failure]:
+def failures(cells: Sequence[PageCell]) -> list[PageFailure]:
     """What is wrong, the same on several kernels once: checks, builds, then damaged records."""
-    found: dict[tuple[str, str, str], Failure] = {}
+    found: dict[tuple[str, str, str], PageFailure] = {}
 
     def add(number: int, title: str, detail: str, state: str, lines: Sequence[str] = ()) -> None:
         key = title, detail if lines == () else detail.partition("\n")[0], state
-        failure = found.setdefault(key, Failure(title, detail, state, []))
+        failure = found.setdefault(key, PageFailure(title, detail, state, []))
         if number not in failure.cells:
             failure.cells.append(number)
         failure.drawing = failure.drawing or draw(lines)

@@ -25,7 +25,7 @@ from tarpit_builder.build import LOG, MANIFEST
 from tarpit_builder.errors import UserError
 from tarpit_builder.page import cells as found
 from tarpit_builder.page import charts, reading
-from tarpit_builder.page.cells import Cell, Run, State
+from tarpit_builder.page.cells import PageCell, PageRun, State
 from tarpit_builder.page.contract import WORST, Contract, failures
 from tarpit_builder.page.ladder import Drawing, draw
 from tarpit_builder.page.reading import DamageError
@@ -145,8 +145,8 @@ class _Links:
 class _Page:
     def __init__(
         self,
-        cells: Sequence[Cell],
-        runs: Sequence[Run],
+        cells: Sequence[PageCell],
+        runs: Sequence[PageRun],
         problems: Sequence[str],
         links: _Links,
         dist: Path,
@@ -322,7 +322,7 @@ class _Page:
         }
         return {name: value for name, value in whole.items() if value}
 
-    def _wrong(self, cell: Cell) -> dict[str, list[str]]:
+    def _wrong(self, cell: PageCell) -> dict[str, list[str]]:
         """Why checks did not pass, with their packets, as far as there is room for one cell."""
         room = DETAILS // len(self._cells)
         said: dict[str, list[str]] = {}
@@ -369,7 +369,7 @@ class _Page:
         return "\n".join(lines)
 
 
-def _ids(cells: Iterable[Cell]) -> list[str]:
+def _ids(cells: Iterable[PageCell]) -> list[str]:
     """A name for each cell that stays the same from page to page, fit for a URL."""
     seen: Counter[str] = Counter()
     names = []

@@ -393,7 +393,7 @@ def _span(releases: Sequence[ReleaseVersion]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RangeVerdict:
     """What is *wrong* with the patch of a range; *checked* and *absent* are releases."""
 
     entry: Range
@@ -402,7 +402,7 @@ class Verdict:
     absent: tuple[ReleaseVersion, ...] = ()
 
 
-def check(entry: Range, trees: ReleaseTrees) -> Verdict:
+def check(entry: Range, trees: ReleaseTrees) -> RangeVerdict:
     """Hold the committed patch of *entry* against ``dkms/``, and against the trees there are.
 
     What a patch adds is compared whether there are trees or not.
@@ -410,18 +410,18 @@ def check(entry: Range, trees: ReleaseTrees) -> Verdict:
     try:
         there = committed.read(entry)
     except InfrastructureError as error:
-        return Verdict(entry, (error.message,))
+        return RangeVerdict(entry, (error.message,))
     wrong = _content(there)
     try:
         made = regenerate(entry, trees)
     except SourceError as error:
         if any(trees.find(release) for release in trees.releases(entry)):
             wrong.append(error.message)
-        return Verdict(entry, tuple(wrong), absent=trees.releases(entry))
+        return RangeVerdict(entry, tuple(wrong), absent=trees.releases(entry))
     wrong += [f"breaks at {stop.release}: {stop.why}" for stop in made.breaks]
     if not wrong and made.difference:
         wrong.append("it is not what `invoke regen` makes")
-    return Verdict(entry, tuple(wrong), made.checked, made.absent)
+    return RangeVerdict(entry, tuple(wrong), made.checked, made.absent)
 
 
 def _content(there: Committed) -> list[str]:
@@ -445,7 +445,7 @@ def _content(there: Committed) -> list[str]:
     return wrong
 
 
-def check_all(ranges: Sequence[Range], trees: ReleaseTrees, console: Console) -> list[Verdict]:
+def check_all(ranges: Sequence[Range], trees: ReleaseTrees, console: Console) -> list[RangeVerdict]:
     """:func:`check` for each of *ranges*."""
     found = []
     for entry in ranges:
@@ -455,7 +455,7 @@ def check_all(ranges: Sequence[Range], trees: ReleaseTrees, console: Console) ->
     return found
 
 
-def demand_good(found: Sequence[Verdict], strays: Sequence[str]) -> None:
+def demand_good(found: Sequence[RangeVerdict], strays: Sequence[str]) -> None:
     """Insist that every patch is right and accounted for.
 
     :raises CheckFailedError: if not.

@@ -40,7 +40,7 @@ class Edit:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Indication:
     """A tree defines *name* if *pattern* is found in its file *path*, whatever its release."""
 
     name: str
@@ -154,7 +154,7 @@ class Rules:
     headers: Mapping[str, KernelVersion]
     style: Mapping[str, KernelVersion]
     includes: Mapping[str, tuple[str, ...]]
-    seen: tuple[Seen, ...]
+    seen: tuple[Indication, ...]
     rewrites: tuple[DatedRewrite, ...]
     extension: Extension
 
@@ -220,7 +220,7 @@ def load(file: Path = FILE) -> Rules:
             style=_since(data["style"]),
             includes={name: tuple(users) for name, users in data["includes"].items()},
             seen=tuple(
-                Seen(_defined_by(row["probe"]), row["path"], re.compile(row["pattern"]))
+                Indication(_defined_by(row["probe"]), row["path"], re.compile(row["pattern"]))
                 for row in data["seen"]
             ),
             rewrites=_rewrites(data["rewrite"], KernelVersion),

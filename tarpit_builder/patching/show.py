@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from tarpit_builder.console import format_table
 from tarpit_builder.patching.apply import Applied
 from tarpit_builder.patching.committed import ReleaseVersion
-from tarpit_builder.patching.regen import NO_TREE, Regenerated, Verdict, joinable
+from tarpit_builder.patching.regen import NO_TREE, RangeVerdict, Regenerated, joinable
 from tarpit_builder.patching.rules import Range
 
 _SHOWN = 6
@@ -62,7 +62,7 @@ def regenerated(
     return "\n".join([format_table(rows, header=("for", "range", "patch", "trees")), *notes])
 
 
-def verdicts(found: Sequence[Verdict], strays: Sequence[str]) -> str:
+def verdicts(found: Sequence[RangeVerdict], strays: Sequence[str]) -> str:
     """The state of each patch, and what is wrong with it."""
     rows = [
         (

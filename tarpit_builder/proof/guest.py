@@ -77,7 +77,7 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class AgentCall:
     """One operation, ready to be sent alone or in a batch; *seconds* is what it may take."""
 
     op: Op
@@ -102,7 +102,7 @@ class Reply:
         """Read the bytes of the protocol."""
         return cls(struct.unpack_from("<I", data)[0], _decode(data[4:]))
 
-    def check(self, request: Request) -> tuple[int | bytes, ...]:
+    def check(self, request: AgentCall) -> tuple[int | bytes, ...]:
         """The results.
 
         :raises OSError: if the operation failed.
@@ -170,7 +170,7 @@ class Guest:
 
     # -- the protocol ------------------------------------------------------------------------
 
-    def call(self, request: Request) -> tuple[int | bytes, ...]:
+    def call(self, request: AgentCall) -> tuple[int | bytes, ...]:
         """Carry out *request*.
 
         :raises OSError: if it failed in the guest.
@@ -178,20 +178,20 @@ class Guest:
         """
         return self.submit(request).check(request)
 
-    def submit(self, request: Request) -> Reply:
+    def submit(self, request: AgentCall) -> Reply:
         """Carry out *request* and hand back the reply, failed or not."""
         if self._lost:
             raise self.machine.obituary()
         self._write(request.encode())
         return self._reply(request.seconds + GRACE)
 
-    def batch(self, requests: Sequence[Request]) -> list[Reply]:
+    def batch(self, requests: Sequence[AgentCall]) -> list[Reply]:
         """Carry out *requests* back to back, without the host in between."""
         out: list[Reply] = []
         for at in range(0, len(requests), 60):
             part = requests[at : at + 60]
             seconds = sum(request.seconds for request in part)
-            whole = Request(Op.BATCH, tuple(r.encode() for r in part), seconds=seconds)
+            whole = AgentCall(Op.BATCH, tuple(r.encode() for r in part), seconds=seconds)
             replies = self.call(whole)
             out += [Reply.decode(reply) for reply in replies if isinstance(reply, bytes)]
         return out
@@ -254,7 +254,7 @@ class Guest:
 
         :raises OSError: ETIME if it takes longer than *seconds*.
         """
-        request = Request(Op.RUN, (int(seconds * 1000), stdin, *argv), netns, seconds)
+        request = AgentCall(Op.RUN, (int(seconds * 1000), stdin, *argv), netns, seconds)
         status, stdout, stderr = self.call(request)
         assert isinstance(status, int)
         assert isinstance(stdout, bytes)
@@ -283,7 +283,7 @@ class Guest:
 
     def wait(self, job: int, *, seconds: float, kill: int = 0) -> int:
         """Wait for a background job, after sending it the signal *kill*; its exit status."""
-        (status,) = self.call(Request(Op.WAIT, (job, int(seconds * 1000), kill), seconds=seconds))
+        (status,) = self.call(AgentCall(Op.WAIT, (job, int(seconds * 1000), kill), seconds=seconds))
         assert isinstance(status, int)
         return os.waitstatus_to_exitcode(status)
 
@@ -295,13 +295,13 @@ class Guest:
 
     def read_bytes(self, path: str, *, netns: str = "") -> bytes:
         """The same as it is."""
-        (data,) = self.call(Request(Op.READ, (path, 4 << 20), netns))
+        (data,) = self.call(AgentCall(Op.READ, (path, 4 << 20), netns))
         assert isinstance(data, bytes)
         return data
 
     def write(self, path: str, text: str | bytes, *, netns: str = "", seconds: float = 0.0) -> None:
         """Write a file, a sysctl, anything below /proc or /sys, which may take *seconds*."""
-        self.call(Request(Op.WRITE, (path, text), netns, seconds))
+        self.call(AgentCall(Op.WRITE, (path, text), netns, seconds))
 
     def sysctl(self, name: str, value: int | str, *, netns: str = "") -> None:
         """Set a kernel parameter by its dotted name."""
@@ -310,7 +310,7 @@ class Guest:
 
     def rmmod(self, name: str) -> None:
         """Unload a module; EWOULDBLOCK (EAGAIN) if it is in use."""
-        self.call(Request(Op.RMMOD, (name,)))
+        self.call(AgentCall(Op.RMMOD, (name,)))
 
     def modules(self) -> dict[str, int]:
         """Names of the modules that are loaded, and how often each is used."""
@@ -319,7 +319,7 @@ class Guest:
 
     def kernel_log(self) -> list[str]:
         """The lines of the kernel's message buffer, without level and time."""
-        (text,) = self.call(Request(Op.KLOG))
+        (text,) = self.call(AgentCall(Op.KLOG))
         assert isinstance(text, bytes)
         lines = text.decode(errors="replace").splitlines()
         return [LOG_HEAD.sub("", line) for line in lines]
@@ -329,7 +329,7 @@ class Guest:
     def socket(self, family: int, kind: int, protocol: int = 0, *, netns: str = "") -> GuestSocket:
         """A socket in the guest."""
         sock = GuestSocket(self, self._new_slot())
-        self.call(Request(Op.SOCKET, (sock.slot, family, kind, protocol), netns))
+        self.call(AgentCall(Op.SOCKET, (sock.slot, family, kind, protocol), netns))
         return sock
 
     def sockaddr(self, address: str, port: int) -> bytes:
@@ -357,13 +357,13 @@ class Guest:
 
     def clock(self) -> float:
         """Seconds since the guest booted, by its own clock."""
-        (nanoseconds,) = self.call(Request(Op.CLOCK))
+        (nanoseconds,) = self.call(AgentCall(Op.CLOCK))
         assert isinstance(nanoseconds, int)
         return nanoseconds / 1e9
 
     def sleep(self, seconds: float) -> None:
         """Let the guest sleep by its own clock (which an instruction-counting QEMU warps)."""
-        self.call(Request(Op.SLEEP, (int(seconds * 1000),), seconds=seconds))
+        self.call(AgentCall(Op.SLEEP, (int(seconds * 1000),), seconds=seconds))
 
 
 class GuestSocket:
@@ -374,7 +374,7 @@ class GuestSocket:
         self.slot = slot
 
     def _call(self, op: Op, *args: Value, seconds: float = 0.0) -> tuple[int | bytes, ...]:
-        return self.guest.call(Request(op, (self.slot, *args), seconds=seconds))
+        return self.guest.call(AgentCall(op, (self.slot, *args), seconds=seconds))
 
     def bind(self, address: bytes) -> None:
         """Bind to *address*, as :meth:`Guest.sockaddr` or :meth:`Guest.packet_address` make it."""

@@ -45,7 +45,7 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class UnitResult:
     """What came of a unit; its *release* is the kernel's, all else is as in the report."""
 
     results: tuple[CheckResult, ...]
@@ -123,7 +123,7 @@ class Runner:
     def __exit__(self, *_: object) -> None:
         self.end()
 
-    def run(self, units: Iterable[Unit]) -> list[Part]:
+    def run(self, units: Iterable[Unit]) -> list[UnitResult]:
         """Judge *units* one after the other, and show it.
 
         :raises TarpitError: if nothing at all could be judged.
@@ -137,7 +137,7 @@ class Runner:
                 break
         return parts
 
-    def judge(self, unit: Unit) -> Part:
+    def judge(self, unit: Unit) -> UnitResult:
         """Judge one unit.
 
         :raises TarpitError: if nothing at all could be judged.
@@ -154,7 +154,7 @@ class Runner:
             self._add(unit.group, unit.shown, None, None, _blame(death), began, death.message)
             self.end()
         self.first = self.first and not self.release
-        return Part(
+        return UnitResult(
             results=tuple(self._results),
             ladder=self._ladder,
             notes=tuple(self._notes),

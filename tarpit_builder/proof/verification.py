@@ -19,7 +19,7 @@ from tarpit_builder.proof.initramfs import Assembly, BootFiles, UserLand, requir
 from tarpit_builder.proof.lab import Tools
 from tarpit_builder.proof.qemu import MachineSpec, emulator
 from tarpit_builder.proof.report import VerifyReport
-from tarpit_builder.proof.runner import Part, Runner, Setup, Unit, units
+from tarpit_builder.proof.runner import Runner, Setup, Unit, UnitResult, units
 from tarpit_builder.proof.wire import Recorder
 
 WORK_BYTES = 400 << 20
@@ -175,7 +175,7 @@ def judge(
     wanted: Sequence[Unit],
     console: Console,
     work: Path,
-) -> list[Part]:
+) -> list[UnitResult]:
     """Judge *wanted*; where there are more machines than one, the first comes up alone.
 
     What keeps that one from coming up would keep all from it, and is said once.

@@ -20,7 +20,7 @@ from tarpit_builder.console import Console
 from tarpit_builder.errors import InfrastructureError, TarpitError
 from tarpit_builder.machine import end_with_parent
 from tarpit_builder.proof import registry
-from tarpit_builder.proof.runner import Part, Runner, Setup, Unit
+from tarpit_builder.proof.runner import Runner, Setup, Unit, UnitResult
 from tarpit_builder.proof.wire import Recorder
 
 
@@ -52,7 +52,7 @@ class Worker:
         with suppress(OSError):  # end() finds out
             self.port.send((unit.group.name, unit.backend))
 
-    def end(self, console: Console) -> Part:
+    def end(self, console: Console) -> UnitResult:
         """What came of it; to be called when there is something to read.
 
         :raises TarpitError: if nothing could be judged.
@@ -67,7 +67,7 @@ class Worker:
             ) from None
         if isinstance(part, TarpitError):
             raise part
-        assert isinstance(part, Part)
+        assert isinstance(part, UnitResult)
         part.show(console, self._stage)
         self._shown.close()
         return part
@@ -99,13 +99,13 @@ def judge(
     units: Sequence[Unit],
     outputs: Sequence[Outputs],
     console: Console,
-) -> list[Part]:
+) -> list[UnitResult]:
     """Judge *units* on as many machines at once as there are *outputs*.
 
     :raises TarpitError: as a runner does; the other machines are stopped then.
     """
     waiting = deque(enumerate(units))
-    done: dict[int, Part] = {}
+    done: dict[int, UnitResult] = {}
     with ExitStack() as stack:
         idle = [stack.enter_context(Worker(setup, files)) for files in outputs]
         busy: dict[Connection, tuple[int, Worker]] = {}

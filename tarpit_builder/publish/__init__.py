@@ -10,6 +10,14 @@ it is published.
 
 from tarpit_builder.publish.audit import audit, demand_valid
 from tarpit_builder.publish.keys import Key, choose
-from tarpit_builder.publish.repository import Published, PublishOptions, publish
+from tarpit_builder.publish.repository import PublishedRepository, RepositoryOptions, publish
 
-__all__ = ["Key", "PublishOptions", "Published", "audit", "choose", "demand_valid", "publish"]
+__all__ = [
+    "Key",
+    "PublishedRepository",
+    "RepositoryOptions",
+    "audit",
+    "choose",
+    "demand_valid",
+    "publish",
+]

@@ -21,7 +21,7 @@ from typing import Any
 from tarpit_builder import evidence, paths
 from tarpit_builder.attest import package_set, strict
 from tarpit_builder.attest.documents import KINDS, PLAIN_SBOM, PROVENANCE, SBOM
-from tarpit_builder.attest.package_set import PackageSet
+from tarpit_builder.attest.package_set import AttestedSet
 from tarpit_builder.build import MANIFEST
 from tarpit_builder.errors import CheckFailedError
 from tarpit_builder.publish import incoming
@@ -36,7 +36,7 @@ BUILDINFO = ".buildinfo"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PublishedSet:
     """A package set of a repository: its folder below :data:`FOLDER`, its suite, its files."""
 
     place: str
@@ -92,7 +92,7 @@ def write_index(top: Path) -> int:
     return len(found)
 
 
-def entries(top: Path) -> Iterator[Entry]:
+def entries(top: Path) -> Iterator[PublishedSet]:
     """The package sets that the index of *top* names; none if there is no index.
 
     :raises CheckFailedError: if it is not as it should be.
@@ -101,7 +101,7 @@ def entries(top: Path) -> Iterator[Entry]:
         yield from parse(strict.read(top / INDEX), INDEX)
 
 
-def parse(data: bytes, where: str) -> tuple[Entry, ...]:
+def parse(data: bytes, where: str) -> tuple[PublishedSet, ...]:
     """The package sets that the index *data* names.
 
     :raises CheckFailedError: if it is not as it should be, or names files outside of its folder.
@@ -120,7 +120,7 @@ def parse(data: bytes, where: str) -> tuple[Entry, ...]:
         if place.count("/") != 2 or place.partition("/")[0] != suite:
             raise strict.wrong(where, f"names a place that is none: {place}")
         known = tuple(n for n in names if n in FILES or (n.endswith(BUILDINFO) and "/" not in n))
-        found.append(Entry(place, suite, known))
+        found.append(PublishedSet(place, suite, known))
     return tuple(found)
 
 
@@ -129,7 +129,7 @@ def handed_out(name: str) -> bool:
     return "/" not in name and name.endswith((incoming.BINARY, *incoming.SOURCE))
 
 
-def _published(of: PackageSet, suite: str, files: Mapping[str, File]) -> bool:
+def _published(of: AttestedSet, suite: str, files: Mapping[str, File]) -> bool:
     """Whether some of *of* is among *files*, and nothing of that name with other bytes."""
     pools = {
         f"pool/{suite}/{name}": value for name, value in of.outputs.items() if handed_out(name)

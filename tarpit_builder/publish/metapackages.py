@@ -29,7 +29,7 @@ BACKPORT = "~bpo"
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class KernelLine:
     """Kernels that follow each other: one suite's, of one flavour (``""`` is the ordinary one)."""
 
     suite: str
@@ -79,7 +79,7 @@ def undated(files: Mapping[str, File]) -> tuple[str, ...]:
 
 def make(files: Mapping[str, File], folder: Path) -> dict[str, File]:
     """The metapackages for the modules packages in *files*, written to *folder*; by pool place."""
-    found: dict[Kind, list[Modules]] = defaultdict(list)
+    found: dict[KernelLine, list[Modules]] = defaultdict(list)
     for file in files.values():
         if file.kernel and (pair := _modules(file)):
             found[pair[0]].append(pair[1])
@@ -104,7 +104,7 @@ def version(modules: Modules) -> str:
     return f"{modules.kernel}+0tarpit{modules.file.version}"
 
 
-def _modules(file: File) -> tuple[Kind, Modules] | None:
+def _modules(file: File) -> tuple[KernelLine, Modules] | None:
     """What *file* is, if it is a package of modules for one of Debian's kernels."""
     abi = file.name.partition("_")[0].removeprefix(f"{STEM}-")
     if not architectures.of_kernel(abi):
@@ -113,7 +113,7 @@ def _modules(file: File) -> tuple[Kind, Modules] | None:
     flavour = architecture.flavour(abi) if architecture else None
     if flavour is None:
         return None
-    kind = Kind(file.suite, file.architecture, flavour, BACKPORT in file.kernel)
+    kind = KernelLine(file.suite, file.architecture, flavour, BACKPORT in file.kernel)
     return kind, Modules(file, abi, file.kernel)
 
 
@@ -128,7 +128,7 @@ def _older(one: Modules, other: Modules) -> int:
     )
 
 
-def _deb(kind: Kind, newest: Modules) -> Deb:
+def _deb(kind: KernelLine, newest: Modules) -> Deb:
     description = contents.description(
         "newest",
         {"suffix": kind.suffix, "origin": " from backports" if kind.backport else ""},

@@ -51,7 +51,7 @@ ORIGIN = "tarpit-builder"
 
 
 @dataclass(frozen=True, slots=True)
-class PublishOptions:
+class RepositoryOptions:
     """How to publish.
 
     *keep* versions of each package stay (0: all); *wanted* limits the suites that are added to;
@@ -74,7 +74,7 @@ class PublishOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedRepository:
     """A repository at *top*: its *suites* with their architectures, and what this run changed.
 
     *fresh* says whether its packages are others than before; the signatures always are.
@@ -117,8 +117,8 @@ class Published:
 
 
 def publish(
-    dist: Path, top: Path, key: Key, console: Console, *, options: PublishOptions | None = None
-) -> Published:
+    dist: Path, top: Path, key: Key, console: Console, *, options: RepositoryOptions | None = None
+) -> PublishedRepository:
     """Add what is in *dist* to the repository at *top*, which need not exist, and sign it.
 
     :raises UserError: if there is nothing, or the repository has another key, or it was never
@@ -127,7 +127,7 @@ def publish(
     :raises TarpitError: as the container engine and the file system do; the repository is then
         as it was.
     """
-    options = options or PublishOptions()
+    options = options or RepositoryOptions()
     if options.keep < 0:
         raise UserError("--keep is a number of versions", hint="0 keeps all")
     if options.fetch:
@@ -184,7 +184,7 @@ def publish(
     if attested:
         notes.append(f"attested  {attested} package sets; `invoke check {remembered.url}` judges")
     added = tuple(pool for pool in wanted if pool not in old)
-    return Published(
+    return PublishedRepository(
         top=top,
         url=remembered.url,
         suites=_suites(wanted),
@@ -203,7 +203,9 @@ def recipe(mirrors: Mirrors) -> Recipe:
     return Recipe("repo", IMAGE_SUITE, "amd64", mirrors.apt_sources(suite), mirrors.main)
 
 
-def _published(top: Path, key: Key, options: PublishOptions) -> tuple[dict[str, File], list[str]]:
+def _published(
+    top: Path, key: Key, options: RepositoryOptions
+) -> tuple[dict[str, File], list[str]]:
     """What is in the repository at *top*, and what must be said of it."""
     if options.repair:
         found, lost = salvage(top, key)

@@ -11,16 +11,16 @@ judges the results of the matrix, ``assets`` packs what users download, ``remote
 from tarpit_builder.release.checks import CHECKS, run_checks
 from tarpit_builder.release.committing import write
 from tarpit_builder.release.drafting import CHANGELOG, INIT, Draft, draft
-from tarpit_builder.release.options import PublishOptions, matrix_words
-from tarpit_builder.release.publishing import Published, preview, publish_release
+from tarpit_builder.release.options import ReleaseOptions, matrix_words
+from tarpit_builder.release.publishing import PublishedRelease, preview, publish_release
 
 __all__ = [
     "CHANGELOG",
     "CHECKS",
     "INIT",
     "Draft",
-    "PublishOptions",
-    "Published",
+    "PublishedRelease",
+    "ReleaseOptions",
     "draft",
     "matrix_words",
     "preview",

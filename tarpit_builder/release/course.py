@@ -17,7 +17,7 @@ from tarpit_builder.packaging.changelog import parse_changelog
 from tarpit_builder.release import checks, drafting, forge, proven
 from tarpit_builder.release.drafting import CHANGELOG, INIT, Draft
 from tarpit_builder.release.forge import Forge
-from tarpit_builder.release.options import PublishOptions
+from tarpit_builder.release.options import ReleaseOptions
 from tarpit_builder.release.proven import Judgement
 from tarpit_builder.release.remote import Remote
 from tarpit_builder.signing import signature
@@ -42,7 +42,7 @@ class Course:
     """The release of *made* on its way; *options* say how."""
 
     made: Draft
-    options: PublishOptions
+    options: ReleaseOptions
     console: Console
 
     @property

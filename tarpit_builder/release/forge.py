@@ -28,7 +28,7 @@ class Notes:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ForgeState:
     """What a forge has of a release: the SHA-256 of each of its *files* (of all that have the same
     name), whether it is *published*, at which *url*, and which files are *listed* there.
     """
@@ -74,7 +74,7 @@ class Forge(Protocol):
 
     title: str
 
-    def look(self) -> Seen:
+    def look(self) -> ForgeState:
         """What is there of the release."""
 
     def begin(self, notes: Notes) -> None:

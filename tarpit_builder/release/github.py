@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from tarpit_builder.errors import CheckFailedError, InfrastructureError, NetworkError, UserError
 from tarpit_builder.release.api import Api
-from tarpit_builder.release.forge import Notes, Seen
+from tarpit_builder.release.forge import ForgeState, Notes
 
 PUBLIC, ITS_API = "github.com", "https://api.github.com"
 PROJECT = re.compile(r"[A-Za-z0-9-]+/(?!\.{1,2}$)[A-Za-z0-9._-]+")
@@ -50,7 +50,7 @@ class GitHub:
         self._release: dict[str, Any] | None = None
         self._cut_off: dict[str, int] = {}
 
-    def look(self) -> Seen:
+    def look(self) -> ForgeState:
         """What is there; a draft is in the list only, and not under its tag."""
         path = f"{self._path}/releases"
         found = [one for one in self._api.pages(path) if one.get("tag_name") == self._tag]
@@ -62,7 +62,7 @@ class GitHub:
         self._release = found[0] if found else None
         self._cut_off = {}
         if self._release is None:
-            return Seen()
+            return ForgeState()
         try:
             number, url = int(self._release["id"]), str(self._release["html_url"])
             published = self._release["draft"] is False
@@ -74,7 +74,7 @@ class GitHub:
                     self._cut_off[str(asset["name"])] = int(asset["id"])
         except (KeyError, TypeError, ValueError) as error:
             raise self._api.unexpected(path) from error
-        return Seen(url, published, files, frozenset(files))
+        return ForgeState(url, published, files, frozenset(files))
 
     def begin(self, notes: Notes) -> None:
         """Make the draft, if there is none."""

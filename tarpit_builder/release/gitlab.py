@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from tarpit_builder.errors import CheckFailedError, UserError
 from tarpit_builder.release.api import Api
-from tarpit_builder.release.forge import Notes, Seen
+from tarpit_builder.release.forge import ForgeState, Notes
 
 PROJECT = re.compile(r"\w[\w.-]*(/\w[\w.-]*)+", re.ASCII)
 PACKAGE = "tarpit-builder"
@@ -46,7 +46,7 @@ class GitLab:
         self._tag, self._version = tag, version
         self._links: dict[str, str] | None = None
 
-    def look(self) -> Seen:
+    def look(self) -> ForgeState:
         """What is there: files of the registry, and what the release, if there is one, links to."""
         path = f"{self._path}/releases/{self._tag}"
         release = self._api.get(path, absent=True)
@@ -63,7 +63,7 @@ class GitLab:
                     hint="remove that link there, and give the same command again",
                 )
         listed = frozenset(self._links or ())
-        return Seen(url, self._links is not None, files, listed)
+        return ForgeState(url, self._links is not None, files, listed)
 
     def begin(self, notes: Notes) -> None:
         """Nothing: the registry takes files before there is a release."""

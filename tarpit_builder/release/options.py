@@ -14,7 +14,7 @@ MATRIX = "matrix"
 
 
 @dataclass(frozen=True, slots=True)
-class PublishOptions:
+class ReleaseOptions:
     """How to publish.
 
     *skip* names checks that are left out, *sign* has the tag signed.  The cells are those of the

@@ -45,7 +45,7 @@ class Push:
         course.remote.push(course.made.tag)
 
 
-class Release:
+class PublishRelease:
     """The release with its assets."""
 
     title, plan = "release", "upload the assets, and publish the release"

@@ -18,23 +18,23 @@ from tarpit_builder.publish import settings
 from tarpit_builder.release import committing, drafting
 from tarpit_builder.release.course import Course
 from tarpit_builder.release.drafting import Draft
-from tarpit_builder.release.forge import Seen
-from tarpit_builder.release.options import PublishOptions
-from tarpit_builder.release.outward import Push, Release, Tag, tagged
+from tarpit_builder.release.forge import ForgeState
+from tarpit_builder.release.options import ReleaseOptions
+from tarpit_builder.release.outward import PublishRelease, Push, Tag, tagged
 from tarpit_builder.release.steps import (
     Assets,
     Attest,
     Checks,
-    Commit,
+    CommitChanges,
     Matrix,
+    ReleaseStep,
     Repository,
     Sign,
-    Step,
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedRelease:
     """A release that is out: its *tag*, its *url* if it is on a forge, and the steps *taken* now;
     *repo* is the apt repository.
     """
@@ -55,7 +55,7 @@ class Published:
         return "\n".join(lines)
 
 
-def publish_release(version: str, root: Path, options: PublishOptions) -> Published:
+def publish_release(version: str, root: Path, options: ReleaseOptions) -> PublishedRelease:
     """Take all steps of the release *version* of the checkout at *root* that are not taken yet.
 
     :raises UserError: if something is missing, before anything is done.
@@ -68,7 +68,7 @@ def publish_release(version: str, root: Path, options: PublishOptions) -> Publis
         course = Course(made, options, Console())
         out = demand_ready(course)
         if out is not None and not course.work.exists():
-            return Published(made.tag, out, (), options.repo)
+            return PublishedRelease(made.tag, out, (), options.repo)
         taken, now = [], ""
         for step in steps(options):
             if not (now := step.done(course)):
@@ -82,14 +82,14 @@ def publish_release(version: str, root: Path, options: PublishOptions) -> Publis
                         hint="did something change it meanwhile?  Give the same command again",
                     )
             course.console.say(f"  {step.title}: {now}")
-        return Published(made.tag, now if course.forge else "", tuple(taken), options.repo)
+        return PublishedRelease(made.tag, now if course.forge else "", tuple(taken), options.repo)
 
 
-def steps(options: PublishOptions) -> tuple[Step, ...]:
+def steps(options: ReleaseOptions) -> tuple[ReleaseStep, ...]:
     """All steps, in their order."""
     signing = (Sign(),) if options.certificate else ()
-    return (Checks(), Commit(), Matrix(), *signing, Attest(), Repository(), Assets(),
-            Tag(), Push(), Release())  # fmt: skip
+    return (Checks(), CommitChanges(), Matrix(), *signing, Attest(), Repository(), Assets(),
+            Tag(), Push(), PublishRelease())  # fmt: skip
 
 
 def demand_ready(course: Course) -> str | None:
@@ -109,7 +109,7 @@ def demand_ready(course: Course) -> str | None:
             f"there is a tag {course.made.tag}, and the version is not written down yet",
             hint="choose a higher number; what is out stays as it is",
         )
-    found = course.forge.look() if course.forge else Seen(published=True)
+    found = course.forge.look() if course.forge else ForgeState(published=True)
     if not (seen.tag and found.published):
         publish.choose(options.key, options.gpg_home)
         before = settings.load(options.repo)
@@ -120,7 +120,7 @@ def demand_ready(course: Course) -> str | None:
     return found.url
 
 
-def preview(version: str, root: Path, options: PublishOptions) -> str:
+def preview(version: str, root: Path, options: ReleaseOptions) -> str:
     """What ``--write`` would do, and which steps ``--publish`` would take and which are done, for
     people; changes nothing.
     """
@@ -133,7 +133,7 @@ def preview(version: str, root: Path, options: PublishOptions) -> str:
     return text + _steps(made, options)
 
 
-def _steps(made: Draft, options: PublishOptions) -> str:
+def _steps(made: Draft, options: ReleaseOptions) -> str:
     course = Course(made, options, Console())
     rows = []
     for step in steps(options):

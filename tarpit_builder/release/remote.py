@@ -19,7 +19,7 @@ SECRET = re.compile(r"(?<=://)[^@/\s]+(?=@)")
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class RemoteState:
     """What a remote has: the commit of the *branch*, the *tag* as an object, and its *commit*."""
 
     branch: str
@@ -52,7 +52,7 @@ class Remote:
         host, path = (found[1], found[2]) if found else ("", url)
         return host, path.strip("/").removesuffix(".git")
 
-    def look(self, tag: str) -> Seen:
+    def look(self, tag: str) -> RemoteState:
         """What it has of *tag* and of the branch.
 
         :raises NetworkError: if it does not answer.
@@ -63,9 +63,9 @@ class Remote:
             line.partition("\t")[2]: line.partition("\t")[0] for line in said.splitlines() if line
         }
         branch, of_tag, peeled = (found.get(name, "") for name in names)
-        return Seen(branch, of_tag, peeled or of_tag)
+        return RemoteState(branch, of_tag, peeled or of_tag)
 
-    def demand_room(self, tag_name: str) -> Seen:
+    def demand_room(self, tag_name: str) -> RemoteState:
         """See that branch and tag could be pushed; what the remote has.
 
         :raises UserError: if it has another tag of that name, or commits that are not here.

@@ -25,7 +25,7 @@ from tarpit_builder.signing import sign, signature
 REMEDY = "fix what the output above says, and give the same command again"
 
 
-class Step(Protocol):
+class ReleaseStep(Protocol):
     """A step: its *title*, and what it does in a few words (*plan*)."""
 
     title: str
@@ -60,7 +60,7 @@ class Checks:
                 checks.remember(course.checks_file, commit, name)
 
 
-class Commit:
+class CommitChanges:
     """Changelog and version, written down."""
 
     title, plan = "commit", "write changelog and version, and commit"

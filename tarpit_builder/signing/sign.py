@@ -26,7 +26,7 @@ from tarpit_builder.signing import signature
 from tarpit_builder.signing.certificate import Certificate
 
 if TYPE_CHECKING:
-    from tarpit_builder.attest.package_set import PackageSet
+    from tarpit_builder.attest.package_set import AttestedSet
     from tarpit_builder.console import Console
     from tarpit_builder.sources.debian import Archive
 
@@ -45,7 +45,7 @@ Signatures = Callable[[Path], bytes]
 class Unsigned:
     """A package set *of* which the *package* has modules that can be signed."""
 
-    of: PackageSet
+    of: AttestedSet
     package: str
 
     @property

@@ -67,7 +67,7 @@ class Digest:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class MirrorList:
     """Where sources are looked for, in order; see ``mirrors.toml``."""
 
     kernel: tuple[str, ...]
@@ -85,7 +85,7 @@ class Catalogue:
     iptables: Mapping[IptablesVersion, Release[IptablesVersion]]
     tarballs: Mapping[str, Digest]
     keys: tuple[PinnedKey, ...]
-    places: Places
+    places: MirrorList
 
     @classmethod
     def load(cls, folder: Path | None = None) -> Catalogue:
@@ -102,7 +102,7 @@ class Catalogue:
                 iptables=_read_releases(folder / "iptables.tsv", IptablesVersion),
                 tarballs=_read_tarballs(folder / "tarballs.tsv"),
                 keys=load_keys(folder),
-                places=Places(
+                places=MirrorList(
                     tuple(places["kernel"]),
                     tuple(places["candidates"]),
                     tuple(places["iptables"]),

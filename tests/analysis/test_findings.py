@@ -7,10 +7,10 @@ import re
 import pytest
 
 from tarpit_builder import analysis, paths
-from tarpit_builder.analysis.findings import Finding, Known, judge, known, parse
+from tarpit_builder.analysis.findings import Diagnostic, Known, judge, known, parse
 from tarpit_builder.errors import CheckFailedError, UserError
 
-CAST = Finding("dkms/xt_TARPIT.c", 9, "warning: restricted __be32 degrades to integer", "sparse")
+CAST = Diagnostic("dkms/xt_TARPIT.c", 9, "warning: restricted __be32 degrades to integer", "sparse")
 ROW = Known("sparse", "dkms/*.c", "restricted __be32", "because")
 
 
@@ -32,26 +32,26 @@ def test_what_is_not_named_is_new_and_closes_the_gate() -> None:
     assert verdict.new == (CAST,)
     assert verdict.count("sparse") == (0, 1)
     with pytest.raises(CheckFailedError, match="1 findings of static analysis are not named"):
-        analysis.Outcome(("sparse",), verdict, {}).demand_clean()
+        analysis.AnalysisReport(("sparse",), verdict, {}).demand_clean()
 
 
 def test_what_is_named_is_known_wherever_its_line_moves() -> None:
-    moved = Finding(CAST.file, 700, CAST.text, CAST.analyzer)
+    moved = Diagnostic(CAST.file, 700, CAST.text, CAST.analyzer)
     verdict = judge([moved], {"sparse"}, [ROW])
     assert verdict.known == (moved,)
-    analysis.Outcome(("sparse",), verdict, {}).demand_clean()
+    analysis.AnalysisReport(("sparse",), verdict, {}).demand_clean()
 
 
 @pytest.mark.parametrize("other", ["gcc", "sparse"])
 def test_a_row_is_for_one_analyzer_and_one_place(other: str) -> None:
-    elsewhere = Finding("tests/x.c", 9, CAST.text, other)
+    elsewhere = Diagnostic("tests/x.c", 9, CAST.text, other)
     assert judge([elsewhere], {other}, [ROW]).new == (elsewhere,)
 
 
 def test_a_row_that_covers_nothing_closes_the_gate_if_its_analyzer_has_looked() -> None:
     stale = judge([], {"sparse"}, [ROW])
     assert stale.stale == (ROW,)
-    outcome = analysis.Outcome(("sparse",), stale, {})
+    outcome = analysis.AnalysisReport(("sparse",), stale, {})
     assert "named, but not found any more: dkms/*.c: restricted __be32 [sparse]" in outcome.table()
     with pytest.raises(CheckFailedError, match="1 rows"):
         outcome.demand_clean()

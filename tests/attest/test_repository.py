@@ -20,10 +20,10 @@ import pytest
 from tarpit_builder.attest import keys, make, verdict
 from tarpit_builder.attest.check import Policy
 from tarpit_builder.attest.documents import PROVENANCE, RESULT
-from tarpit_builder.attest.outcome import Outcome
+from tarpit_builder.attest.outcome import AttestationReport
 from tarpit_builder.console import Console
 from tarpit_builder.errors import CheckFailedError, NetworkError, SourceError, TarpitError
-from tarpit_builder.publish import PublishOptions, attestations, fetching, publish
+from tarpit_builder.publish import RepositoryOptions, attestations, fetching, publish
 from tarpit_builder.publish import keys as gpg
 from tarpit_builder.publish.keys import Key
 from tests.attest.kit import ABI, package_set
@@ -56,7 +56,7 @@ def published(
     folder = tmp_path_factory.mktemp("published")
     package_set(folder / "dist")
     make.attest(folder / "dist", keys.signer(str(pair[0])))
-    options = PublishOptions(url="https://packages.example.org/tarpit")
+    options = RepositoryOptions(url="https://packages.example.org/tarpit")
     done = publish(folder / "dist", folder / "repo", signer, Console(quiet=True), options=options)
     assert any(note.startswith("attested  1 ") for note in done.notes)
     return folder / "repo"
@@ -68,7 +68,7 @@ def repo(tmp_path: Path, published: Path) -> Path:
     return Path(shutil.copytree(published, tmp_path / "repo", symlinks=True))
 
 
-def judge(where: object, *files: Path) -> Outcome:
+def judge(where: object, *files: Path) -> AttestationReport:
     return verdict.judge(str(where), files, Policy(), Console(quiet=True))
 
 
@@ -395,7 +395,9 @@ def test_attestations_follow_their_packages(
         dist = tmp_path / str(number)
         package_set(dist, version=version)
         make.attest(dist, by)
-        publish(dist, top, signer, console, options=PublishOptions(url="https://a.example", keep=1))
+        publish(
+            dist, top, signer, console, options=RepositoryOptions(url="https://a.example", keep=1)
+        )
     # The earlier packages stay for clients that an update overtook, and so does what is about them.
     found = judge(top, pair[1])
     assert not found.wrong

@@ -149,7 +149,7 @@ def test_differences_are_told_by_diffoscope(tmp_path: Path) -> None:
     for path, text in ((old, "good"), (new, "evil")):
         path.parent.mkdir()
         path.write_bytes(small_deb("x", "1", "all", text=text).build())
-    of = sets.PackageSet(old.parent, b"", {}, {old.name: digests.file(old)})
+    of = sets.AttestedSet(old.parent, b"", {}, {old.name: digests.file(old)})
     told = reproduce._why(of, old.name, new)
     assert told[0] == "differs"
     assert {"-good", "+evil"} <= {line.lstrip("│├─ ") for line in told}

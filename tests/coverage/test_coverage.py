@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tarpit_builder import coverage, records
-from tarpit_builder.coverage import Run, counts, page, reasons
+from tarpit_builder.coverage import CoverageRun, counts, page, reasons
 from tarpit_builder.coverage.counts import Line
-from tarpit_builder.coverage.page import Figure
+from tarpit_builder.coverage.page import Reached
 from tarpit_builder.coverage.reasons import Reason
 from tarpit_builder.errors import CheckFailedError, InfrastructureError, UserError
 
@@ -63,13 +63,13 @@ def test_what_gcov_did_not_print_is_one_line(tmp_path: Path) -> None:
         counts.read(tmp_path, SOURCE)
 
 
-def run(kernel: str, verify: dict[int, int], fuzz: dict[int, int]) -> Run:
+def run(kernel: str, verify: dict[int, int], fuzz: dict[int, int]) -> CoverageRun:
     """One, of the counts of lines."""
     ways = {
         way: {("a.c", number): Line(count, (), ("f",)) for number, count in lines.items()}
         for way, lines in (("verify", verify), ("fuzz", fuzz))
     }
-    return Run(kernel, "2026-11-30", {way: f"{way} done" for way in ways}, ways)
+    return CoverageRun(kernel, "2026-11-30", {way: f"{way} done" for way in ways}, ways)
 
 
 OLD = run("5.10", {3: 1, 4: 0, 5: 0}, {3: 5, 4: 2, 5: 0})
@@ -101,9 +101,9 @@ def test_reasons_are_found_by_function_and_text_and_none_is_left_over() -> None:
 
 
 def test_all_is_only_said_of_all() -> None:
-    assert str(Figure(9999, 10000)) == "9999 of 10000 (99.9 %)"
-    assert str(Figure(3, 3)) == "3 of 3 (100.0 %)"
-    assert str(Figure(0, 0)) == "0 of 0 (100.0 %)"
+    assert str(Reached(9999, 10000)) == "9999 of 10000 (99.9 %)"
+    assert str(Reached(3, 3)) == "3 of 3 (100.0 %)"
+    assert str(Reached(0, 0)) == "0 of 0 (100.0 %)"
 
 
 def test_what_is_kept_is_of_the_module_as_it_is(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tarpit_builder.errors import InfrastructureError, UserError
 from tarpit_builder.fuzzing import FuzzOptions, corpus
 from tarpit_builder.fuzzing.findings import Finding, pcap, smallest
-from tarpit_builder.fuzzing.world import Run
+from tarpit_builder.fuzzing.world import FuzzRun
 
 
 def test_a_case_is_made_as_small_as_what_fails_in_it() -> None:
@@ -94,7 +94,7 @@ def test_what_the_fuzzer_prints_is_read() -> None:
         "old -\nonce 01 answers twice\nwrong 01 answers twice\nnew 0203\n"
         "frame 0000\ndone 10 12 9 5 6\n"
     )
-    run = Run.parse(text)
+    run = FuzzRun.parse(text)
     assert (run.cases, run.packets, run.replies, run.places, run.edges) == (10, 12, 9, 5, 6)
     assert (run.old, run.new, run.wrong, run.once) == (
         ("-",),
@@ -106,7 +106,7 @@ def test_what_the_fuzzer_prints_is_read() -> None:
 
 def test_a_fuzzer_that_did_not_come_to_its_end_says_nothing_of_the_module() -> None:
     with pytest.raises(InfrastructureError, match="ended early"):
-        Run.parse("new 01\n")
+        FuzzRun.parse("new 01\n")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from tarpit_builder import paths
 from tarpit_builder.console import Console
 from tarpit_builder.errors import NetworkError, SourceError
 from tarpit_builder.kernels import toolchain
-from tarpit_builder.kernels.source import Places
+from tarpit_builder.kernels.source import SourcePlaces
 from tarpit_builder.request import Request
 from tarpit_builder.sources import FetchedTree
 from tarpit_builder.sources.debian import Archive, Mirrors
@@ -38,9 +38,9 @@ def real() -> Archive:
 
 
 @pytest.fixture(scope="session")
-def places(real: Archive) -> Places:
+def places(real: Archive) -> SourcePlaces:
     """Trees from the cache, kernel.org, or the repositories that the environment names."""
-    return Places.of(Request("2.6.24"), real)
+    return SourcePlaces.of(Request("2.6.24"), real)
 
 
 def _or_skip(name: str, fetch: Callable[[], FetchedTree]) -> FetchedTree:
@@ -53,7 +53,7 @@ def _or_skip(name: str, fetch: Callable[[], FetchedTree]) -> FetchedTree:
 
 
 @pytest.fixture(scope="session")
-def kernel_tree(places: Places) -> Callable[[str], FetchedTree]:
+def kernel_tree(places: SourcePlaces) -> Callable[[str], FetchedTree]:
     """The tree of a release of Linux, or a skip that names it."""
     return lambda release: _or_skip(
         f"Linux {release}", lambda: places.kernel(KernelVersion.parse(release), Console(quiet=True))
@@ -61,7 +61,7 @@ def kernel_tree(places: Places) -> Callable[[str], FetchedTree]:
 
 
 @pytest.fixture(scope="session")
-def iptables_tree(places: Places) -> Callable[[str], FetchedTree]:
+def iptables_tree(places: SourcePlaces) -> Callable[[str], FetchedTree]:
     """The tree of a release of iptables, or a skip that names it."""
     return lambda release: _or_skip(
         f"iptables {release}",

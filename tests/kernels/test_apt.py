@@ -14,7 +14,7 @@ import pytest
 from tarpit_builder import kernels, plan, report, suites, supported
 from tarpit_builder.console import Console
 from tarpit_builder.errors import SourceError, ToolMissingError, UserError
-from tarpit_builder.kernels.suite import Suite
+from tarpit_builder.kernels.suite import SuiteUserland
 from tarpit_builder.request import Request
 from tarpit_builder.sources.debian import Archive, Mirrors
 from tarpit_builder.sources.store import Store
@@ -211,7 +211,7 @@ def test_packages_are_made_for_the_userland_that_the_distribution_has(
     archive: Archive, name: str, suffix: str, base: str, packages: str, recommends: str
 ) -> None:
     userland = plan.make(Request(name), archive).kernel.userland
-    assert isinstance(userland, Suite)
+    assert isinstance(userland, SuiteUserland)
     assert userland.packages.version.endswith(f"+{suffix}")
     assert userland.packages.kernel_packages[0] == packages
     assert userland.packages.headers[0] == recommends
@@ -348,7 +348,7 @@ def test_mirror_and_keyring_are_part_of_the_command(
         f"invoke build --kernel {GA} --mirror {url}/ubuntu --keyring {armoured}"
     )
     userland = made.kernel.userland
-    assert isinstance(userland, Suite)
+    assert isinstance(userland, SuiteUserland)
     assert userland.recipe.keyring == str(armoured)
     # Debian's mirror of invoke.yaml is nobody else's.
     other = Mirrors.choose("", default="http://x/").serving(

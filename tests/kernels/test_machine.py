@@ -414,7 +414,7 @@ def test_kernels_of_an_archive_come_from_there(
     release: str, ours: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     runs(monkeypatch, release, tmp_path)
-    assert isinstance(kernels.origin("running"), machine.Machine) is ours
+    assert isinstance(kernels.origin("running"), machine.MachineKernels) is ours
     assert names.kernel(release) == release
 
 

@@ -16,7 +16,7 @@ from tarpit_builder import plan as planning
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input, Limits
 from tarpit_builder.kernels.headers import obtain
-from tarpit_builder.kernels.suite import Suite
+from tarpit_builder.kernels.suite import SuiteUserland
 from tarpit_builder.request import Request
 from tarpit_builder.sources.debian import Archive, DebianKernel, Mirrors
 from tarpit_builder.sources.store import Store
@@ -194,7 +194,7 @@ def installs(
     mirrors = Mirrors.choose(mirror, keyring=str(signer.keyring))
     archive = Archive(Store(paths.cache_dir()), mirrors, Console(quiet=True))
     userland = planning.make(Request(kernel), archive).kernel.userland
-    assert isinstance(userland, Suite)
+    assert isinstance(userland, SuiteUserland)
     recipe = userland.recipe.bare()
     packages = Files({path.name: path for path in result.glob("*.deb")})
     keys = {"archive.gpg": signer.keyring}

@@ -25,7 +25,7 @@ import pytest
 
 from tarpit_builder import matrix, paths
 from tarpit_builder.errors import InfrastructureError, UserError
-from tarpit_builder.matrix import Cell, Outcome, RunOptions, cluster
+from tarpit_builder.matrix import Cell, CellOutcome, RunOptions, cluster
 from tarpit_builder.matrix.store import ResultStore
 from tarpit_builder.request import Request
 from tests.disk import disk_of
@@ -51,7 +51,7 @@ def test_cells_are_shared_and_what_is_there_is_not_made_again(farm: Farm) -> Non
     farm.await_workers(2)
     summary = matrix.run(CELLS, farm.options)
     assert summary.exit_code == 0, summary.table() + farm.logs()
-    assert [result.outcome for result in summary.results] == [Outcome.BUILT] * 3
+    assert [result.outcome for result in summary.results] == [CellOutcome.BUILT] * 3
     assert {worker for _, _, worker in farm.seen()} == {"one", "two"}
     dist = farm.options.dist
     for cell, result in zip(CELLS, summary.results, strict=True):
@@ -66,7 +66,7 @@ def test_cells_are_shared_and_what_is_there_is_not_made_again(farm: Farm) -> Non
     for name in ("one", "two"):
         shutil.rmtree(farm.folder / name)
     again = matrix.run(CELLS, replace(farm.options, dist=farm.folder / "elsewhere"))
-    assert [result.outcome for result in again.results] == [Outcome.PRESENT] * 3
+    assert [result.outcome for result in again.results] == [CellOutcome.PRESENT] * 3
     assert (farm.folder / "elsewhere/debian-sid/x.deb").read_text() == "debian:sid"
 
 
@@ -176,7 +176,7 @@ def test_a_lost_coordinator_is_followed_by_another(farm: Farm) -> None:
     assert len(farm.seen()) == 2, "the worker went on for nobody"
     summary = matrix.run(CELLS, farm.options)
     outcomes = [result.outcome for result in summary.results]
-    assert sorted(outcomes) == [Outcome.BUILT, Outcome.BUILT, Outcome.PRESENT]
+    assert sorted(outcomes) == [CellOutcome.BUILT, CellOutcome.BUILT, CellOutcome.PRESENT]
 
 
 @pytest.mark.docker

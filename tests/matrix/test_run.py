@@ -25,7 +25,7 @@ import pytest
 from tarpit_builder import container, matrix, paths
 from tarpit_builder.container import Endpoint
 from tarpit_builder.errors import InfrastructureError, UserError
-from tarpit_builder.matrix import Cell, Outcome, Result, RunOptions, Sources, Summary
+from tarpit_builder.matrix import Cell, CellOutcome, Result, RunOptions, Sources, Summary
 from tarpit_builder.request import Request
 from tests.disk import disk_of
 from tests.matrix.fake import fake_invoke
@@ -62,7 +62,7 @@ def absent(fake: FakeArchive, mirror_url: str, tmp_path: Path) -> RunOptions:
 def test_one_cell_that_fails_does_not_stop_the_others(absent: RunOptions) -> None:
     cells = (PLAIN, replace(CLOUD, request=Request("debian:sid", flavour="cloud")), CLOUD)
     summary = matrix.run(cells, absent)
-    assert [result.outcome for result in summary.results] == [Outcome.FAILED] * 3
+    assert [result.outcome for result in summary.results] == [CellOutcome.FAILED] * 3
     assert len({result.log for result in summary.results}) == 3
     assert summary.exit_code == 4
     table = summary.table()
@@ -72,7 +72,7 @@ def test_one_cell_that_fails_does_not_stop_the_others(absent: RunOptions) -> Non
 
 def test_failure_that_is_allowed_does_not_count(absent: RunOptions) -> None:
     summary = matrix.run([replace(CLOUD, allowed="for the test")], absent)
-    assert (summary.exit_code, summary.results[0].outcome) == (0, Outcome.FAILED)
+    assert (summary.exit_code, summary.results[0].outcome) == (0, CellOutcome.FAILED)
     assert "1 of these allowed to fail" in summary.line()
     suite = ET.parse(absent.dist / "matrix/junit.xml").getroot()  # noqa: S314  (our own)
     assert (suite.get("failures"), suite.get("skipped")) == ("0", "1")
@@ -116,7 +116,7 @@ def test_cell_that_hangs_is_stopped_at_its_limit(absent: RunOptions) -> None:
         began = time.monotonic()
         options = replace(absent, sources=Sources(mirror=url))
         summary = matrix.run([replace(CLOUD, minutes=0.1)], options)
-    assert summary.results[0].outcome is Outcome.TIMEOUT
+    assert summary.results[0].outcome is CellOutcome.TIMEOUT
     assert "after its limit of 0.1 min" in summary.results[0].detail
     assert time.monotonic() - began < 60
     assert summary.exit_code == 5
@@ -128,7 +128,10 @@ def test_without_an_engine_nothing_more_is_started(
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
     summary = matrix.run([CLOUD, PLAIN], RunOptions(jobs=1, dist=tmp_path))
-    assert [result.outcome for result in summary.results] == [Outcome.ERROR, Outcome.NOT_RUN]
+    assert [result.outcome for result in summary.results] == [
+        CellOutcome.ERROR,
+        CellOutcome.NOT_RUN,
+    ]
     assert summary.exit_code == 3
     assert "no container engine answers" in summary.table()
 
@@ -233,7 +236,7 @@ def test_proof_is_not_repeated_while_nothing_changed(tmp_path: Path) -> None:
     assert first.exit_code == 0, first.table()
     again = matrix.run([PLAIN], options)
     assert again.results[0].proof == first.results[0].proof
-    assert again.results[0].outcome is Outcome.PRESENT
+    assert again.results[0].outcome is CellOutcome.PRESENT
     assert again.seconds < first.seconds / 3
 
 
@@ -279,7 +282,10 @@ def test_when_the_last_engine_is_gone_nothing_more_is_started(tmp_path: Path) ->
         engines=(GONE, replace(GONE, host=GONE.host + "2")), jobs=1, dist=tmp_path / "dist"
     )
     summary = matrix.run([CLOUD, PLAIN], options)
-    assert [result.outcome for result in summary.results] == [Outcome.ERROR, Outcome.NOT_RUN]
+    assert [result.outcome for result in summary.results] == [
+        CellOutcome.ERROR,
+        CellOutcome.NOT_RUN,
+    ]
     assert "no container engine answers" in summary.halted
 
 
@@ -287,7 +293,7 @@ def test_when_the_last_engine_is_gone_nothing_more_is_started(tmp_path: Path) ->
 def test_an_engine_may_be_gone_for_two_cells_at_once(tmp_path: Path) -> None:
     options = RunOptions(engines=(GONE,), jobs=2, dist=tmp_path / "dist")
     summary = matrix.run([CLOUD, PLAIN], options)
-    assert [result.outcome for result in summary.results] == [Outcome.ERROR] * 2
+    assert [result.outcome for result in summary.results] == [CellOutcome.ERROR] * 2
     assert "no container engine answers" in summary.halted
 
 
@@ -295,8 +301,10 @@ def test_summaries_of_shards_are_joined(tmp_path: Path) -> None:
     files = []
     for number, result in enumerate(
         (
-            Result(PLAIN, Outcome.BUILT, 3.0, key="k", packages=("x.deb",), stages=(("a", 1.0),)),
-            Result(CLOUD, Outcome.FAILED, 4.0, 5, "the compiler said no"),
+            Result(
+                PLAIN, CellOutcome.BUILT, 3.0, key="k", packages=("x.deb",), stages=(("a", 1.0),)
+            ),
+            Result(CLOUD, CellOutcome.FAILED, 4.0, 5, "the compiler said no"),
         )
     ):
         files.append(tmp_path / f"{number}.json")

@@ -11,7 +11,7 @@ from tests.terminal import python, watch
 
 RUN = """
 from pathlib import Path
-from tarpit_builder.matrix import Cell, Outcome
+from tarpit_builder.matrix import Cell, CellOutcome
 from tarpit_builder.matrix.outcome import Result
 from tarpit_builder.matrix.view import Running, View
 from tarpit_builder.request import Request
@@ -29,7 +29,7 @@ def go_on(seconds):
         time.sleep(0.05)
 go_on(0.5)
 failed = Cell(Request("debian:trixie"), minutes=10)
-view.finished(Result(failed, Outcome.FAILED, 61.2, 5, "the compiler said no " * 5))
+view.finished(Result(failed, CellOutcome.FAILED, 61.2, 5, "the compiler said no " * 5))
 del running[0]
 go_on(1)
 view.close()

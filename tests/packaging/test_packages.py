@@ -16,7 +16,7 @@ from tarpit_builder import plan as planning
 from tarpit_builder.build import BuildResult
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input, Limits, Recipe
-from tarpit_builder.kernels.suite import Suite
+from tarpit_builder.kernels.suite import SuiteUserland
 from tarpit_builder.packaging import changelog as history
 from tarpit_builder.packaging import modern
 from tarpit_builder.request import Request
@@ -53,10 +53,10 @@ def archive() -> Archive:
     return Archive(Store(paths.cache_dir()), Mirrors.choose(None), Console())
 
 
-def userland_of(result: BuildResult, suite: str) -> Suite:
+def userland_of(result: BuildResult, suite: str) -> SuiteUserland:
     plan = planning.make(Request(f"debian:{suite}", flavour="cloud"), archive())
     assert plan.name == result.folder.name
-    assert isinstance(plan.kernel.userland, Suite)
+    assert isinstance(plan.kernel.userland, SuiteUserland)
     return plan.kernel.userland
 
 

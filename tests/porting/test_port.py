@@ -11,7 +11,7 @@ import pytest
 from tarpit_builder import paths, porting, prove, records
 from tarpit_builder.console import Console
 from tarpit_builder.errors import BuildError, CheckFailedError, UserError
-from tarpit_builder.kernels.source import Places
+from tarpit_builder.kernels.source import SourcePlaces
 from tarpit_builder.porting.port import UnprovenError
 from tarpit_builder.request import Request
 from tarpit_builder.sources import MODULE_BUILD, FetchedTree
@@ -42,7 +42,7 @@ def history(real: Archive, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     from tarpit_builder.errors import NetworkError, SourceError
 
     try:
-        places = Places.of(Request("2.6.24"), real)
+        places = SourcePlaces.of(Request("2.6.24"), real)
         tree: FetchedTree = places.kernel(KernelVersion.parse("2.6.24"), Console(quiet=True))
     except (NetworkError, SourceError) as error:
         pytest.skip(f"Linux 2.6.24 was not exercised: {error.message}")

@@ -11,7 +11,7 @@ from tarpit_builder import paths
 from tarpit_builder import plan as planning
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input, Recipe, locked, tree
-from tarpit_builder.kernels.suite import Suite
+from tarpit_builder.kernels.suite import SuiteUserland
 from tarpit_builder.packaging import contents
 from tarpit_builder.proof.initramfs import Assembly, BootFiles, UserLand, digest
 from tarpit_builder.proof.lab import Tools
@@ -52,7 +52,7 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     console = Console()
     archive = Archive(Store(paths.cache_dir()), Mirrors.choose(None), console)
     userland = planning.make(KERNEL, archive).kernel.userland
-    assert isinstance(userland, Suite)
+    assert isinstance(userland, SuiteUserland)
     abi = userland.tree.kernel.abi
     engine = Engine.connect()
     log = tmp_path_factory.mktemp("kernel") / "log"

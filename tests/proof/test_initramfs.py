@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tarpit_builder.proof import initramfs
-from tarpit_builder.proof.guest import Op, Reply, Request, _decode, _encode
+from tarpit_builder.proof.guest import AgentCall, Op, Reply, _decode, _encode
 
 
 def test_archive_is_read_by_cpio(tmp_path: Path) -> None:
@@ -46,4 +46,4 @@ def test_values_survive_the_protocol() -> None:
 def test_reply_of_a_failed_operation_is_an_ordinary_os_error() -> None:
     reply = Reply.decode(b"\x02\0\0\0")
     with pytest.raises(FileNotFoundError, match="READ /nowhere"):
-        reply.check(Request(Op.READ, ("/nowhere", 1)))
+        reply.check(AgentCall(Op.READ, ("/nowhere", 1)))

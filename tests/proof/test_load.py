@@ -7,7 +7,7 @@ import pytest
 from tarpit_builder.console import Console
 from tarpit_builder.errors import InfrastructureError, UserError
 from tarpit_builder.load.host import CONTENDERS, named
-from tarpit_builder.load.session import Entry, LoadOptions, LoadReport, Run, measure
+from tarpit_builder.load.session import ContenderResult, LoadOptions, LoadReport, LoadRun, measure
 from tarpit_builder.proof.lab import Tools
 from tarpit_builder.proof.qemu import MachineSpec
 from tarpit_builder.proof.runner import Runner, Setup
@@ -29,7 +29,7 @@ done tried=100 established=90 refused=10 lost=1 held=89
 
 
 def test_what_the_guest_prints_is_read() -> None:
-    run = Run.parse(SAID)
+    run = LoadRun.parse(SAID)
     assert run.ended["held"] == 89
     assert run.grown("memory", "idle", "loaded") == 200
     assert run.share("busy", "idle", "loaded") == 0.5
@@ -38,12 +38,15 @@ def test_what_the_guest_prints_is_read() -> None:
 @pytest.mark.parametrize("text", ["", SAID.rpartition("done")[0]])
 def test_a_program_that_ends_early_is_no_result(text: str) -> None:
     with pytest.raises(InfrastructureError, match="ended early"):
-        Run.parse(text)
+        LoadRun.parse(text)
 
 
 def test_the_tables_have_every_figure_and_who_is_missing() -> None:
-    run = Run.parse(SAID)
-    entries = [Entry("TARPIT", frames=run), Entry("LaBrea", missing="no package of this suite")]
+    run = LoadRun.parse(SAID)
+    entries = [
+        ContenderResult("TARPIT", frames=run),
+        ContenderResult("LaBrea", missing="no package of this suite"),
+    ]
     text = LoadReport("6.12", SMALL, entries).tables()
     assert "TARPIT" in text
     # 200 kB for 100 connections; a service that does not answer has no time.
@@ -68,7 +71,7 @@ def test_numbers_that_make_no_sense_are_refused(name: str) -> None:
         options.check()
 
 
-def loaded(bench: Bench, module: str, *contenders: str) -> list[Entry]:
+def loaded(bench: Bench, module: str, *contenders: str) -> list[ContenderResult]:
     """What came of *contenders* with *module* in place of ours."""
     base = MachineSpec(bench.boot.kernel, bench.boot.initrd)
     with Runner(Setup(bench.boot, base, 300, Tools(file=module)), Console()) as runner:

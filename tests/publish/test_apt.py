@@ -12,7 +12,7 @@ from tarpit_builder import suites
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input, Limits, Recipe
 from tarpit_builder.packaging.deb import Deb
-from tarpit_builder.publish import PublishOptions, publish, repository
+from tarpit_builder.publish import RepositoryOptions, publish, repository
 from tarpit_builder.publish.keys import Key
 from tarpit_builder.sources.debian import Mirrors
 from tests.publish.kit import kernel_debs, modules_deb, result, small_deb, state
@@ -58,7 +58,7 @@ def test_client_that_an_update_overtakes(
     suite: str, dist: Path, tmp_path: Path, key: Key, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     top, expired = tmp_path / "repo", tmp_path / "expired"
-    options = PublishOptions(url="http://127.0.0.1:8000")
+    options = RepositoryOptions(url="http://127.0.0.1:8000")
     number = suites.known()[suite].number
     states: list[Input] = []
     for version in ("1.0.0", "1.0.1", "1.0.2"):
@@ -84,7 +84,7 @@ def test_metapackage_brings_the_modules_of_a_new_kernel(
     suite: str, dist: Path, tmp_path: Path, key: Key
 ) -> None:
     top = tmp_path / "repo"
-    options = PublishOptions(url="file:///srv/tarpit")
+    options = RepositoryOptions(url="file:///srv/tarpit")
     common = Deb(
         control="Package: xt-tarpit-common\nVersion: 1.0.0\nArchitecture: amd64\n"
         "Maintainer: Tests <tests@example.org>\n"

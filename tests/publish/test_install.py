@@ -13,7 +13,7 @@ from tarpit_builder.build import build
 from tarpit_builder.console import Console
 from tarpit_builder.container import Engine, Files, Input, Limits, Recipe
 from tarpit_builder.packaging import changelog as history
-from tarpit_builder.publish import PublishOptions, publish
+from tarpit_builder.publish import RepositoryOptions, publish
 from tarpit_builder.publish.keys import Key
 from tarpit_builder.request import Request
 from tarpit_builder.sources.debian import Archive, Mirrors
@@ -51,7 +51,7 @@ def test_life_with_the_repository(
     request = Request(f"debian:{suite}")
     top, states = tmp_path / "repo", []
     first = build(request, archive, console, dist=tmp_path / "dist")
-    options = PublishOptions(url="file:///srv/repo")
+    options = RepositoryOptions(url="file:///srv/repo")
     publish(tmp_path / "dist", top, key, console, options=options)
     states.append(Input("/repo-1", [state(top)]))
     with next_version(monkeypatch, tmp_path):

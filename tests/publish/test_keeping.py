@@ -16,7 +16,14 @@ from tarpit_builder import __version__, clean
 from tarpit_builder.console import Console
 from tarpit_builder.errors import CheckFailedError, SourceError, UserError
 from tarpit_builder.packaging import modern
-from tarpit_builder.publish import Published, PublishOptions, audit, publish, settings, states
+from tarpit_builder.publish import (
+    PublishedRepository,
+    RepositoryOptions,
+    audit,
+    publish,
+    settings,
+    states,
+)
 from tarpit_builder.publish.audit import checksums
 from tarpit_builder.publish.keys import Key
 from tests.mirror import serve
@@ -28,9 +35,9 @@ QUIET = Console(quiet=True)
 URL = "https://packages.example.org/tarpit"
 
 
-def put(dist: Path, top: Path, key: Key, **options: object) -> Published:
+def put(dist: Path, top: Path, key: Key, **options: object) -> PublishedRepository:
     """Publish without a word."""
-    return publish(dist, top, key, QUIET, options=PublishOptions(**options))  # type: ignore[arg-type]
+    return publish(dist, top, key, QUIET, options=RepositoryOptions(**options))  # type: ignore[arg-type]
 
 
 def uris(top: Path) -> set[str]:

@@ -20,8 +20,8 @@ from tarpit_builder import paths
 from tarpit_builder.console import Console
 from tarpit_builder.errors import CheckFailedError, SourceError, UserError
 from tarpit_builder.publish import (
-    Published,
-    PublishOptions,
+    PublishedRepository,
+    RepositoryOptions,
     audit,
     demand_valid,
     keys,
@@ -40,10 +40,10 @@ QUIET = Console(quiet=True)
 URL = "https://packages.example.org/tarpit"
 
 
-def put(dist: Path, top: Path, key: Key, **options: object) -> Published:
+def put(dist: Path, top: Path, key: Key, **options: object) -> PublishedRepository:
     """Publish without a word."""
     given = {"url": URL, **options}
-    return publish(dist, top, key, QUIET, options=PublishOptions(**given))  # type: ignore[arg-type]
+    return publish(dist, top, key, QUIET, options=RepositoryOptions(**given))  # type: ignore[arg-type]
 
 
 def names(top: Path) -> set[str]:

@@ -16,9 +16,9 @@ from tarpit_builder import evidence, release
 from tarpit_builder.attest import check, keys, make
 from tarpit_builder.attest.check import Policy
 from tarpit_builder.errors import CheckFailedError, InfrastructureError, UserError
-from tarpit_builder.matrix import Cell, Outcome, Result
+from tarpit_builder.matrix import Cell, CellOutcome, Result
 from tarpit_builder.matrix import outcome as outcomes
-from tarpit_builder.matrix.outcome import Proof
+from tarpit_builder.matrix.outcome import CellProof
 from tarpit_builder.release import assets, committing, proven
 from tarpit_builder.release.remote import Remote
 from tarpit_builder.request import Request
@@ -33,8 +33,8 @@ CLOUD_ABI = ABI.replace("-amd64", "-cloud-amd64")
 
 def record(results: Path, cell: Cell, folder: str, **changes: object) -> None:
     """The record of *cell*, which is proven unless *changes* say otherwise."""
-    proof = Proof("key", 0, "smoke: passed", 1.0)
-    made = Result(cell, Outcome.BUILT, folder=f"/srv/ci/dist/{folder}", proof=proof)
+    proof = CellProof("key", 0, "smoke: passed", 1.0)
+    made = Result(cell, CellOutcome.BUILT, folder=f"/srv/ci/dist/{folder}", proof=proof)
     outcomes.save(replace(made, **changes), results / outcomes.FOLDER)  # type: ignore[arg-type]
 
 
@@ -68,10 +68,10 @@ def _builder(results: Path, **facts: object) -> None:
 WRONG = {
     "there is no record of it": lambda r: (r / "matrix" / f"{CELL.name}.json").unlink(),
     "there is no record": lambda r: (r / "matrix" / f"{CELL.name}.json").write_text("[1]"),
-    "failed: no": lambda r: record(r, CELL, ABI, outcome=Outcome.FAILED, detail="no"),
+    "failed: no": lambda r: record(r, CELL, ABI, outcome=CellOutcome.FAILED, detail="no"),
     "it is built and not proven": lambda r: record(r, CELL, ABI, proof=None),
     "not proven: smoke: 1 failed": lambda r: record(
-        r, CELL, ABI, proof=Proof("k", 1, "smoke: 1 failed", 1)
+        r, CELL, ABI, proof=CellProof("k", 1, "smoke: 1 failed", 1)
     ),
     "is not what was built": _changed,
     "has no proof of this very build": lambda r: (r / ABI / evidence.EVIDENCE).unlink(),

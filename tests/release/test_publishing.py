@@ -16,7 +16,7 @@ from tarpit_builder.attest import verdict
 from tarpit_builder.attest.check import Policy
 from tarpit_builder.console import Console
 from tarpit_builder.errors import NetworkError, UserError
-from tarpit_builder.release import PublishOptions, preview, publish_release
+from tarpit_builder.release import ReleaseOptions, preview, publish_release
 from tests.matrix.farm import Farm
 from tests.mirror import serve
 from tests.release import forges
@@ -197,12 +197,12 @@ def test_what_is_not_proven_is_not_released(rehearsed: Rehearsal) -> None:
 
 
 @pytest.fixture
-def options(tmp_path: Path, signers: Signers, monkeypatch: pytest.MonkeyPatch) -> PublishOptions:
+def options(tmp_path: Path, signers: Signers, monkeypatch: pytest.MonkeyPatch) -> ReleaseOptions:
     """Options with which nothing is missing."""
     monkeypatch.setenv("TARPIT_DIST", str(tmp_path / "dist"))
     monkeypatch.setenv("TARPIT_CACHE", str(tmp_path / "cache"))
     (tmp_path / "small.toml").write_text(MATRIX)
-    return PublishOptions(
+    return ReleaseOptions(
         attest_key=str(signers.attest),
         key=signers.key,
         gpg_home=signers.home,
@@ -221,7 +221,7 @@ def remote(checkout: Path, tmp_path: Path) -> Path:
     return bare
 
 
-def refusal(checkout: Path, options: PublishOptions, version: str = VERSION) -> str:
+def refusal(checkout: Path, options: ReleaseOptions, version: str = VERSION) -> str:
     """Why nothing was done."""
     before = git(checkout, "for-each-ref"), git(checkout, "status", "--porcelain")
     with pytest.raises((UserError, NetworkError)) as caught:
@@ -250,12 +250,12 @@ def refusal(checkout: Path, options: PublishOptions, version: str = VERSION) -> 
 )
 @pytest.mark.usefixtures("remote")
 def test_what_is_missing_is_told_before_anything_is_done(
-    checkout: Path, options: PublishOptions, changes: dict[str, object], said: str
+    checkout: Path, options: ReleaseOptions, changes: dict[str, object], said: str
 ) -> None:
     assert said in refusal(checkout, replace(options, **changes))  # type: ignore[arg-type]
 
 
-def test_remote_that_is_not_there(checkout: Path, options: PublishOptions, remote: Path) -> None:
+def test_remote_that_is_not_there(checkout: Path, options: ReleaseOptions, remote: Path) -> None:
     git(checkout, "remote", "set-url", "origin", "git://127.0.0.1:9/x.git")
     assert "git ls-remote fails for the remote origin" in refusal(checkout, options)
     git(checkout, "remote", "set-url", "origin", "http://me:hidden@127.0.0.1:9/x.git")
@@ -263,7 +263,7 @@ def test_remote_that_is_not_there(checkout: Path, options: PublishOptions, remot
 
 
 def test_remote_with_another_history(
-    checkout: Path, options: PublishOptions, remote: Path, tmp_path: Path
+    checkout: Path, options: ReleaseOptions, remote: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
     git(tmp_path, "clone", "-q", str(remote), str(other))
@@ -274,7 +274,7 @@ def test_remote_with_another_history(
     assert "origin/main has commits that this checkout has not" in refusal(checkout, options)
 
 
-def test_tag_of_another_commit(checkout: Path, options: PublishOptions, remote: Path) -> None:
+def test_tag_of_another_commit(checkout: Path, options: ReleaseOptions, remote: Path) -> None:
     git(remote, "tag", "v1.0.0", "main")
     git(checkout, "commit", "-q", "--allow-empty", "-m", "Later")
     assert "origin has a tag v1.0.0 already" in refusal(checkout, options, "1.0.0")
@@ -286,7 +286,7 @@ def test_tag_of_another_commit(checkout: Path, options: PublishOptions, remote: 
 
 
 def test_another_tag_of_the_same_commit(
-    checkout: Path, options: PublishOptions, remote: Path
+    checkout: Path, options: ReleaseOptions, remote: Path
 ) -> None:
     git(checkout, "tag", "-a", "-m", "one", "v1.0.0")
     git(checkout, "push", "-q", "origin", "v1.0.0")
@@ -296,7 +296,7 @@ def test_another_tag_of_the_same_commit(
 
 
 @pytest.mark.usefixtures("remote")
-def test_what_was_pushed_without_a_forge_is_out(checkout: Path, options: PublishOptions) -> None:
+def test_what_was_pushed_without_a_forge_is_out(checkout: Path, options: ReleaseOptions) -> None:
     git(checkout, "tag", "-a", "-m", "one", "v1.0.0")
     git(checkout, "push", "-q", "origin", "v1.0.0")
     done = publish_release("1.0.0", checkout, options)
@@ -308,7 +308,7 @@ def test_what_was_pushed_without_a_forge_is_out(checkout: Path, options: Publish
 
 @pytest.mark.usefixtures("remote")
 def test_what_would_be_done_is_shown_and_nothing_is(
-    checkout: Path, options: PublishOptions, tmp_path: Path
+    checkout: Path, options: ReleaseOptions, tmp_path: Path
 ) -> None:
     git(checkout, "remote", "set-url", "origin", "git://127.0.0.1:9/x.git")
     said = preview(VERSION, checkout, replace(options, forge="github"))
@@ -324,7 +324,7 @@ def test_what_would_be_done_is_shown_and_nothing_is(
 
 
 @pytest.mark.usefixtures("remote")
-def test_dirty_checkout_and_nothing_to_release(checkout: Path, options: PublishOptions) -> None:
+def test_dirty_checkout_and_nothing_to_release(checkout: Path, options: ReleaseOptions) -> None:
     (checkout / "new").write_text("x")
     assert "not committed: new" in refusal(checkout, options)
     (checkout / "new").unlink()

@@ -7,7 +7,7 @@ import pytest
 from tarpit_builder import architectures
 from tarpit_builder.errors import SourceError, UserError
 from tarpit_builder.kernels import find
-from tarpit_builder.kernels.suite import Suite
+from tarpit_builder.kernels.suite import SuiteUserland
 from tarpit_builder.request import Request
 from tarpit_builder.sources.debian import Archive
 from tests.conftest import NEW
@@ -65,7 +65,7 @@ def arm(fake: FakeArchive, archive: Archive) -> Archive:
 def test_kbuild_is_of_the_architecture_that_builds(arm: Archive) -> None:
     found = find(Request("debian:trixie", "arm64"), arm)
     assert (found.name, found.arch) == (ARM, "arm64")
-    assert isinstance(found.userland, Suite)
+    assert isinstance(found.userland, SuiteUserland)
     made = {package.name: package.arch for package in found.userland.tree.kernel.packages}
     assert made == {
         f"linux-headers-{ARM}": "arm64",

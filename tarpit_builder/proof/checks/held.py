@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tarpit_builder.proof.guest import ETH_P_ALL, Op, Reply, Request
+from tarpit_builder.proof.guest import ETH_P_ALL, AgentCall, Op, Reply
 from tarpit_builder.proof.lab import Deviation, Lab, Unavailable
 from tarpit_builder.proof.namespaces import Pair
 from tarpit_builder.proof.network import Configurator
@@ -147,21 +147,21 @@ class RealClients:
         :raises Deviation: if one cannot connect.
         """
         clients = list(clients)
-        requests: list[Request] = []
+        requests: list[AgentCall] = []
         for client in clients:
             self._prepare(client)
-            requests.append(Request(Op.CONNECT, (client.slot, self.server, 5000), seconds=5))
-            requests.append(Request(Op.GETSOCKNAME, (client.slot,)))
+            requests.append(AgentCall(Op.CONNECT, (client.slot, self.server, 5000), seconds=5))
+            requests.append(AgentCall(Op.GETSOCKNAME, (client.slot,)))
             requests += self._steps(client) if client.at_once else []
-        requests.append(Request(Op.SLEEP, (1000,), seconds=1))
+        requests.append(AgentCall(Op.SLEEP, (1000,), seconds=1))
         for client in clients:
             if not client.at_once:
                 info = (client.slot, socket.IPPROTO_TCP, socket.TCP_INFO, b"", 104)
-                requests += [Request(Op.GETSOCKOPT, info), *self._steps(client)]
+                requests += [AgentCall(Op.GETSOCKOPT, info), *self._steps(client)]
         table = "/proc/net/tcp6" if self.family == 6 else "/proc/net/tcp"
         for _ in range(seconds // INTERVAL):
-            requests.append(Request(Op.SLEEP, (INTERVAL * 1000,), seconds=2))
-            requests.append(Request(Op.READ, (table, 1 << 20), netns=self.netns))
+            requests.append(AgentCall(Op.SLEEP, (INTERVAL * 1000,), seconds=2))
+            requests.append(AgentCall(Op.READ, (table, 1 << 20), netns=self.netns))
         replies = self.lab.guest.batch(requests)
         self._evaluate(clients, list(zip(requests, replies, strict=True)))
         mode = self.mode or "tarpit"
@@ -170,7 +170,7 @@ class RealClients:
             for one in clients
         ]
         for client in clients:
-            self.lab.guest.submit(Request(Op.CLOSE, (client.slot,)))
+            self.lab.guest.submit(AgentCall(Op.CLOSE, (client.slot,)))
 
     def _prepare(self, client: Client) -> None:
         kind = socket.AF_INET6 if self.family == 6 else socket.AF_INET
@@ -182,7 +182,7 @@ class RealClients:
             sock.setsockopt(socket.IPPROTO_TCP, TCP_KEEPINTVL, 1)
             sock.setsockopt(socket.IPPROTO_TCP, TCP_KEEPCNT, 3)
 
-    def _evaluate(self, clients: list[Client], done: list[tuple[Request, Reply]]) -> None:
+    def _evaluate(self, clients: list[Client], done: list[tuple[AgentCall, Reply]]) -> None:
         connected = [reply for request, reply in done if request.op is Op.CONNECT]
         names = [reply for request, reply in done if request.op is Op.GETSOCKNAME]
         for client, connection, name in zip(clients, connected, names, strict=True):
@@ -206,8 +206,8 @@ class RealClients:
                     client.states.append(states.get(client.port, 0))
 
     @staticmethod
-    def _steps(client: Client) -> list[Request]:
-        return [Request(op, (client.slot, *arguments)) for op, arguments in client.steps]
+    def _steps(client: Client) -> list[AgentCall]:
+        return [AgentCall(op, (client.slot, *arguments)) for op, arguments in client.steps]
 
 
 def socket_states(table: str) -> dict[int, int]:
