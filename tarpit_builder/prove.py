@@ -13,6 +13,7 @@ from tarpit_builder import plan as planning
 from tarpit_builder.container import Engine
 from tarpit_builder.errors import UserError
 from tarpit_builder.kernels import rules
+from tarpit_builder.kernels.kernel import IN_TREE
 from tarpit_builder.leftovers import scratch
 from tarpit_builder.machine import cores
 from tarpit_builder.proof import Subject, VerifyOptions, VerifyReport, verify
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from tarpit_builder.sources.debian import Archive
 
 OWN_PACKAGES = "leave out --packages to prove what `invoke build` makes"
-IN_TREE = {"m": "a module", "y": "a part of the image"}
 
 
 def prove(

@@ -208,6 +208,10 @@ class Origin(ABC):
                 raise self.refusal(name, request.kernel)
 
 
+IN_TREE = {"m": "a module", "y": "a part of the image"}
+"""How TARPIT can be in a kernel's own tree."""
+
+
 def refuse_in_tree(in_tree: str) -> None:
     """Refuse TARPIT *in_tree*, for a kernel whose tree is not built here.
 

@@ -16,16 +16,16 @@ from tarpit_builder.console import format_table
 from tarpit_builder.errors import UserError
 from tarpit_builder.kernels import rules
 from tarpit_builder.kernels.apt import FLAVOURS
-from tarpit_builder.kernels.kernel import Origin
+from tarpit_builder.kernels.kernel import IN_TREE, Origin
 from tarpit_builder.request import Request
 from tarpit_builder.sources.catalogue import Catalogue
-from tarpit_builder.versions import IptablesVersion, suggest
+from tarpit_builder.versions import IptablesVersion, KernelVersion, suggest
 
 FILE = paths.PROJECT / "matrix.toml"
 SHARD = re.compile(r"(\d{1,4})/(\d{1,4})", re.ASCII)
 TAKES = ("first", "last", "all")
-PARTICULAR = {"iptables": "iptables", "flavours": "flavour"}
-"""Keys that not every origin knows, and the field of a request that they are for."""
+PARTICULAR = {"iptables": "iptables", "in-tree": "iptables", "flavours": "flavour"}
+"""Keys that not every origin knows, and the field of a request that tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,14 @@ class Cell:
     """One combination: what to build, and its limits.
 
     *minutes* until it is stopped, *memory* in MiB; *allowed* why it may fail, ``""`` if it may not.
+    With *in_tree*, ``m`` or ``y``, what is booted has TARPIT in its own tree, by the patch.
     """
 
     request: Request
     minutes: float = 30
     memory: int = 2048
     allowed: str = ""
+    in_tree: str = ""
 
     @property
     def name(self) -> str:
@@ -49,6 +51,8 @@ class Cell:
             parts += [request.flavour, request.arch]
         if request.iptables:
             parts.append(f"iptables-{request.iptables}")
+        if self.in_tree:
+            parts.append(f"in-tree-{self.in_tree}")
         return "-".join(filter(None, parts))
 
     @property
@@ -60,6 +64,11 @@ class Cell:
     def arguments(self) -> tuple[str, ...]:
         """What follows ``invoke build`` and ``invoke verify``."""
         return self.request.words()
+
+    @property
+    def checks(self) -> tuple[str, ...]:
+        """What follows those of ``invoke verify``."""
+        return ("--in-tree", self.in_tree) if self.in_tree else ()
 
 
 def read(file: Path | None = None, catalogue: Catalogue | None = None) -> tuple[Cell, ...]:
@@ -165,7 +174,7 @@ def overview(cells: Sequence[Cell]) -> str:
 
 
 def _block(where: str, block: Mapping[str, Any], catalogue: Catalogue) -> Iterable[Cell]:
-    keys = ("kernels", "take", "arch", "flavours", "iptables", "minutes", "memory")
+    keys = ("kernels", "take", "arch", "flavours", "iptables", "in-tree", "minutes", "memory")
     _known_keys(where, block, keys)
     take = block.get("take", "first")
     if take not in TAKES:
@@ -184,9 +193,29 @@ def _block(where: str, block: Mapping[str, Any], catalogue: Catalogue) -> Iterab
             _architectures(where, block, origin),
             _flavours(where, block),
             _iptables(where, block, catalogue),
+            _in_tree(where, block, found),
         )
-        for kernel, arch, flavour, iptables in combinations:
-            yield Cell(Request(kernel, arch, flavour, iptables), minutes=minutes, memory=memory)
+        for kernel, arch, flavour, iptables, in_tree in combinations:
+            request = Request(kernel, arch, flavour, iptables)
+            yield Cell(request, minutes=minutes, memory=memory, in_tree=in_tree)
+
+
+def _in_tree(where: str, block: Mapping[str, Any], kernels: Iterable[str]) -> tuple[str, ...]:
+    if "in-tree" not in block:
+        return ("",)
+    wanted = _texts(where, block, "in-tree")
+    if unknown := set(wanted) - set(IN_TREE):
+        raise UserError(
+            f"{where}: in-tree = {min(unknown)!r} is not known",
+            hint=f"there are {_list(tuple(IN_TREE))}",
+        )
+    for kernel in kernels:
+        if rules.patch(KernelVersion.parse(kernel)) is None:
+            raise UserError(
+                f"{where}: no patch is kept for the tree of Linux {kernel}",
+                hint="`invoke kernels --all` shows which releases have one",
+            )
+    return wanted
 
 
 def _kernels(name: str, take: str, catalogue: Catalogue) -> tuple[Origin, tuple[str, ...]]:

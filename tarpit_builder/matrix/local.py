@@ -188,7 +188,11 @@ class LocalExecutor:
 
     def _verify(self, step: _Step, build: dict[str, Any], key: str) -> None:
         self._report(step.cell, "verify").unlink(missing_ok=True)
-        arguments = [*self._arguments(step.cell), *self._options.checks]
+        arguments = [
+            *self._arguments(step.cell),
+            *step.cell.checks,
+            *self._options.checks,
+        ]
         following = self._start(
             step.cell, "verify", arguments, step.log, step.engine, step.began, mode="ab"
         )

@@ -67,7 +67,13 @@ class RunOptions:
 def proof_key(result: Result, checks: Iterable[str]) -> str:
     """A digest of all that a proof of *result* depends on: the build, the packages, the checks."""
     return digests.digest(
-        [result.key, *result.packages, *checks, digests.tree(files_of(PROOF_SOURCES))]
+        [
+            result.key,
+            *result.packages,
+            *result.cell.checks,
+            *checks,
+            digests.tree(files_of(PROOF_SOURCES)),
+        ]
     )
 
 

@@ -332,8 +332,11 @@ def recall_proof(cell: Cell, folder: Path, key: str) -> CellProof | None:
 def plain(result: Result) -> dict[str, Any]:
     """The record of *result*; what cell it is of is not in it."""
     data = asdict(result)
-    asked = data.pop("cell")["request"]
+    cell = data.pop("cell")
+    asked = cell["request"]
     data["request"] = {name: asked[name] for name in ("kernel", "arch", "flavour", "iptables")}
+    if cell["in_tree"]:
+        data["in_tree"] = cell["in_tree"]
     return data
 
 

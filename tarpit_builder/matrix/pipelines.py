@@ -91,6 +91,7 @@ def as_json(cells: Sequence[Cell]) -> str:
             "minutes": cell.minutes,
             "memory": cell.memory,
             "allowed": cell.allowed,
+            "in_tree": cell.in_tree,
             "command": " ".join(["invoke build", *cell.arguments]),
         }
         for cell in cells

@@ -542,18 +542,19 @@ def _cell(node: Node, path: Path, dist: Path) -> PageCell:
         raise DamageError(f"{node.name}: no cell ends as {outcome!r}")
     state = states[CellOutcome(outcome)]
     kernel, arch, userland = _asked(node, reading.clean(path.stem))
+    in_tree = node.text("in_tree", "")
     when = reading.moment(node.text("when", "")) or _written(path)
     good = state is State.BUILT
     cell = PageCell(
         kernel=kernel,
         arch=arch,
-        userland=userland,
+        userland=f"{userland}, in its tree ({in_tree})" if in_tree else userland,
         state=state,
         built=when if good else "",
         failed="" if good else when,
         detail=node.text("detail", "") or ("" if good else f"the matrix says: {outcome}"),
         # What is noted is a path of the machine that it was built on.
-        folder=Path(node.text("folder", "")).name,
+        folder="" if in_tree else Path(node.text("folder", "")).name,
         log=_log(path, dist),
         key=node.text("key", ""),
         seconds=node.number("seconds", 0) if outcome == CellOutcome.BUILT else 0.0,

@@ -13,6 +13,8 @@ from tarpit_builder import suites
 from tarpit_builder.errors import UserError
 from tarpit_builder.matrix import definition, pipelines
 from tarpit_builder.matrix.definition import Cell
+from tarpit_builder.matrix.options import proof_key
+from tarpit_builder.matrix.outcome import CellOutcome, Result
 from tarpit_builder.request import Request
 from tarpit_builder.sources.catalogue import Catalogue
 from tarpit_builder.versions import KernelVersion
@@ -42,6 +44,8 @@ def test_default_matrix_is_every_suite_and_the_old_kernels() -> None:
         for arch in ("amd64", "i386")
         for iptables in ("1.3.8", "1.4.0")
     } < releases
+    patched = {c.request.kernel for c in found if c.in_tree}
+    assert patched == {f"2.6.{minor}" for minor in range(19, 33)}
     later = {str(KernelVersion.parse(r.kernel).series) for r in releases if not r.iptables}
     assert {"2.6.28", "2.6.39", "3.2", "3.18", "4.19", "5.15", "6.18", "7.1"} < later
     assert len(found) >= 60
@@ -85,6 +89,21 @@ def test_exact_kernel_of_debian_and_flavours() -> None:
     ) == ["6.1.0-56-amd64", "debian-trixie-amd64", "debian-trixie-cloud-amd64", "2.6.24.7-amd64"]
 
 
+def test_a_patched_tree_is_a_cell_of_its_own() -> None:
+    block = {"kernels": "2.6.24", "in-tree": ["m", "y"]}
+    names = ["2.6.24-amd64-in-tree-m", "2.6.24-amd64-in-tree-y"]
+    assert cells({"kernels": "2.6.24"}, block) == ["2.6.24-amd64", *names]
+    (plain, *patched) = definition.expand({"build": [{"kernels": "2.6.24"}, block]}, CATALOGUE)
+    assert [cell.arguments for cell in patched] == [plain.arguments] * 2
+    assert [cell.checks for cell in (plain, *patched)] == [
+        (),
+        ("--in-tree", "m"),
+        ("--in-tree", "y"),
+    ]
+    keys = {proof_key(Result(cell, CellOutcome.BUILT, key="k"), ()) for cell in (plain, *patched)}
+    assert len(keys) == 3
+
+
 def test_limits_of_a_block_win() -> None:
     data = {
         "limits": {"minutes": 5, "memory": 100},
@@ -117,6 +136,9 @@ def test_limits_of_a_block_win() -> None:
         ({"build": [{"kernels": "2.6.24", "iptables": "1.4.99"}]}, "no iptables 1.4.99"),
         ({"build": [{"kernels": "debian:sid", "iptables": "1.4.0"}]}, "no choice of `iptables`"),
         ({"build": [{"kernels": "2.6.24", "flavours": "rt"}]}, "no choice of `flavours`"),
+        ({"build": [{"kernels": "debian:sid", "in-tree": "m"}]}, "no choice of `in-tree`"),
+        ({"build": [{"kernels": "2.6.24", "in-tree": "n"}]}, "there are m, y"),
+        ({"build": [{"kernels": "2.6.33", "in-tree": "m"}]}, "no patch is kept for the tree of"),
         ({"build": [{"kernels": "2.6.24", "take": "some"}]}, "there are first, last, all"),
         ({"build": [{"kernels": "2.6.24", "minutes": 0}]}, "no positive number"),
         ({"build": {"kernels": "2.6.24"}}, r"write it as \[\[build\]\]"),

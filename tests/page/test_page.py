@@ -112,6 +112,18 @@ def test_what_a_build_and_its_proof_have_recorded_is_on_the_page(tmp_path: Path)
     assert cell["log"].splitlines()[-1] in (folder / "build.log").read_text()
 
 
+def test_what_was_proven_of_a_patched_tree_is_not_said_of_the_packages(tmp_path: Path) -> None:
+    folder = kit.build(tmp_path / "dist", "6.2.1", "amd64", "trixie", size=99)
+    proof = {"key": "k", "status": 1, "summary": "1 fail", "seconds": 1.0}
+    known = {"folder": str(folder), "proof": proof, "in_tree": "m"}
+    kit.cell(tmp_path / "dist", "6.2.1-amd64-in-tree-m", "6.2.1", "amd64", **known)
+    _, _, found = made(tmp_path)
+    states = {name: cell["s"] for name, cell in found.items() if "6.2.1_amd64" in name}
+    assert sorted(states.values()) == ["built", "failed"]
+    (failed,) = (name for name, state in states.items() if state == "failed")
+    assert "tree" in failed
+
+
 def test_what_was_never_measured_is_said_not_to_be(tmp_path: Path) -> None:
     kit.build(tmp_path / "dist", KERNEL, "amd64", "bookworm", size=99)
     text, _, found = made(tmp_path)
