@@ -18,7 +18,7 @@ import pytest
 from tarpit_builder.console import Console
 from tarpit_builder.errors import InfrastructureError, TarpitError, ToolMissingError, UserError
 from tarpit_builder.proof.initramfs import Assembly, BootFiles, nodes, require_space
-from tarpit_builder.proof.lab import Lab, Tools, Unavailable
+from tarpit_builder.proof.lab import MODES, Lab, Tools, Unavailable
 from tarpit_builder.proof.qemu import MachineDied, MachineSpec
 from tarpit_builder.proof.registry import Group
 from tarpit_builder.proof.report import BAD, CheckResult, Verdict
@@ -101,6 +101,35 @@ def test_kernel_that_dies_fails_its_group_and_the_rest_go_on(
         ("second", Verdict.PASS),  # the kernel's log
     ]
     assert re.search(said, results[1].detail)
+
+
+def hold_without_stall(lab: Lab) -> None:
+    """Whatever the old module knows goes on; what it does not is refused, and changes nothing."""
+    for family in lab.families:
+        for mode in MODES[:3]:
+            lab.clear()
+            lab.tarpit("" if mode == "tarpit" else mode, families=(family,))
+            lab.expect(
+                probe := lab.probe(family, "S"),
+                lab.answers(probe),
+                mode,
+                flags="RA" if mode == "reset" else "SA",
+            )
+        lab.clear()
+        rule = ("-A", "INPUT", "-p", "tcp", "-j", "TARPIT", "--stall")
+        done = lab.attempt_rule(family, *rule)
+        assert done.status, done.stdout
+        assert done.stderr.strip()
+        assert "TARPIT" not in lab.guest.run(lab.program(family), *lab.tools.wait, "-S")
+
+
+@pytest.mark.parametrize("mutant", ["revision-0-only"])
+def test_todays_extension_serves_yesterdays_module(bench: Bench, mutant: str) -> None:
+    with runner(bench.boot, module=mutant) as machine:
+        parts = machine.run(units([group("old", hold_without_stall)], ("legacy", "nft")))
+        results = [result for part in parts for result in part.results]
+    assert [r.detail for r in results if r.outcome is not Verdict.PASS] == []
+    assert {r.backend for r in results} >= {"legacy", "nft"}
 
 
 @pytest.mark.slow
