@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from tarpit_builder import paths
 from tarpit_builder.console import Console
 from tarpit_builder.fuzzing import FuzzOptions, FuzzReport, corpus
 from tarpit_builder.fuzzing.session import ENOUGH, GROUP, work
 from tarpit_builder.fuzzing.world import PORTS, World
 from tarpit_builder.proof.qemu import MachineSpec
 from tarpit_builder.proof.runner import Runner, Setup
+from tarpit_builder.verbs import INTERRUPTED
 from tests.proof.conftest import Bench, tools_with
 
 REGRESSIONS = Path(__file__).with_name("regressions.txt")
@@ -123,6 +131,33 @@ def test_a_guest_that_dies_while_a_case_is_made_small_loses_nothing(
     assert crash.genome
     assert wrong.genome
     assert len(list(tmp_path.glob("*.txt"))) == len(report.findings)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_interrupted_has_told_its_figures_and_leaves_no_guest(tmp_path: Path) -> None:
+    told = tmp_path / "fuzz.json"
+    where = ["--json", str(told), "--corpus", str(tmp_path / "corpus.txt")]
+    command = ["fuzz", "--kernel", "debian:trixie", "--flavour", "cloud", "--debug", "none"]
+    run = subprocess.Popen(
+        [str(Path(sys.executable).parent / "invoke"), *command, "--seconds", "3000", *where],
+        cwd=paths.PROJECT,
+        env={**os.environ, "TARPIT_DIST": str(tmp_path / "dist")},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 600
+    while not told.exists():
+        assert run.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    run.send_signal(signal.SIGTERM)
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == INTERRUPTED, said
+    assert "error: interrupted" in said
+    assert json.loads(told.read_text())["packets"] > 0
+    with pytest.raises(ProcessLookupError):
+        os.killpg(run.pid, 0)
 
 
 def test_the_same_seed_makes_the_same_cases(bench: Bench) -> None:

@@ -22,7 +22,7 @@ from scapy.packet import Packet, Raw
 from scapy.utils6 import in6_getnsma, in6_getnsmac
 
 from tarpit_builder.proof.checks import held, modes, shapes, state, storms, wire
-from tarpit_builder.proof.checks.life import Traffic
+from tarpit_builder.proof.checks.life import Traffic, lose_interfaces
 from tarpit_builder.proof.checks.routes import (
     bridge,
     expect_on,
@@ -731,6 +731,18 @@ def under_load(lab: Lab) -> None:
                 made.clear()
             if traffic.sent() - before < 20:
                 raise Unavailable("there was no traffic")
+
+
+@device.check("the interface that frames come in by goes away under traffic", section="6")
+def lost(lab: Lab) -> None:
+    lab.clear()
+    rule = f"add rule {TABLE} v meta l4proto tcp fwd to {name_of('tarpit')}"
+    lose_interfaces(lab, lambda pair: of(lab).nft(*ingress("v", pair.here), rule))
+    lab.clear()
+    prepare(lab)
+    for family in lab.families:
+        question = syn(lab, family)
+        expect_turned(lab, question, exchange(lab, question))
 
 
 @device.check("the module unloads while devices exist, and comes by itself", section="6")

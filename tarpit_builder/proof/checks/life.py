@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Callable
 
 from tarpit_builder.proof.lab import KMEMLEAK, MODES, Deviation, Lab, Unavailable
 from tarpit_builder.proof.namespaces import Pair
@@ -124,6 +125,34 @@ def namespaces(lab: Lab) -> None:
             client.close()
     lab.unload()  # every rule went with its namespace
     lab.require_module()
+
+
+def lose_interfaces(lab: Lab, prepare: Callable[[Pair], None]) -> None:
+    """The interface that traffic comes in by goes away, again and again, after *prepare*.
+
+    :raises Deviation: if it stays.
+    """
+    there_was = 0
+    for number in range(NAMESPACES):
+        with Pair(lab) as pair:
+            prepare(pair)
+            with Traffic(lab, pair) as traffic:
+                lab.guest.sleep(0.02 + 0.01 * (number % 3))
+                there_was += traffic.sent()
+                lab.guest.run("ip", "link", "del", pair.here)  # waits for all that still uses it
+            if lab.guest_has(pair.here):
+                raise Deviation(f"{pair.here} is still there")
+    if there_was < NAMESPACES:
+        raise Unavailable("there was no traffic")
+
+
+@life.check("the interface that segments come in by goes away under traffic", section="5")
+def lost(lab: Lab) -> None:
+    lab.tarpit()
+    lose_interfaces(lab, lambda _: None)
+    for family in lab.families:
+        probe = lab.probe(family, "S")
+        lab.expect(probe, lab.answers(probe), "a SYN afterwards", flags="SA", window=5)
 
 
 @life.check("rules change on one side while packets come in on the other", section="5")
