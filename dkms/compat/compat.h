@@ -193,8 +193,6 @@ static inline struct dst_entry *tarpit_route4(struct net *net,
 }
 
 #ifdef TARPIT_IPV6
-#include <net/addrconf.h>
-
 /* Not exported before 2.6.38. Every device that has routes has settings. */
 #define ip6_dst_hoplimit(dst) tarpit_ip6_hoplimit(dst)
 static inline int tarpit_ip6_hoplimit(struct dst_entry *dst)
