@@ -290,7 +290,8 @@ def new_files(
 ) -> tuple[FilePatch, ...]:
     """The files that the patch of *entry* adds, as all releases of *version*'s series get them.
 
-    *surprises* are what is otherwise in the tree at hand, see :func:`surprises`.
+    *surprises* are what is otherwise in the tree at hand, see :func:`surprises`; the range may
+    say some itself.
 
     :raises UserError: if a source does not balance; the message has file and line.
     :raises InfrastructureError: if *source* (default: ``dkms/``) and the rules do not fit.
@@ -302,6 +303,7 @@ def new_files(
                 for path, mode, text in _extension_files(version, table, source)
             )
         form = table.forms[entry.form]
+        surprises = dict.fromkeys(entry.backported, True) | dict(surprises)
         return (
             added(form.header_for(version), header(version.series, form, table, source)),
             added(form.source, module(version.series, form, table, source, surprises)),
@@ -365,6 +367,7 @@ def range_of(version: KernelVersion, table: Rules) -> Range:
         before[-1] if before else table.choose(version),
         releases=VersionRange.parse(str(version), KernelVersion),
         tree=None,
+        backported=frozenset(),
         reason="made from this very tree, as no patch is kept for it",
     )
 

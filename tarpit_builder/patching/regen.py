@@ -16,7 +16,7 @@ from tarpit_builder.patching import committed, generate, rules
 from tarpit_builder.patching.committed import Committed, ReleaseVersion
 from tarpit_builder.patching.demand import touched
 from tarpit_builder.patching.diff import ENCODING, FilePatch, MismatchError, Patch, count
-from tarpit_builder.patching.rules import Range
+from tarpit_builder.patching.rules import Range, Rules
 from tarpit_builder.patching.tree import MemoryTree, Tree, in_git
 from tarpit_builder.versions import IptablesVersion, KernelVersion, VersionRange
 
@@ -226,6 +226,8 @@ def regenerate(entry: Range, trees: ReleaseTrees) -> Regenerated:
     breaks: list[Break] = []
     leads: list[Patch] = []
     for release, tree in found:
+        if isinstance(release, KernelVersion):
+            _demand_stated(entry, release, tree, table)
         if release.series not in files:
             files[release.series] = generate.new_files(release, entry, table)
         patch = generate.patch(release, entry, table, tree, files[release.series])
@@ -247,6 +249,21 @@ def regenerate(entry: Range, trees: ReleaseTrees) -> Regenerated:
         tuple(map(tuple, groups)),
         tuple(breaks),
     )
+
+
+def _demand_stated(entry: Range, release: KernelVersion, tree: Tree, table: Rules) -> None:
+    """Compare what *tree* has beside what *release* says with what *entry* states.
+
+    :raises SourceError: if one knows more than the other.
+    """
+    there = {name for name, has in generate.surprises(release, tree, table).items() if has}
+    if different := sorted(there ^ entry.backported):
+        name = different[0].removeprefix("TARPIT_HAVE_").lower()
+        raise SourceError(
+            f"the tree of Linux {release} {'has' if different[0] in there else 'lacks'} {name}, "
+            f"and {rules.FILE.name} says otherwise",
+            hint=f'correct `backported` of the row releases = "{entry.name}"',
+        )
 
 
 def _in_place(entry: Range) -> Regenerated | None:

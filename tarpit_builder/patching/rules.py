@@ -76,7 +76,8 @@ class Range:
     """Releases that share one patch of kind ``linux`` or ``iptables``.
 
     With *tree* the catalogue has none of them: the patch was made from the tree of that one, and
-    where the lines of the others are is not known.
+    where the lines of the others are is not known.  *backported* is what that tree defines beside
+    what its release says, of what can be seen (``[[seen]]``).
     """
 
     kind: str
@@ -84,6 +85,7 @@ class Range:
     form: str
     reason: str
     tree: KernelVersion | None = None
+    backported: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -263,6 +265,7 @@ def _ranges(data: Mapping[str, Any], kind: str, versions: type[AnyVersion]) -> t
             row["form"],
             row["reason"],
             KernelVersion.parse(row["tree"]) if "tree" in row else None,
+            frozenset(map(_defined_by, row.get("backported", ()))),
         )
         for row in data.get(kind, ())
     )
