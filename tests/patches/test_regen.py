@@ -15,7 +15,7 @@ import pytest
 from tarpit_builder import patches, paths
 from tarpit_builder.console import Console
 from tarpit_builder.errors import CheckFailedError, InfrastructureError, SourceError, UserError
-from tarpit_builder.patching import committed, generate, rules
+from tarpit_builder.patching import committed, generate, regen, rules
 from tarpit_builder.patching.diff import ENCODING, Patch
 from tarpit_builder.patching.rules import Range
 from tarpit_builder.patching.tree import FolderTree, MemoryTree, Tree
@@ -491,6 +491,31 @@ def test_a_tree_without_a_place_for_it(upstream: Upstream, tmp_path: Path) -> No
     )
     with pytest.raises(SourceError, match="no line that matches"):
         patches.regenerate(V24, Upstream(upstream.folder, catalogue).trees(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("releases", "arguments", "said"),
+    [
+        ("6.6", "struct sk_buff *skb, struct net *net", ""),
+        ("6.6", "struct sk_buff *skb", "lacks nf_bridge_get_physindev"),
+        ("6.1", "struct sk_buff *skb, struct net *net", "has nf_bridge_get_physindev"),
+        ("6.1", "struct sk_buff *skb", ""),
+        ("6.12", "struct sk_buff *skb, struct net *net", ""),
+    ],
+)
+def test_what_a_longterm_got_from_a_later_release_is_stated(
+    releases: str, arguments: str, said: str
+) -> None:
+    (entry,) = (one for one in LINUX if one.name == releases)
+    assert entry.tree
+    header = f"nf_bridge_get_physindev(const {arguments})\n"
+    tree = MemoryTree("its tree", {"include/linux/netfilter_bridge.h": header})
+    if not said:
+        regen._demand_stated(entry, entry.tree, tree, rules.load())
+        return
+    with pytest.raises(SourceError, match=said) as caught:
+        regen._demand_stated(entry, entry.tree, tree, rules.load())
+    assert f'releases = "{releases}"' in caught.value.hint
 
 
 @pytest.mark.parametrize("style", ["git", "quilt", "mbox"])
