@@ -57,7 +57,7 @@ static void tarpit_count(const struct net *net, enum tarpit_reply reply)
 /* As lnstat reads it: a row for each processor, in hexadecimal. It takes the
  * first column for the number of things kept, of which there are none.
  */
-static int tarpit_show(struct seq_file *seq, void *unused)
+static int __maybe_unused tarpit_show(struct seq_file *seq, void *unused)
 {
 	static const char * const names[] = { TARPIT_REPLY_NAMES };
 	const struct tarpit_net *tn = net_generic(seq_file_single_net(seq),
