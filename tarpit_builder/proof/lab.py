@@ -45,7 +45,9 @@ EXPECTED_MESSAGES = (
     "Mirror/redirect action on",
     "GACT probability on",
     "allmulticast mode",
-    "hrtimer: interrupt took",  # a host that was busy elsewhere
+    # A host that was busy elsewhere
+    "hrtimer: interrupt took",
+    "sched: DL replenish lagged too much",
     "tsc: Refined TSC clocksource calibration",
     "clocksource: tsc: mask",
     "Switched to clocksource",
