@@ -21,6 +21,7 @@ MODULE_BUILD = (
     "Kbuild",
     ".config",
     "*/Makefile*",
+    "*.mk",
     "*Kconfig*",
     "*/Kbuild*",
     "include/",

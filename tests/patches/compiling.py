@@ -93,7 +93,7 @@ def exported(tree: FetchedTree) -> frozenset[str]:
     found: set[bytes] = set()
     with tree.stream() as entries:
         for _, entry in entries:
-            if entry.path.endswith((".c", ".S")) and b"EXPORT_" in entry.data:
+            if entry.path.endswith((".c", ".S", ".h")) and b"EXPORT_" in entry.data:
                 found.update(_EXPORT.findall(entry.data))
     return frozenset(name.decode() for name in found)
 
