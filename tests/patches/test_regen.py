@@ -498,8 +498,8 @@ def test_a_tree_without_a_place_for_it(upstream: Upstream, tmp_path: Path) -> No
     [
         ("6.6", "struct sk_buff *skb, struct net *net", ""),
         ("6.6", "struct sk_buff *skb", "lacks nf_bridge_get_physindev"),
-        ("6.1", "struct sk_buff *skb, struct net *net", "has nf_bridge_get_physindev"),
-        ("6.1", "struct sk_buff *skb", ""),
+        ("5.15", "struct sk_buff *skb, struct net *net", "has nf_bridge_get_physindev"),
+        ("5.15", "struct sk_buff *skb", ""),
         ("6.12", "struct sk_buff *skb, struct net *net", ""),
     ],
 )
