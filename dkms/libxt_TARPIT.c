@@ -341,9 +341,6 @@ static int tarpit_tg_parse(int c, char **argv, int invert,
 
 	*flags |= 1 << c;
 	info->variant = c;
-	/* ip6tables 1.4.0 forgets which revision it has chosen. */
-	if (c == XT_TARPIT_STALL)
-		(*target)->u.user.revision = 1;
 	tarpit_rule = entry;
 	return 1;
 }
@@ -357,6 +354,15 @@ static void tarpit_tg_check4(unsigned int flags)
 static void tarpit_tg_check6(unsigned int flags)
 {
 	tarpit_check6();
+}
+
+/*
+ * ip6tables 1.4.0 has chosen this revision, and does not say so to the kernel,
+ * which compares sizes: on i386 they differ.
+ */
+static void tarpit_tg_init6(struct xt_entry_target *target)
+{
+	target->u.user.revision = 1;
 }
 #endif
 #endif
@@ -469,6 +475,7 @@ static struct xtables_target tarpit_tg6_v1_reg = {
 	.x6_fcheck = tarpit_tg_check6,
 	.x6_options = tarpit_tg_v1_opts,
 #else
+	.init = tarpit_tg_init6,
 	.parse = tarpit_tg_parse,
 	.final_check = tarpit_tg_check6,
 	.extra_opts = tarpit_tg_v1_opts,

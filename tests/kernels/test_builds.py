@@ -416,7 +416,9 @@ def test_an_image_without_a_shell_is_one_line(
 
 
 @pytest.mark.boot
+@pytest.mark.parametrize("arch", toolchain.period_architectures())
 def test_a_release_is_booted_and_proven(
+    arch: str,
     real: Archive,
     kernel_tree: Callable[[str], FetchedTree],
     iptables_tree: Callable[[str], FetchedTree],
@@ -426,10 +428,10 @@ def test_a_release_is_booted_and_proven(
     kernel_tree("2.6.24")
     iptables_tree("1.4.0")
     monkeypatch.setenv("TARPIT_DIST", str(tmp_path))
-    report = prove(request("2.6.24"), VerifyOptions(), real, Console(quiet=True))
+    report = prove(request("2.6.24", arch), VerifyOptions(), real, Console(quiet=True))
     assert report.exit_code == 0, report.table()
     # The image that was booted is what --with-kernel gives away.
-    wanted = request("2.6.24", with_kernel=True)
+    wanted = request("2.6.24", arch, with_kernel=True)
     result = build(wanted, real, Console(quiet=True), dist=tmp_path / "whole")
     assert (result.folder / "vmlinuz-2.6.24").read_bytes()[0x202:0x206] == b"HdrS"
 
