@@ -293,9 +293,9 @@ class Guest:
         """The content of a file."""
         return self.read_bytes(path, netns=netns).decode(errors="replace")
 
-    def read_bytes(self, path: str, *, netns: str = "") -> bytes:
-        """The same as it is."""
-        (data,) = self.call(AgentCall(Op.READ, (path, 4 << 20), netns))
+    def read_bytes(self, path: str, *, netns: str = "", most: int = 4 << 20) -> bytes:
+        """The same as it is; no more is asked for once there are *most* bytes."""
+        (data,) = self.call(AgentCall(Op.READ, (path, most), netns))
         assert isinstance(data, bytes)
         return data
 

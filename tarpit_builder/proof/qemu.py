@@ -85,6 +85,7 @@ def without_foreign_races(lines: Iterable[str]) -> Iterator[str]:
 class MachineSpec:
     """A machine: *memory* in MiB, *icount* as QEMU's option of that name takes it.
 
+    Its kernel takes the processor's random numbers for a start, unless *randomness* is false.
     Without a *card_model* the cards are those that the machine usually has.
     """
 
@@ -97,6 +98,7 @@ class MachineSpec:
     cards: int = 2
     card_model: str = ""
     icount: str | None = None
+    randomness: bool = True
     cmdline: str = ""
 
 
@@ -193,7 +195,8 @@ class Machine:
         command += [
             "-append",
             f"console={hardware.console} panic=-1 oops=panic loglevel=5 {hardware.arguments} "
-            "random.trust_cpu=on nokaslr mitigations=off net.ifnames=0 "
+            f"random.trust_cpu={'on' if spec.randomness else 'off'} "
+            "nokaslr mitigations=off net.ifnames=0 "
             f"AGENT_PORT={hardware.port} {spec.cmdline}".strip(),
         ]
         command += ["-chardev", f"socket,id=console,fd={console}"]

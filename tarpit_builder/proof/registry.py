@@ -41,6 +41,7 @@ class Group:
     *backends* are the flavours of iptables that it is repeated for (one, where they make no
     difference to what is judged and time is dear); *icount* is QEMU's option of that name, for
     checks about time or cost, which get one processor; *cards* is the number of network cards;
+    without *randomness* the kernel has no random numbers before it has gathered them;
     *extra* groups are only run when they are named; *fresh* ones want a machine that nobody used;
     *device* ones judge the device in place of the target; *ordinary* ones are not judged where the
     kernel looks for mistakes or the module counts; *provokes* are parts of kernel messages that
@@ -54,6 +55,7 @@ class Group:
     icount: str | None = None
     cards: int = 2
     memory: int = 512
+    randomness: bool = True
     extra: bool = False
     fresh: bool = False
     device: bool = False

@@ -354,6 +354,7 @@ class Runner:
             icount=icount,
             cards=group.cards,
             memory=max(group.memory, self.setup.base.memory),
+            randomness=group.randomness,
             # With -icount QEMU runs processors in turns, and Linux 5.10 does not come up on two.
             cpus=1 if icount else self.setup.base.cpus,
             # Counting instructions is something that only TCG can do.
