@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -88,11 +88,17 @@ def under(prepare: Callable[[Lab], None], function: Callable[..., None]) -> Call
 # -- frames --------------------------------------------------------------------------------------
 
 
-def exchange(lab: Lab, *frames: Packet | bytes, card: int = 0) -> list[Packet]:
-    """Send frames; those that come back on that card, but for pings.
+def answering(frames: Iterable[Packet]) -> list[Packet]:
+    """Those of *frames* that may answer something.
 
-    What the guest tells groups of its own accord, as a bridge that came up does, answers nothing.
+    What the guest tells groups of its own accord, as a bridge or a tunnel that came up does,
+    answers nothing.
     """
+    return [each for each in frames if TCP in each or not int(each.dst[:2], 16) & 1]
+
+
+def exchange(lab: Lab, *frames: Packet | bytes, card: int = 0) -> list[Packet]:
+    """Send frames; those that come back on that card, but for pings."""
     seen: list[bytes] = []
     its = lab.wires[card]
     its.on_frame = seen.append
@@ -102,8 +108,7 @@ def exchange(lab: Lab, *frames: Packet | bytes, card: int = 0) -> list[Packet]:
         lab.settle()
     finally:
         its.on_frame = None
-    back = [Ether(each) for each in seen]
-    return [each for each in back if TCP in each or not int(each.dst[:2], 16) & 1]
+    return answering(Ether(each) for each in seen)
 
 
 def syn(lab: Lab, family: int, *, src: str = "", dst: str = "", tags: Sequence[int] = ()) -> Packet:
@@ -236,12 +241,17 @@ def tunnel(lab: Lab) -> Iterator[None]:
         ip(lab, f"link del {TUNNEL}")
 
 
-def through_tunnel(lab: Lab, inner: Packet, *, summed: bool) -> Packet:
-    """A frame in another one, whose checksum covers both if it is *summed*."""
+def through_tunnel(lab: Lab, inner: Packet, *, summed: bool) -> list[Packet]:
+    """Send a frame in another one, whose checksum covers both if it is *summed*.
+
+    :return: what comes back, out of the tunnel if it was in it.
+    """
     wire = lab.wires[0]
     outer = Ether(src=wire.mac, dst=wire.guest_mac) / IP(src=SIDES[0].gateway4, dst=SIDES[0].guest4)
     udp = UDP(sport=40000, dport=VXLAN_PORT, **({} if summed else {"chksum": 0}))
-    return Ether(bytes(outer / udp / VXLAN(vni=VNI, flags="Instance") / inner))
+    frame = Ether(bytes(outer / udp / VXLAN(vni=VNI, flags="Instance") / inner))
+    back = exchange(lab, frame)
+    return answering(each[VXLAN].payload if VXLAN in each else each for each in back)
 
 
 @device.check("out of a tunnel: answered into it, whoever has summed the segment up", section="6")
@@ -251,11 +261,11 @@ def tunnelled(lab: Lab, family: int) -> None:
             # With the outer checksum verified, the kernel hands on that of all there is inside.
             for fill in (b"", b"\xff" * 9):
                 question = syn(lab, family, dst=NOBODY[family])
-                answers = exchange(lab, through_tunnel(lab, question / fill, summed=summed))
-                expect_turned(lab, question, [each[VXLAN].payload for each in answers])
+                answers = through_tunnel(lab, question / fill, summed=summed)
+                expect_turned(lab, question, answers)
             wrong = Ether(bytes(syn(lab, family, dst=NOBODY[family])))
             wrong[TCP].chksum ^= 0x100
-            if answers := exchange(lab, through_tunnel(lab, wrong, summed=summed)):
+            if answers := through_tunnel(lab, wrong, summed=summed):
                 raise Deviation(f"a wrong checksum inside: {len(answers)} answers")
 
 
