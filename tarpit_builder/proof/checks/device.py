@@ -811,5 +811,12 @@ patience = Group(
     backends=("legacy",),
     device=True,
 )
-ITS = (held.live, held.distant, held.closed, held.stall_live, held.stall_closed)
+ITS = (
+    held.live,
+    held.distant,
+    held.closed,
+    held.stall_live,
+    held.stall_closed,
+    held.honeypot,
+)
 patience.checks += [each for each in held.held.checks if each.function in ITS]

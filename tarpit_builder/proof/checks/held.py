@@ -30,19 +30,22 @@ PORT = 25
 WATCHED = 1800  # seconds of the guest's time
 INTERVAL = 10
 FIN_WAIT_1 = 4
+FIN_WAIT_2 = 5
+FIN_TIMEOUT = 60  # seconds: net.ipv4.tcp_fin_timeout
 RTO_MIN, RTO_MAX = 0.2, 120.0  # seconds
 LATENCY = "20ms"
 PATIENT = KernelVersion.parse("5.10")
 RETRIES = "net.ipv4.tcp_retries2"
 """After how many retransmissions a client gives up."""
 STAMPS = "net.ipv4.tcp_timestamps"
-TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT = 4, 5, 6
+TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_USER_TIMEOUT = 4, 5, 6, 18
 
 
 @dataclass(slots=True)
 class Client:
     """A client, what it does once it is connected, and what became of it.
 
+    *timeout* is how long its data may wait for an acknowledgement (TCP_USER_TIMEOUT), in seconds;
     *states* is its TCP state at each :data:`INTERVAL`, 0 when the socket was gone; *rto* is its
     retransmission time-out once connected, in seconds.
     """
@@ -51,6 +54,7 @@ class Client:
     steps: list[tuple[Op, tuple[int | bytes, ...]]] = field(default_factory=list)
     keepalive: bool = False
     at_once: bool = False
+    timeout: int = 0
     slot: int = 0
     port: int = 0
     rto: float = 0.0
@@ -181,6 +185,8 @@ class RealClients:
             sock.setsockopt(socket.IPPROTO_TCP, TCP_KEEPIDLE, 1)
             sock.setsockopt(socket.IPPROTO_TCP, TCP_KEEPINTVL, 1)
             sock.setsockopt(socket.IPPROTO_TCP, TCP_KEEPCNT, 3)
+        if client.timeout:
+            sock.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, 1000 * client.timeout)
 
     def _evaluate(self, clients: list[Client], done: list[tuple[AgentCall, Reply]]) -> None:
         connected = [reply for request, reply in done if request.op is Op.CONNECT]
@@ -379,6 +385,57 @@ def stall_unstamped(lab: Lab, family: int) -> None:
         lost = [client.label for client in others if client.lasted < 600]
         if lost:
             raise Deviation(f"gone: {lost}")
+
+
+@held.check(
+    "--honeypot keeps who waits for its answer, and a client that closed until FIN-WAIT-2 ends",
+    section="2",
+)
+def honeypot(lab: Lab, family: int) -> None:
+    with RealClients(lab, family, "honeypot") as world:
+        bulk = [send(60000), send(60000)]
+        waiting = [
+            Client("idle"),
+            Client("a request that waits for its answer", [send(100)]),
+            Client("bulk", bulk),
+            Client("a request, then shutdown(SHUT_WR)", [send(100), SHUTDOWN]),
+        ]
+        # A bare ACK gets no answer (contract section 2), and a keepalive is one.
+        idle = [
+            Client("idle with keepalive (3 probes, 1 s)", keepalive=True),
+            Client("a request, then keepalive (3 probes, 1 s)", [send(100)], keepalive=True),
+        ]
+        closed = [
+            Client("close()", [CLOSE]),
+            Client("a request, then close()", [send(100), CLOSE]),
+            Client("bulk, then close()", [*bulk, CLOSE]),
+        ]
+        world.watch([*waiting, *idle, *closed], WATCHED)
+        expect_held(waiting)
+        wrong = [
+            f"{client.label}: gone after {client.lasted} s, in states {set(client.states)}"
+            for client in closed
+            if abs(client.lasted - FIN_TIMEOUT) > INTERVAL or set(client.states) - {FIN_WAIT_2, 0}
+        ]
+        if wrong:
+            raise Deviation("\n".join(wrong))
+
+
+@held.check("a client's TCP_USER_TIMEOUT ends it where its data is not taken", section="1")
+def limited(lab: Lab, family: int) -> None:
+    if lab.kernel < PATIENT:
+        raise Unavailable("before 5.10 a client that probes may not look at it")
+    limit = 60
+    for mode, bulk_waits in (("tarpit", True), ("honeypot", False), ("stall", True)):
+        small = Client(f"TCP_USER_TIMEOUT {limit} s, a request", [send(100)], timeout=limit)
+        bulk = [send(60000), send(60000)]
+        large = Client(f"TCP_USER_TIMEOUT {limit} s, bulk", bulk, timeout=limit)
+        with RealClients(lab, family, mode) as world:
+            world.watch([small, large], 600)
+        for client, waits in ((small, mode == "tarpit"), (large, bulk_waits)):
+            least, most = (limit, 2 * limit) if waits else (600, 600)
+            if not least <= client.lasted <= most:
+                raise Deviation(f"--{mode}, {client.label}: gone after {client.lasted} s")
 
 
 def judge_closed(lab: Lab, family: int, clients: Iterable[Client], *, least: float) -> None:
