@@ -77,6 +77,7 @@ struct virtio_net_hdr {
 #define MAX_GENOME	192
 #define MAX_GENOMES	8192
 #define MAX_FRAME	65000
+#define MAX_PAYLOAD	40000
 #define MAX_PIECES	16
 #define MAX_PIECE	4096	/* a page */
 #define MAX_FRAMES	4	/* of a case */
@@ -310,11 +311,18 @@ static void put(struct frame *f, const void *data, unsigned int len)
 	f->len += len;
 }
 
+static void copy(struct frame *to, const struct frame *from)
+{
+	to->vnet = from->vnet;
+	memcpy(to->data, from->data, from->len);
+	to->len = from->len;
+	to->inside = from->inside;
+}
+
 static void put8(struct frame *f, unsigned int value)
 {
-	uint8_t v = value;
-
-	put(f, &v, 1);
+	if (f->len < MAX_FRAME)
+		f->data[f->len++] = value;
 }
 
 static void put16(struct frame *f, unsigned int value)
@@ -345,18 +353,26 @@ static uint32_t get32(const uint8_t *where)
 	return (uint32_t)get16(where) << 16 | get16(where + 2);
 }
 
-static uint32_t sum(uint32_t start, const uint8_t *data, unsigned int len)
-{
-	for (; len > 1; data += 2, len -= 2)
-		start += get16(data);
-	return len ? start + (data[0] << 8) : start;
-}
-
-static uint16_t fold(uint32_t total)
+static uint16_t fold(uint64_t total)
 {
 	while (total >> 16)
 		total = (total & 0xffff) + (total >> 16);
 	return total;
+}
+
+/* In whatever byte order words are added, theirs is that of the sum (RFC 1071). */
+static uint32_t sum(uint32_t start, const uint8_t *data, unsigned int len)
+{
+	uint64_t total = 0, words;
+
+	for (; len >= sizeof(words); data += sizeof(words), len -= sizeof(words)) {
+		memcpy(&words, data, sizeof(words));
+		total += (words >> 32) + (uint32_t)words;
+	}
+	words = 0;
+	memcpy(&words, data, len);
+	total += (words >> 32) + (uint32_t)words;
+	return start + ntohs(fold(total));
 }
 
 /* Of the pseudo header; addresses of IPv4 are in the first four bytes. */
@@ -454,11 +470,17 @@ static unsigned int tcp_options(uint8_t *options)
 	return len;
 }
 
-static unsigned int payload_length(void)
+/* Bytes that count down to 1 */
+static void put_payload(struct frame *f)
 {
-	static const uint16_t lengths[] = { 0, 0, 1, 5, 18, 100, 536, 1400, 1460, 3000, 9000, 40000 };
+	static const uint16_t lengths[] = { 0, 0, 1, 5, 18, 100, 536, 1400, 1460, 3000, 9000, MAX_PAYLOAD };
+	static uint8_t bytes[MAX_PAYLOAD];
+	unsigned int len = lengths[choose(12)];
 
-	return lengths[choose(12)];
+	if (!bytes[MAX_PAYLOAD - 1])
+		for (unsigned int i = 0; i < sizeof(bytes); i++)
+			bytes[i] = sizeof(bytes) - i;
+	put(f, bytes + sizeof(bytes) - len, len);
 }
 
 /* The headers between IPv6's and TCP's; the last points at protocol. */
@@ -614,8 +636,7 @@ static void make(struct frame *f, struct flow *flow, unsigned int turn)
 	put16(f, 0);
 	put16(f, rarely(8) ? word() : 0);
 	put(f, tcp_opts, len);
-	for (i = payload_length(); i; i--)
-		put8(f, i);
+	put_payload(f);
 	end = f->len;
 
 	total = damage(f, end - ip);
@@ -760,15 +781,15 @@ static void make_solicitation(struct frame *f, const struct flow *flow)
 }
 
 /* The same frame on its way through a tunnel that ends here */
-static void wrap(struct frame *f, enum tunnel tunnel)
+static void wrap(struct frame *f, const struct frame *inner, enum tunnel tunnel)
 {
-	static struct frame inner;
-	unsigned int type = get16(f->data + 12), from = tunnel == VXLAN ? 0 : 14, len, protocol;
+	unsigned int type = get16(inner->data + 12), from = tunnel == VXLAN ? 0 : 14, len, protocol;
 
-	inner = *f;
-	f->len = 12;
+	f->vnet = inner->vnet;
+	f->len = 0;
+	put(f, inner->data, 12);
 	put16(f, 0x0800);
-	len = 20 + inner.len - from + (tunnel == GRE ? 4 : tunnel == VXLAN ? 16 : 0);
+	len = 20 + inner->len - from + (tunnel == GRE ? 4 : tunnel == VXLAN ? 16 : 0);
 	protocol = tunnel == GRE ? 47 : tunnel == VXLAN ? 17 : type == 0x0800 ? 4 : type == 0x86dd ? 41 : 255;
 	put16(f, 0x4500);
 	put16(f, len);
@@ -790,7 +811,7 @@ static void wrap(struct frame *f, enum tunnel tunnel)
 		put32(f, 0x08000000);
 		put32(f, number << 8);
 	}
-	put(f, inner.data + from, inner.len - from);
+	put(f, inner->data + from, inner->len - from);
 	/* With one, the kernel knows the sum of all that is inside. */
 	if (tunnel == VXLAN && f->len == 14 + len && choose(2))
 		set16(f->data + 40, ~fold(sum(sum(17 + len - 20, f->data + 26, 8), f->data + 34, len - 20)));
@@ -1340,7 +1361,7 @@ static unsigned int settle(struct frame *reply, const struct flow *flow)
 				settled = next.len >= 54 && get16(next.data + 12) == 0x0800 && next.data[23] == 6 &&
 					  get16(next.data + 36) == SETTLE_PORT;
 				if (!settled && is_ours(next.data, next.len, flow->asks) && !answers++)
-					*reply = next;
+					copy(reply, &next);
 			}
 		}
 		left -= settled;
@@ -1442,9 +1463,8 @@ static const char *attempt(const struct genome *g, bool *fresh)
 			judge(&f, &flow, &v);
 		}
 		if (flow.tunnel) {
-			sent = f;
 			out = &sent;
-			wrap(out, flow.tunnel);
+			wrap(out, &f, flow.tunnel);
 			v.expect = v.expect == MUST ? MAY : v.expect;
 		}
 		if (cover)

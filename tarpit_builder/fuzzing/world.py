@@ -19,7 +19,7 @@ from tarpit_builder.proof.lab import MODES, Lab
 PORT = 1000
 PORTS = ("tap0", "tap1", "tap2", "wire3")
 TUNNELLED, BRIDGED, IN_PIECES, WIRE = PORTS
-SLOWER = 20  # times, is the wire
+SLOWER = 30  # times, is the wire
 VXLAN = "vxlan9"
 CABLE = "cable"  # the namespace with its other end
 CARD = "eth0"
