@@ -28,6 +28,7 @@ GROUP = Group("fuzz", "hostile frames", order=0, extra=True)
 MINUTE = 60.0
 ROUND = 10.0  # seconds that a round should take: what is new is worked with in the next
 FIRST = 200  # cases of the first round
+CYCLE = 4  # rounds, after which they are of the same kind again
 ENOUGH = 5  # different findings, or guests that died, after which a run ends
 TRIES = 400  # to make a wrong answer small
 BOOTS = 20  # to make small what kills the guest
@@ -82,7 +83,8 @@ class FuzzReport:
     *places* and *edges* are basic blocks of the module that were reached, and ways between two,
     as far as the kernel tells (*guided*); *once* counts cases that were wrong and then right,
     *unloads* how often the module was unloaded while frames came in, *deaths* guests that did not
-    survive a round.
+    survive a round.  *memory* is what the kernel had after each fourth round of the guest that
+    lives, in kB (:meth:`World.memory`).
     """
 
     kernel: str
@@ -100,6 +102,7 @@ class FuzzReport:
     deaths: int = 0
     genomes: int = 0
     seconds: float = 0.0
+    memory: list[int] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -125,11 +128,13 @@ class FuzzReport:
             else "not guided: this kernel has no KCOV"
         )
         what = f"{len(self.findings)} findings" if self.findings else "nothing found"
+        kept = ", ".join(map(str, self.memory[:1] + self.memory[1:][-1:]))
         lines = [
             f"{self.packets:,} packets in {self.cases:,} cases, {self.replies:,} replies, "
             f"{self.seconds:.0f} s on {self.kernel}, seed {self.seed}",
             reached,
             f"the module was unloaded and loaded again {self.unloads} times",
+            *([f"kernel memory in kB, first and last: {kept}"] if kept else []),
             *([f"{self.once} cases were wrong once and not again"] if self.once else []),
             *([f"{self.deaths} guests did not survive"] if self.deaths else []),
             *([] if self.device else ["without the device, which this kernel cannot have"]),
@@ -261,7 +266,7 @@ class _Session:
     def _round(self) -> None:
         """One round: with connections tracked or not, in peace or in chaos, in turn."""
         number = self.report.rounds
-        tracked, chaos = number % 2 == 0, number % 4 == 3
+        tracked, chaos = number % 2 == 0, number % CYCLE == CYCLE - 1
         count = 0 if self.options.replay else self.cases
         seed = self.report.seed + number
         as_it_is = ["--chaos"] if chaos else ["--tracked"] if tracked else []
@@ -286,6 +291,8 @@ class _Session:
                     self._wrong(port, genome, wrong, *as_it_is)
             if tracked:
                 self.world.track(on=False)
+            if number % CYCLE == 0:
+                self.report.memory.append(self.world.memory())
         except MachineDied as death:
             if death.killed:
                 raise
@@ -424,6 +431,7 @@ class _Session:
         """Another guest in place of this one."""
         self.runner.end()
         self.world = World(self.runner.machine(GROUP))
+        self.report.memory.clear()
 
     def _leaks(self) -> None:
         lab = self.world.lab

@@ -282,6 +282,11 @@ class World:
             state = ("-m", "conntrack", "--ctstate", "INVALID")
             self.lab.rule(family, "-A" if on else "-D", "OUTPUT", *state)
 
+    def memory(self) -> int:
+        """How many kB the kernel has in small pieces and for each processor (/proc/meminfo)."""
+        sizes = re.findall(r"^(?:Slab|Percpu): +(\d+) kB$", self.guest.read("/proc/meminfo"), re.M)
+        return sum(map(int, sizes))
+
     def tracked(self) -> list[str]:
         """The TCP connections that are tracked; none should be."""
         listed = [
