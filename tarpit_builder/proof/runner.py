@@ -230,10 +230,13 @@ class Runner:
         """Take away what a check left behind: all of it, or what is more than prepared."""
         if self._results[-1].outcome is Verdict.PASS and group.prepare:
             return
-        with suppress(TarpitError, OSError):
+        try:
             lab.clear()
             if group.prepare:
                 group.prepare(lab)
+        except (TarpitError, OSError, Deviation, Unavailable) as error:
+            # What it found remains; the checks that follow show what they are missing.
+            self.console.warn(f"{group.name} could not be prepared again: {error}")
 
     def _check(self, group: Group, shown: str, check: Check, family: int | None, lab: Lab) -> bool:
         """Judge one check; false if the machine did not survive it."""
