@@ -33,6 +33,11 @@ def load(guest: Guest, file: str = "") -> bool:
     return True
 
 
+def is_there(guest: Guest) -> bool:
+    """Whether there is a module, whatever the kernel says of it."""
+    return not guest.attempt("modprobe", "--show-depends", MODULE).status
+
+
 def can_forward(guest: Guest) -> bool:
     """Whether the kernel can forward frames from where they come in."""
     guest.attempt("modprobe", "nft_fwd_netdev")  # which says nothing where it is part of the image

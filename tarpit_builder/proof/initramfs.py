@@ -46,6 +46,7 @@ MODULES = (
     *("nf_conntrack", "nf_conntrack_netlink", "nf_defrag_ipv4", "nf_defrag_ipv6", "xt_owner"),
     *("xt_TCPMSS", "xt_TRACE", "nf_log_syslog", "tcp_diag", "inet_diag", "sch_netem"),
     *("nft_fwd_netdev", "sch_ingress", "cls_flower", "cls_matchall", "act_mirred"),
+    "xfrm_user",
     *("nft_counter", "nft_limit", "nft_ct", "nft_redir", "xt_LOG", "nf_log_ipv4"),
 )
 """Modules that a check may need, with what they need themselves; a kernel may lack any of them."""

@@ -45,6 +45,7 @@ EXPECTED_MESSAGES = (
     "Mirror/redirect action on",
     "GACT probability on",
     "allmulticast mode",
+    "Initializing XFRM netlink socket",
     # A host that was busy elsewhere
     "hrtimer: interrupt took",
     "sched: DL replenish lagged too much",
@@ -262,6 +263,9 @@ class Lab:
                 if not self.has_program(program):
                     raise Unavailable(f"this user land has no {program}")
             if not device.load(self.guest, self.tools.device):
+                if device.is_there(self.guest):
+                    said = "; ".join(self.guest.kernel_log()[-2:])
+                    raise Deviation(f"the kernel refuses the device's module: {said}")
                 raise Unavailable("there is no module of the device for this kernel")
             if not device.can_forward(self.guest):
                 raise Unavailable("this kernel cannot forward from where frames come in")
@@ -358,11 +362,24 @@ class Lab:
             for name, value in expected.items()
             if getattr(reply, name) != value
         ]
-        if self.tools.card and is_padding(reply):
-            reply = dataclasses.replace(reply, trailing=b"")
-        wrong += manners(probe, reply, mac=self.wires[reply.card].mac, ttls=self.tools.hop_limits)
+        wrong += self.manners(probe, reply)
         if wrong:
             raise Deviation(f"{what}: {'; '.join(wrong)}", [probe, reply])
+
+    def manners(
+        self, probe: Segment, reply: Segment, *, mac: str = "", ttls: Collection[int] = ()
+    ) -> list[str]:
+        """What is wrong with a reply whatever it answers, which should leave to the neighbour *mac*
+        (the far end of the card's wire) with one of *ttls* (what the kernel itself puts in).
+        """
+        if self.tools.card and is_padding(reply):
+            reply = dataclasses.replace(reply, trailing=b"")
+        return manners(
+            probe,
+            reply,
+            mac=mac or self.wires[reply.card].mac,
+            ttls=ttls or self.tools.hop_limits,
+        )
 
     def expect_silence(self, probe: Segment, replies: Sequence[Segment], what: str) -> None:
         """Nothing was answered.
@@ -506,6 +523,7 @@ def manners(probe: Segment, reply: Segment, *, mac: str, ttls: Collection[int]) 
         "has the system's TTL": reply.ttl in ttls,
         "does not echo TOS": reply.tos == 0,
         "has DF set": reply.df,
+        "has neither identification nor flow label": not (reply.identification or reply.flow_label),
         "has no reserved bits": reply.reserved == 0 and not set(reply.flags) & set("ECN"),
         "has no urgent pointer": reply.urgent == 0,
         "leaves to the gateway": reply.mac == mac,

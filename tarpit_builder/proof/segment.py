@@ -73,6 +73,7 @@ class Segment:
     tos: int = 0
     df: bool = True
     identification: int = 1
+    flow_label: int = 0
     # what only a received segment knows
     data_offset: int = 5
     checksums_good: bool = True
@@ -151,7 +152,14 @@ def ip_layer(segment: Segment) -> IP | IPv6:
     """scapy's IP or IPv6 header of *segment*."""
     flow = segment.flow
     if flow.family == 6:
-        return IPv6(src=flow.src, dst=flow.dst, hlim=segment.ttl, tc=segment.tos, nh=6)
+        return IPv6(
+            src=flow.src,
+            dst=flow.dst,
+            hlim=segment.ttl,
+            tc=segment.tos,
+            fl=segment.flow_label,
+            nh=6,
+        )
     return IP(
         src=flow.src,
         dst=flow.dst,
@@ -218,6 +226,7 @@ def _parse_ipv6(packet: bytes) -> Segment | None:
         ttl=ip.hlim,
         tos=ip.tc,
         identification=0,
+        flow_label=ip.fl,
         checksums_good=in6_chksum(6, ip, raw) == 0,
         trailing=packet[end:],
     )

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# Every mutant as a module of its own name: /out/NAME.ko; the device that is none: /out/tarpit.ko; the extension:
-# /out/libxt_TARPIT.so.
+# Every mutant as a module of its own name: /out/NAME.ko, and with the same fault, if it is one of what both share, the
+# device: /out/device-of-NAME.ko; the device that is none: /out/tarpit.ko; the extension: /out/libxt_TARPIT.so.
 #   build-mutants.sh KERNEL-ABI COMPILER   (source in /src, patches in /mutants)
 set -eu
 abi=$1 compiler=$2
@@ -23,4 +23,6 @@ for mutant in /mutants/*.patch; do
 	changed=xt_TARPIT
 	! grep -q '^+++ b/tarpit\.c$' "$mutant" || changed=tarpit
 	cp $changed.ko "/out/$name.ko"
+	# What both share makes another device, too.
+	! grep -q '^+++ b/tarpit_core\.h$' "$mutant" || cp tarpit.ko "/out/device-of-$name.ko"
 done

@@ -14,7 +14,7 @@ import pytest
 
 from tarpit_builder.console import Console
 from tarpit_builder.proof import registry
-from tarpit_builder.proof.lab import MODES
+from tarpit_builder.proof.lab import MODES, Tools
 from tarpit_builder.proof.qemu import MachineSpec
 from tarpit_builder.proof.report import CheckResult, Verdict
 from tarpit_builder.proof.runner import Runner, Setup, units
@@ -39,9 +39,11 @@ def runner(bench: Bench) -> Iterator[Runner]:
         yield runner
 
 
-def judge(runner: Runner, module: str, group: str, *, fail_fast: bool = True) -> list[CheckResult]:
+def judge(
+    runner: Runner, module: str | Tools, group: str, *, fail_fast: bool = True
+) -> list[CheckResult]:
     """Run *group* with another module, until a check fails or to its end."""
-    runner.use(tools_with(module))
+    runner.use(module if isinstance(module, Tools) else tools_with(module))
     runner.setup = replace(runner.setup, fail_fast=fail_fast)
     (part,) = runner.run(units(registry.select((group,)), ("legacy",)))
     return list(part.results)
@@ -66,6 +68,24 @@ def test_mutant_is_caught(runner: Runner, patch: Path) -> None:
     failures = [result for result in results if result.outcome is Verdict.FAIL]
     assert failures, f"{patch.stem} passes {len(results)} checks of {group_of(patch)}"
     print(f"{patch.stem}: {failures[0].name}: {failures[0].detail}")
+
+
+@pytest.mark.boot
+@pytest.mark.docker
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mutant", "group"),
+    [
+        ("wrong-ack", "device"),
+        ("skips-checksum", "device"),
+        ("stall-moves-edge", "device"),
+        ("fin-unanswered", "patience"),
+    ],
+)
+def test_device_with_the_same_fault_is_caught(runner: Runner, mutant: str, group: str) -> None:
+    """The target's checks judge the device, not the target, where it is to be judged."""
+    results = judge(runner, Tools(file="original", device=f"device-of-{mutant}"), group)
+    assert Verdict.FAIL in {result.outcome for result in results}
 
 
 @pytest.mark.boot

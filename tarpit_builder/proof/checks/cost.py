@@ -8,6 +8,7 @@ does nothing with them.
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -116,9 +117,24 @@ class Bench:
         flow = Flow(CLIENT[family], self._pair.address(family), 1234, 25)
         lab.rule(family, "-A", "INPUT", "-p", "tcp", "-j", *target)
         try:
-            return flooded(self._socket, flow, payload, self._mac)
+            return self._flooded(flow, payload, silent=target == ("DROP",))
         finally:
             lab.clear()
+
+    def _flooded(self, flow: Flow, payload: bytes, *, silent: bool) -> float:
+        """Instructions per packet of *flow*.
+
+        :raises Deviation: if what is to be measured does not happen.
+        """
+        sent = f"/sys/class/net/{SINK}/statistics/tx_packets"
+        before = int(self.lab.guest.read(sent))
+        cost = flooded(self._socket, flow, payload, self._mac)
+        answers = int(self.lab.guest.read(sent)) - before
+        least = 0 if silent else PACKETS * REPEATS
+        most = PACKETS if silent else math.inf
+        if not least <= answers < most:
+            raise Deviation(f"{answers} answers to {PACKETS * (REPEATS + 1)} packets of {flow}")
+        return cost
 
     def redirect(self) -> None:
         """Have frames arrive by the dummy interface, where nobody has to deal with the answers.
@@ -139,7 +155,7 @@ class Bench:
         self.lab.device.nft(*ingress("sink", SINK), rule)
         flow = Flow(CLIENT[family], self._pair.address(family), 1234, 25)
         try:
-            return flooded(self._socket, flow, payload, self._mac)
+            return self._flooded(flow, payload, silent=verdict == "drop")
         finally:
             self.lab.device.clear()
 

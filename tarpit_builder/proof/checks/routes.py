@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+from tarpit_builder.proof.checks.state import COUNTED, counters, grown
 from tarpit_builder.proof.lab import Deviation, Lab, Unavailable
 from tarpit_builder.proof.network import CLIENT, SIDES, UNUSED
 from tarpit_builder.proof.registry import Group
@@ -15,6 +16,8 @@ from tarpit_builder.versions import KernelVersion
 routes = Group("routes", "VLAN, bridge, policy routing, VRF", order=55, fresh=True)
 
 TABLE = "100"
+FAR = 33
+"""Hop limit of what comes from afar, which no answer has."""
 VLAN = ("vid", "5")
 BRIDGE_SHOWS, BRIDGE_TELLS = KernelVersion.parse("5.0"), KernelVersion.parse("5.14")
 """From where on a target is told by which port of a bridge a frame came, and of a port's VLANs."""
@@ -38,9 +41,9 @@ def judge(
 ) -> None:
     """A SYN that arrives on card *into* is answered on card *out*, and so is data."""
     flow = flow or lab.flow(family)
-    syn = lab.probe(family, "S", flow=flow)
+    syn = lab.probe(family, "S", flow=flow, ttl=FAR)
     expect_on(lab, syn, lab.answers(syn, card=into), out, mac=mac, flags="SA", window=5)
-    data = lab.probe(family, "PA", flow=flow, payload=b"data")
+    data = lab.probe(family, "PA", flow=flow, payload=b"data", ttl=FAR)
     expect_on(lab, data, lab.answers(data, card=into), out, mac=mac, flags="A", window=0)
 
 
@@ -53,8 +56,9 @@ def expect_on(
     mac: str = "",
     flags: str,
     window: int,
+    ttls: Collection[int] = (),
 ) -> None:
-    """One reply, on that card and to that neighbour."""
+    """One reply, on that card and to that neighbour, with good manners."""
     if len(replies) != 1:
         raise Deviation(f"expected one reply, saw {len(replies)}", [probe, *replies])
     reply = replies[0]
@@ -64,6 +68,8 @@ def expect_on(
         raise Deviation(f"left by eth{reply.card} instead of eth{out}", [probe, reply])
     if reply.mac != (mac or lab.wires[out].mac):
         raise Deviation(f"left for {reply.mac}, which is not the next hop", [probe, reply])
+    if wrong := lab.manners(probe, reply, mac=mac, ttls=ttls):
+        raise Deviation("; ".join(wrong), [probe, reply])
 
 
 def to_client(family: int) -> str:
@@ -119,9 +125,43 @@ def by_mark(lab: Lab, family: int) -> None:
         judge(lab, family, out=1)
 
 
+@routes.check("a reply has its segment's mark where the host reflects marks, and only there")
+def reflected(lab: Lab, family: int) -> None:
+    lab.tarpit()
+    mark = ("-t", "mangle", "-A", "PREROUTING", "-p", "tcp", "-j", "MARK", "--set-mark", "7")
+    if lab.attempt_rule(family, *mark).status:
+        raise Unavailable("this kernel has no MARK target")
+    reflects = f"net.ipv{family}.fwmark_reflect"
+    with policy(lab, family, "fwmark 7"):
+        judge(lab, family, out=0)
+        try:
+            lab.guest.sysctl(reflects, 1)
+        except FileNotFoundError:
+            raise Unavailable("before 3.16 no mark is reflected") from None
+        try:
+            judge(lab, family, out=1)
+        finally:
+            lab.guest.sysctl(reflects, 0)
+
+
+@routes.check("IPsec: what a policy does not let out does not leave")
+def blocked(lab: Lab, family: int) -> None:
+    lab.tarpit()
+    what = f"src {SIDES[0].guest(family)} dst {CLIENT[family]} proto tcp dir out"
+    try_ip(lab, f"xfrm policy add {what} action block", "IPsec")
+    try:
+        for flags in ("S", "PA", "SA"):
+            probe = lab.probe(family, flags)
+            lab.expect_silence(probe, lab.answers(probe), flags)
+    finally:
+        ip(lab, f"xfrm policy delete {what}")
+    judge(lab, family, out=0)
+
+
 @routes.check("no route back: nothing is sent, nothing breaks")
 def unreachable(lab: Lab, family: int) -> None:
     lab.tarpit()
+    before = counters(lab) if lab.kernel >= COUNTED else {}
     with policy(lab, family, to_client(family)):
         version = "-6" if family == 6 else "-4"
         ip(lab, f"{version} route flush table {TABLE}")
@@ -129,6 +169,8 @@ def unreachable(lab: Lab, family: int) -> None:
         for flags in ("S", "A", "SA"):
             probe = lab.probe(family, flags)
             lab.expect_silence(probe, lab.answers(probe), flags)
+    if before and (seen := grown(before, counters(lab))) != {"no_route": 3}:
+        raise Deviation(f"counted {seen}, expected 3 no_route")
     judge(lab, family, out=0)
 
 
@@ -285,16 +327,18 @@ def bridged_forward(lab: Lab, family: int) -> None:
         lab.tarpit(chain="FORWARD")
         for sender, receiver in ((1, 0), (0, 1)):
             flow = lab.flow(family, src=f"{base}7{sender}", dst=f"{base}7{receiver}")
-            probe = lab.probe(family, "S", flow=flow)
-            for wire in lab.wires:
-                wire.take()
-            lab.wires[sender].send([probe.packet()], mac=lab.wires[receiver].mac)
-            for wire in lab.wires:
-                wire.settle(f"{base}7{wire.index}", SIDES[1].guest(family))
-            seen = [segment for wire in lab.wires for segment in wire.take()]
-            if not seen and lab.kernel < BRIDGE_SHOWS:
-                raise Unavailable("before 5.0 the target stays silent on a bridge")
-            expect_on(lab, probe, seen, sender, flags="SA", window=5)
+            for flags, expected, window in (("S", "SA", 5), ("PA", "A", 0)):
+                payload = b"" if flags == "S" else b"data"
+                probe = lab.probe(family, flags, flow=flow, payload=payload, ttl=FAR)
+                for wire in lab.wires:
+                    wire.take()
+                lab.wires[sender].send([probe.packet()], mac=lab.wires[receiver].mac)
+                for wire in lab.wires:
+                    wire.settle(f"{base}7{wire.index}", SIDES[1].guest(family))
+                seen = [segment for wire in lab.wires for segment in wire.take()]
+                if not seen and lab.kernel < BRIDGE_SHOWS:
+                    raise Unavailable("before 5.0 the target stays silent on a bridge")
+                expect_on(lab, probe, seen, sender, flags=expected, window=window)
 
 
 def hits(lab: Lab, family: int) -> int:
@@ -354,7 +398,7 @@ def across(
     """A SYN from one of *hosts* to the other, under a tag; what came back on that card."""
     wire = lab.wires[into]
     flow = lab.flow(family, src=hosts[into], dst=hosts[1 - into])
-    probe = lab.probe(family, "S", flow=flow)
+    probe = lab.probe(family, "S", flow=flow, ttl=FAR)
     wire.settle(hosts[into], SIDES[1].guest(family), vlan=tag)
     wire.take()
     wire.send([probe.packet()], mac=lab.wires[1 - into].mac, vlan=tag)

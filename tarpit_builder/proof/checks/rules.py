@@ -115,14 +115,21 @@ def messages(lab: Lab, family: int) -> None:
         raise Deviation("\n".join(wrong))
 
 
-@rules.check("OUTPUT is refused with a message that says why", section="3")
-def output_message(lab: Lab, family: int) -> None:
-    said = attempt(lab, family, "filter", "OUTPUT", *TCP, *TARGET)
-    log = " ".join(lab.guest.kernel_log()[-3:])
-    if said is None:
-        raise Deviation("accepted")
-    if "TARPIT" not in said + log or not re.search("INPUT|OUTPUT|hook", said + log):
-        raise Deviation(f"neither iptables nor the kernel's log says why: {said}")
+@rules.check(
+    "a chain or table that is not for it is refused with a message that says why", section="3"
+)
+def places(lab: Lab, family: int) -> None:
+    for table, chain, reason in (
+        ("filter", "OUTPUT", "OUTPUT"),
+        ("mangle", "PREROUTING", "PREROUTING"),
+        ("mangle", "POSTROUTING", "POSTROUTING"),
+        ("raw", "PREROUTING", "raw"),
+    ):
+        said = attempt(lab, family, table, chain, *TCP, *TARGET)
+        if said is None:
+            raise Deviation(f"accepted in {table}/{chain}")
+        if "TARPIT" not in said or reason not in said:
+            raise Deviation(f"{table}/{chain}: iptables does not say why: {said}")
 
 
 @rules.check("-S and -L print each rule once and cleanly", section="3")
@@ -161,12 +168,15 @@ def fixed_point(lab: Lab, family: int) -> None:
     again = lab.guest.run(save, "-t", "filter")
     if rules_of(saved) != rules_of(again) or len(rules_of(saved)) != 2 * (len(MODES) + 1):
         raise Deviation(f"first:\n{saved}\nthen:\n{again}")
-    for mode in MODES:
+    for mode in reversed(MODES):  # that of the first rule last
         option = ("INPUT", *TCP, "--dport", "25", *TARGET, f"--{mode}")
-        for action in ("-C", "-D"):
+        there = 1 + (mode == MODES[0])  # the default's rule is the same
+        for action in ("-C", *("-D",) * there):
             done = lab.attempt_rule(family, action, *option)
             if done.status:
                 raise Deviation(f"{done.command}: {done.stderr.strip()}")
+        if not lab.attempt_rule(family, "-C", *option).status:
+            raise Deviation(f"-D of --{mode} deleted another rule")
     lab.clear()
 
 

@@ -278,9 +278,24 @@ def counted(lab: Lab, family: int) -> None:
     seen = grown(before, after)
     if seen != expected:
         raise Deviation(f"counted {seen}, expected {expected}")
+    lab.clear()
+    lab.tarpit("honeypot")
+    lab.answers(lab.probe(family, "PA", payload=b"x"))
+    if (seen := grown(after, counters(lab))) != {"ack": 1}:
+        raise Deviation(f"counted {seen} of --honeypot, expected an ack")
     with Pair(lab) as pair:
         if any(counters(lab, netns=pair.netns).values()):
             raise Deviation("another namespace shows what was counted in this one")
+        lab.clear()
+        rule = ("-A", "INPUT", "-p", "tcp", "-j", "TARPIT")
+        lab.guest.run(lab.program(family), *lab.tools.wait, *rule, netns=pair.netns)
+        here = counters(lab)
+        client = lab.client(family)
+        client.connect(lab.guest.sockaddr(pair.other(family), PORT), seconds=5)
+        client.close()
+        there = counters(lab, netns=pair.netns)
+        if there["synack"] != 1 or counters(lab) != here:
+            raise Deviation(f"what the other namespace answers is counted elsewhere: {there}")
     if lab.has_program("lnstat"):
         # It ends with status 1 whatever it shows: values per second, but for the first column.
         shown = lab.guest.attempt("lnstat", "-f", "xt_TARPIT", "-j", "-c", "1").stdout

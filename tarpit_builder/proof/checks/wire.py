@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import socket
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from scapy.layers.inet import TCP, in4_chksum
@@ -12,7 +14,14 @@ from scapy.layers.inet6 import in6_chksum
 from tarpit_builder.proof.lab import PORT, Deviation, Lab
 from tarpit_builder.proof.network import CLIENT, SIDES, UNUSED
 from tarpit_builder.proof.registry import Group
-from tarpit_builder.proof.segment import LINUX_OPTIONS, MODULUS, Segment, ip_layer, tcp_layer
+from tarpit_builder.proof.segment import (
+    LINUX_OPTIONS,
+    MODULUS,
+    Flow,
+    Segment,
+    ip_layer,
+    tcp_layer,
+)
 
 wire = Group("wire", "what is answered, and how", order=10)
 
@@ -37,6 +46,11 @@ SYNS: dict[str, dict[str, Any]] = {
     "SYN with TTL 1": {"flags": "S", "ttl": 1},
     "SYN with TTL 255": {"flags": "S", "ttl": 255},
     "SYN without DF": {"flags": "S", "df": False},
+    "SYN with identification or flow label": {
+        "flags": "S",
+        "identification": 0x1234,
+        "flow_label": 0x12345,
+    },
 }
 
 
@@ -137,7 +151,23 @@ def stray(lab: Lab, family: int) -> None:
     }
     for label, replies in lab.converse(probes).items():
         probe = probes[label]
-        lab.expect(probe, replies, label, flags="A", window=0, seq=probe.ack, ack=probe.seq)
+        expect_of_stranger(lab, probe, replies, label)
+
+
+def expect_of_stranger(lab: Lab, probe: Segment, replies: list[Segment], what: str) -> None:
+    """A segment of somebody else's connection is answered with its own numbers, and window 0.
+
+    One in 65,000 has numbers that could be of a connection of ours; not another one after it.
+    """
+    for last in (False, True):
+        try:
+            expected = {"seq": probe.ack, "ack": probe.seq}
+            return lab.expect(probe, replies, what, flags="A", window=0, **expected)
+        except Deviation:
+            if last:
+                raise
+            probe = replace(probe, flow=lab.flow(probe.family))
+            replies = lab.answers(probe)
 
 
 @wire.check("an ACK without data and with window 0 is never answered, matched or not")
@@ -179,9 +209,7 @@ def fin(lab: Lab, family: int) -> None:
                 expected = {"flags": "A", "window": 0, "seq": accepted.end, "ack": syn.end}
                 lab.expect(probe, replies, what, **expected)
     stray = lab.probe(family, "FA", payload=b"bye")
-    lab.expect(
-        stray, lab.answers(stray), "stray", flags="A", window=0, seq=stray.ack, ack=stray.seq
-    )
+    expect_of_stranger(lab, stray, lab.answers(stray), "stray")
 
 
 @wire.check("FIN, RST, null, Xmas and contradictory flags get no answer")
@@ -342,6 +370,44 @@ def dropped(lab: Lab, family: int) -> None:
     lab.expect(through, lab.answers(through), "SYN to be forwarded", flags="SA", window=5)
 
 
+@wire.check("what gets no answer is dropped as well: no rule that follows sees it")
+def swallowed(lab: Lab, family: int) -> None:
+    chains = {"INPUT": SIDES[0].guest(family), "FORWARD": UNUSED[family]}
+    everything = ("-p", "tcp")
+    for chain in chains:
+        lab.rule(family, "-I", chain, *everything)  # before the target, which sees them all
+        lab.rule(family, "-A", chain, *everything)  # behind it
+    try:
+        for chain, dst in chains.items():
+            packets = unanswerable(lab, family, dst)
+            lab.expect_silence(lab.probe(family, "S"), lab.send(packets), f"to {dst}")
+            listed = lab.guest.run(lab.program(family), *lab.tools.wait, "-nvxL", chain)
+            seen = [int(line.split()[0]) for line in listed.strip().splitlines()[2:]]
+            if (seen[0], seen[-1]) != (len(packets), 0):
+                raise Deviation(f"{chain}: of {seen[0]} packets {seen[-1]} were passed on")
+    finally:
+        for chain in chains:
+            for _ in range(2):
+                lab.rule(family, "-D", chain, *everything)
+
+
+def unanswerable(lab: Lab, family: int, dst: str) -> list[bytes]:
+    """Packets to *dst* that get no answer, of each reason that has nothing to do with addresses."""
+
+    def probe(flags: str, **fields: Any) -> Segment:
+        return lab.probe(family, flags, flow=lab.flow(family, dst=dst), **fields)
+
+    cut = probe("S")
+    return [
+        *(probe(flags).packet() for flags in ("R", "RA", "F", "", "FPU", "SF")),
+        probe("A", window=0).packet(),
+        probe("S").packet(chksum=1),
+        with_offset(probe("S"), 4),
+        with_offset(probe("S"), 15),
+        bytes(ip_layer(cut) / bytes(tcp_layer(cut))[:14]),
+    ]
+
+
 @wire.check("every segment is answered once: no limit of its own, no retransmission")
 def unlimited(lab: Lab, family: int) -> None:
     syn, accepted = establish(lab, family)
@@ -379,6 +445,34 @@ def numbers(lab: Lab, family: int) -> None:
         ones = sum(isn >> bit & 1 for isn in isns)
         if not count * 0.35 < ones < count * 0.65:  # six standard deviations
             raise Deviation(f"bit {bit} is set in {ones} of {count} numbers", replies[:6])
+
+
+@wire.check("each part of both addresses and ports has to do with the number")
+def tuples(lab: Lab, family: int) -> None:
+    kind, size = (socket.AF_INET6, 16) if family == 6 else (socket.AF_INET, 4)
+    src, dst = CLIENT[family], UNUSED[family]
+    network = 8 if family == 6 else 3  # bytes of it, behind eth1
+
+    def other(address: str, at: int) -> str:
+        raw = bytearray(socket.inet_pton(kind, address))
+        raw[at] ^= 1
+        return socket.inet_ntop(kind, bytes(raw))
+
+    flows = [
+        Flow(src, dst, 999, PORT),
+        Flow(src, dst, 998, PORT),
+        Flow(src, dst, 999, PORT + 1),
+        *(Flow(other(src, at), dst, 999, PORT) for at in range(size)),
+        *(Flow(src, other(dst, at), 999, PORT) for at in range(network, size)),
+        *(Flow(src, side.guest(family), 999, PORT) for side in SIDES),
+    ]
+    probes = {str(flow): Segment(flow, "S", seq=0) for flow in flows}
+    replies = [reply for each in lab.converse(probes).values() for reply in each]
+    different = len({reply.seq for reply in replies})
+    if (len(replies), different) != (len(flows), len(flows)):
+        raise Deviation(
+            f"{len(flows)} SYNs got {len(replies)} answers, with {different} different numbers"
+        )
 
 
 @wire.check("who connects from a port again learns nothing from the number of before")
