@@ -18,7 +18,7 @@ import pytest
 from tarpit_builder.console import Console
 from tarpit_builder.errors import InfrastructureError, TarpitError, ToolMissingError, UserError
 from tarpit_builder.proof.initramfs import Assembly, BootFiles, nodes, require_space
-from tarpit_builder.proof.lab import MODES, Lab, Tools, Unavailable
+from tarpit_builder.proof.lab import MODES, Deviation, Lab, Tools, Unavailable
 from tarpit_builder.proof.qemu import MachineDied, MachineSpec
 from tarpit_builder.proof.registry import Group
 from tarpit_builder.proof.report import BAD, CheckResult, Verdict
@@ -62,6 +62,10 @@ def send_urgent_data(lab: Lab) -> None:
 
 def loop(lab: Lab) -> None:
     lab.guest.attempt("sh", "-c", "while :; do :; done", seconds=1)
+
+
+def deviate(lab: Lab) -> None:
+    raise Deviation("on purpose")
 
 
 def insert_a_rule(lab: Lab) -> None:
@@ -192,6 +196,34 @@ def test_check_that_breaks_is_an_error_and_the_next_go_on(bench: Bench) -> None:
         results = outcome_of(machine, group("first", break_down, fine))
     assert [result.outcome for result in results[:2]] == [Verdict.ERROR, Verdict.PASS]
     assert results[0].detail == "the check itself broke: StopIteration: "
+
+
+def test_group_that_cannot_be_prepared_again_keeps_what_it_has_found(bench: Bench) -> None:
+    first = group("first", deviate, fine)
+    prepared: list[Lab] = []
+
+    def prepare(lab: Lab) -> None:
+        prepared.append(lab)
+        if len(prepared) > 1:
+            raise Unavailable("only once")
+
+    first.setup(prepare)
+    with runner(bench.boot) as machine:
+        results = outcome_of(machine, first, group("second", fine))
+    assert len(prepared) > 1
+    outcomes = [(result.group, result.outcome) for result in results]
+    assert outcomes[:2] == [("first", Verdict.FAIL), ("first", Verdict.PASS)]
+    assert outcomes[-1] == ("second", Verdict.PASS)
+
+
+def test_device_that_the_kernel_refuses_is_an_error_and_no_skip(bench: Bench) -> None:
+    of_device = group("device", fine)
+    of_device.device = True
+    with runner(bench.boot, cmdline="module_blacklist=tarpit") as machine:
+        results = outcome_of(machine, group("any", fine), of_device)
+    (refused,) = [result for result in results if result.group == "device"]
+    assert refused.outcome is Verdict.ERROR
+    assert "refuses the device's module" in refused.detail
 
 
 def test_what_the_first_machine_lacks_is_a_skip(bench: Bench) -> None:
