@@ -159,12 +159,12 @@ def throwaway(home: Path, *, lifetime: str = f"{THROWAWAY_DAYS}d") -> Key:
 
 
 def verify(signed: Path, public: bytes, *, expired: bool = False) -> tuple[str, bytes]:
-    """The fingerprint that signed the file *signed* in line, and the text that was signed.
+    """Who signed the file *signed* in line, by the primary key's fingerprint, and the text.
 
     :param public: armoured keys that count.
     :param expired: whether the key may have expired.
     :raises SourceError: if the signature is not of the key *public*, is damaged, or is of a key
-        that has expired.
+        that has expired or was revoked.
     """
     with scratch("key") as folder:
         keyring, text = folder / "keyring.gpg", folder / "text"
@@ -182,12 +182,18 @@ def verify(signed: Path, public: bytes, *, expired: bool = False) -> tuple[str, 
                 f"{signed} is signed by a key that has expired: apt refuses it",
                 hint="extend the key with `gpg --quick-set-expire`, then `invoke repo` again",
             )
+        if "REVKEYSIG" in kinds:  # gpgv ends well all the same
+            raise SourceError(
+                f"{signed} is signed by a key that was revoked: apt refuses it",
+                hint="whoever holds it now is not to be trusted; publish with another key",
+            )
         if run.returncode != 0 or "VALIDSIG" not in kinds:
             raise BadSignatureError(
                 f"{signed} has no good signature of the repository's key",
                 hint="it was changed or half copied, or another key signed it",
             )
-        return kinds["VALIDSIG"][1], text.read_bytes()
+        # Last in the line is the primary key; the first is what signed, perhaps a subkey of it.
+        return kinds["VALIDSIG"][-1], text.read_bytes()
 
 
 def _fingerprints(home: Path) -> list[str]:

@@ -97,11 +97,40 @@ def test_key_that_will_not_do(home: Path, name: str, message: str) -> None:
         keys.find(name, home)
 
 
-def test_revoked_key(home: Path) -> None:
-    gpg(home, "--quick-generate-key", "r@example.org", "ed25519", "sign", "never")
+def test_signature_of_a_subkey_is_the_key_s(home: Path, tmp_path: Path) -> None:
+    gpg(home, "--quick-generate-key", "s@example.org", "ed25519", "cert", "never")
+    primary = keys._fingerprints(home)[0]
+    gpg(home, "--quick-add-key", primary, "ed25519", "sign", "never")
+    key = keys.find("s@example.org", home)
+    file = tmp_path / "InRelease"
+    file.write_bytes(key.clearsign(b"x\n"))
+    assert keys.verify(file, key.public()) == (primary, b"x\n")
+    assert key.fingerprint == primary
+
+
+def revoke(home: Path) -> None:
+    """Revoke the only key of *home*."""
     certificate = next((home / "openpgp-revocs.d").glob("*.rev"))
     certificate.write_text(certificate.read_text().replace(":-----BEGIN", "-----BEGIN"))
     gpg(home, "--import", str(certificate))
+
+
+@pytest.mark.parametrize("expired", [False, True])
+def test_signature_of_a_key_that_was_revoked_since(
+    home: Path, tmp_path: Path, *, expired: bool
+) -> None:
+    gpg(home, "--quick-generate-key", "r@example.org", "ed25519", "sign", "never")
+    key = keys.find("r@example.org", home)
+    file = tmp_path / "InRelease"
+    file.write_bytes(key.clearsign(b"x\n"))
+    revoke(home)
+    with pytest.raises(SourceError, match="was revoked"):
+        keys.verify(file, key.public(), expired=expired)
+
+
+def test_revoked_key(home: Path) -> None:
+    gpg(home, "--quick-generate-key", "r@example.org", "ed25519", "sign", "never")
+    revoke(home)
     with pytest.raises(UserError, match="was revoked"):
         keys.find("r@example.org", home)
 
